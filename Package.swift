@@ -1,0 +1,52 @@
+// swift-tools-version:6.0
+import PackageDescription
+
+// `PIOEDGE_BLAS=0 swift build` leaves OpenBLAS out: the f32 mode then runs on the kernel of ours.
+let blas = Context.environment["PIOEDGE_BLAS"] != "0"
+
+let package = Package(
+  name: "pioedge",
+  products: [.executable(name: "pioedge", targets: ["pioedge"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+  ],
+  targets: [
+    .target(name: "CPIOKernels"),
+    .target(
+      name: "CPIOImage",
+      linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png"), .linkedLibrary("z")]),
+    .target(name: "COpenBLAS", cSettings: blas ? [.define("PIO_BLAS")] : []),
+    .target(name: "PIOThreads"),
+    .target(name: "PIOFormat"),
+    .target(name: "PIOText"),
+    .target(name: "PIOVision", dependencies: ["CPIOImage", "PIOThreads"]),
+    .target(
+      name: "PIORuntime",
+      dependencies: [
+        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "CPIOKernels", "COpenBLAS",
+      ]),
+    .target(
+      name: "PIOConvert", dependencies: ["PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
+    .executableTarget(
+      name: "pioedge",
+      dependencies: [
+        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert",
+        "CPIOKernels",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .testTarget(name: "CPIOKernelsTests", dependencies: ["CPIOKernels", "PIOThreads"]),
+    .testTarget(name: "PIOThreadsTests", dependencies: ["PIOThreads"]),
+    .testTarget(name: "PIOFormatTests", dependencies: ["PIOFormat"]),
+    .testTarget(name: "PIOTextTests", dependencies: ["PIOText", "PIOFormat", "PIOConvert"]),
+    .testTarget(name: "PIOVisionTests", dependencies: ["PIOVision", "CPIOImage"]),
+    .testTarget(
+      name: "PIORuntimeTests",
+      dependencies: ["PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "CPIOKernels"]),
+    .testTarget(
+      name: "PIOConvertTests",
+      dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
+    .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat"]),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c11
+)

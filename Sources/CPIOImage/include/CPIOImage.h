@@ -1,0 +1,3 @@
+#ifndef CPIOIMAGE_H
+#define CPIOIMAGE_H
+#endif

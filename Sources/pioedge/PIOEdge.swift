@@ -1,0 +1,8 @@
+import ArgumentParser
+
+@main
+struct PIOEdge: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pioedge",
+    abstract: "Vision-language models on small boards, inside a memory cap.")
+}
