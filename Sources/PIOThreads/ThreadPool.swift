@@ -1,11 +1,94 @@
-/// The one thread pool.
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The one thread pool: `threadCount - 1` workers, made once, and the thread that calls `run`.
+///
+/// Idle workers spin for some microseconds, as long as there is a core for each thread, then sleep.
+/// A `run` allocates nothing.
 public final class ThreadPool: Sendable {
   public let threadCount: Int
+  private let shared: Shared
+  private let workers: Workers
 
-  public init(threadCount: Int) { self.threadCount = threadCount }
+  /// Traps unless `threadCount` is in 1…1024 and the system grants that many threads.
+  public init(threadCount: Int) {
+    precondition((1...1024).contains(threadCount), "ThreadPool: threadCount must be in 1…1024")
+    self.threadCount = threadCount
+    shared = Shared(spinCount: threadCount <= availableProcessors().count ? 20_000 : 0)
+    workers = Workers(count: threadCount - 1, shared)
+  }
 
-  /// Calls `body(task, thread)` for every task below `taskCount`; returns when all are done.
+  deinit {
+    shared.stop()
+    workers.join()
+  }
+
+  /// Calls `body(task, thread)` once for every task below `taskCount`, on whichever thread is free,
+  /// tasks ascending; returns when all are done, and everything they wrote is visible then.
+  ///
+  /// `thread` is below `threadCount` and no two calls at one time share it; the caller is thread 0.
+  /// Traps if a `run` of this pool is under way, so also if `body` calls it.
   public func run(_ taskCount: Int, _ body: (_ task: Int, _ thread: Int) -> Void) {
-    for task in 0..<taskCount { body(task, 0) }
+    precondition(taskCount >= 0 && taskCount < Int(UInt32.max), "ThreadPool: too many tasks")
+    let nested = shared.running.exchange(true, ordering: .acquiring)
+    precondition(!nested, "ThreadPool: run inside a run")
+    if threadCount == 1 || taskCount <= 1 {
+      for task in 0..<taskCount { body(task, 0) }
+    } else {
+      withoutActuallyEscaping(body) { body in
+        withUnsafePointer(to: body) { pointer in
+          shared.publish(taskCount, UnsafeRawPointer(pointer))
+          shared.work(thread: 0)
+          shared.waitUntilDone(taskCount)
+        }
+      }
+    }
+    shared.running.store(false, ordering: .releasing)
+  }
+}
+
+typealias TaskBody = (_ task: Int, _ thread: Int) -> Void
+
+/// The threads themselves.
+private struct Workers: @unchecked Sendable {
+  private let handles: UnsafeMutableBufferPointer<pthread_t>
+
+  init(count: Int, _ shared: Shared) {
+    handles = .allocate(capacity: count)
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    pthread_attr_setstacksize(&attributes, 1 << 20)  // kernels keep below 128 KiB of stack
+    for index in 0..<count {
+      let start = Unmanaged.passRetained(WorkerStart(shared: shared, thread: index + 1))
+      let failure = pthread_create(
+        handles.baseAddress! + index, &attributes,
+        { argument in
+          let start = Unmanaged<WorkerStart>.fromOpaque(argument!).takeRetainedValue()
+          start.shared.serve(thread: start.thread)
+          return nil
+        }, start.toOpaque())
+      precondition(failure == 0, "ThreadPool: the system grants no further thread")
+    }
+    pthread_attr_destroy(&attributes)
+  }
+
+  func join() {
+    for handle in handles { pthread_join(handle, nil) }
+    handles.deallocate()
+  }
+}
+
+private final class WorkerStart: Sendable {
+  let shared: Shared
+  let thread: Int
+
+  init(shared: Shared, thread: Int) {
+    self.shared = shared
+    self.thread = thread
   }
 }

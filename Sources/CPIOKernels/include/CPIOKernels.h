@@ -126,6 +126,9 @@ typedef void pio_attention(float *out, size_t out_stride, const float *q, size_t
                            size_t step, float scale, float *scratch);
 size_t pio_attention_scratch(size_t head_dim);
 
+// f16 or bf16 bits to f32, exactly.
+typedef void pio_widen(float *out, const uint16_t *x, size_t count);
+
 struct pio_kernels {
   const char *isa;
   pio_quantize *quantize;
@@ -139,9 +142,8 @@ struct pio_kernels {
   pio_add *add;
   pio_kv_store *kv_store;
   pio_attention *attention;
-  // f16 or bf16 bits to f32.
-  void (*f16_to_f32)(float *out, const uint16_t *x, size_t count);
-  void (*bf16_to_f32)(float *out, const uint16_t *x, size_t count);
+  pio_widen *f16_to_f32;
+  pio_widen *bf16_to_f32;
 };
 
 const struct pio_kernels *pio_kernels_scalar(void);  // the oracle, always there
@@ -149,5 +151,10 @@ const struct pio_kernels *pio_kernels_best(void);    // what this CPU runs faste
 // The table of that name (`scalar`, `avx2`, `avx512vnni`, `neon`, `dotprod`, `i8mm`), or NULL where
 // this CPU or this build lacks it.
 const struct pio_kernels *pio_kernels_named(const char *isa);
+
+// Runs a table's quantize, gemm and attention on small inputs, beside the scalar ones; well below a
+// millisecond. 0: quantize and gemm gave the same bits and attention was within its bound; else 1,
+// 2 or 3 for the operation that failed.
+int pio_kernels_self_test(const struct pio_kernels *kernels);
 
 #endif

@@ -1,0 +1,48 @@
+// Attention, the oracle: one query row, one key at a time.
+#include "../internal.h"
+#include "../tables.h"
+
+static float element(const void *data, const float *scales, const struct pio_kv *kv,
+                     size_t position, size_t i) {
+  size_t at = position * kv->head_dim + i;
+  if (kv->kind == PIO_KV_INT8) return scales[position] * (float)((const int8_t *)data)[at];
+  if (kv->kind == PIO_F16) return pio_f16_to_f32(((const uint16_t *)data)[at]);
+  return ((const float *)data)[at];
+}
+
+static void attend(float *out, const float *q, const struct pio_kv *kv, size_t visible, float scale,
+                   float *acc) {
+  size_t dim = kv->head_dim;
+  float max = -INFINITY, sum = 0;
+  memset(acc, 0, dim * sizeof(float));
+  for (size_t j = 0; j < visible; j++) {
+    float score = 0;
+    for (size_t i = 0; i < dim; i++) {
+      score = fmaf(q[i] * scale, element(kv->keys, kv->key_scales, kv, j, i), score);
+    }
+    if (score > max) {  // what was summed so far shrinks by exp(old - new)
+      float shrink = pio_exp(max - score);
+      sum *= shrink;
+      for (size_t i = 0; i < dim; i++) acc[i] *= shrink;
+      max = score;
+    }
+    float p = pio_exp(score - max);
+    sum += p;
+    for (size_t i = 0; i < dim; i++) {
+      acc[i] = fmaf(p, element(kv->values, kv->value_scales, kv, j, i), acc[i]);
+    }
+  }
+  for (size_t i = 0; i < dim; i++) out[i] = acc[i] / sum;
+}
+
+void pio_attention_scalar(float *out, size_t out_stride, const float *q, size_t q_stride,
+                          const struct pio_kv *kv, size_t rows, size_t heads, size_t first_visible,
+                          size_t step, float scale, float *scratch) {
+  for (size_t t = 0; t < rows; t++) {
+    for (size_t h = 0; h < heads; h++) {
+      size_t at = h * kv->head_dim;
+      attend(out + t * out_stride + at, q + t * q_stride + at, kv, first_visible + t * step, scale,
+             scratch);
+    }
+  }
+}

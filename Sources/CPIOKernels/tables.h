@@ -1,0 +1,38 @@
+// The functions of every instruction set, and how a file names them.
+#ifndef PIO_TABLES_H
+#define PIO_TABLES_H
+
+#include "CPIOKernels.h"
+
+#define PIO_DECLARE_FLOAT(isa)                \
+  extern pio_quantize pio_quantize_##isa;     \
+  extern pio_gemm_f32 pio_gemm_f32_##isa;     \
+  extern pio_rms_norm pio_rms_norm_##isa;     \
+  extern pio_layer_norm pio_layer_norm_##isa; \
+  extern pio_rope pio_rope_##isa;             \
+  extern pio_silu_mul pio_silu_mul_##isa;     \
+  extern pio_activate pio_activate_##isa;     \
+  extern pio_add pio_add_##isa;               \
+  extern pio_kv_store pio_kv_store_##isa;     \
+  extern pio_attention pio_attention_##isa;   \
+  extern pio_widen pio_f16_to_f32_##isa;      \
+  extern pio_widen pio_bf16_to_f32_##isa;
+
+PIO_DECLARE_FLOAT(scalar)
+PIO_DECLARE_FLOAT(avx2)
+PIO_DECLARE_FLOAT(avx512)
+PIO_DECLARE_FLOAT(neon)
+
+extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_neon,
+    pio_gemm_dotprod, pio_gemm_i8mm;
+
+// A table: the integer product of one instruction set with the float operations of another.
+#define PIO_TABLE(name, gemm_isa, isa_)                                                       \
+  {                                                                                           \
+    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_, \
+        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,     \
+        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_f16_to_f32_##isa_,     \
+        pio_bf16_to_f32_##isa_                                                                \
+  }
+
+#endif
