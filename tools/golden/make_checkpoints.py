@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""Makes the tiny random checkpoints of Tests/Golden/checkpoints.
+
+    tools/golden/make_checkpoints.py [--only NAME …]
+
+Together they vary what a LLaVA-1.5 checkpoint in Hugging Face layout can vary; the table CHECKPOINTS
+says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
+the other two generations, which are put in place afterwards. Weights are drawn so that activations
+keep the size they have in a trained model and logits spread over about ±10: with an initialiser's
+usual 0.02 a wrong layer would hardly show.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINTS_FOLDER = ROOT / "Tests/Golden/checkpoints"
+DEMO = ROOT / "tools/demo/checkpoint"
+
+# What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
+# `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
+CHECKPOINTS = {
+    "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
+        dtype="float32",
+        tokenizer="byte-fallback",
+        text=dict(
+            hidden_size=36, intermediate_size=52, num_attention_heads=3, num_key_value_heads=3,
+            attention_bias=True, mlp_bias=True,
+        ),
+        vision=dict(hidden_size=24, num_attention_heads=3, image_size=32, patch_size=8),
+        llava=dict(),
+    ),
+    "one-kv-head-tied-full": dict(  # five heads wider than the hidden size, the class token kept
+        dtype="bfloat16",
+        tokenizer="byte-level",
+        text=dict(
+            hidden_size=40, intermediate_size=88, num_attention_heads=5, num_key_value_heads=1,
+            head_dim=16, tie_word_embeddings=True,
+        ),
+        vision=dict(
+            hidden_size=40, num_attention_heads=5, image_size=48, patch_size=16,
+            hidden_act="gelu_pytorch_tanh",
+        ),
+        llava=dict(vision_feature_layer=-1, vision_feature_select_strategy="full"),
+    ),
+    "gqa-linear-sharded": dict(  # several shards, RoPE stretched linearly, a layer counted from 0
+        dtype="float16",
+        tokenizer="byte-level",
+        shard="70KB",
+        text=dict(
+            hidden_size=72, intermediate_size=100, num_attention_heads=6, num_key_value_heads=3,
+            rope_parameters=dict(rope_type="linear", factor=2.5, rope_theta=10000.0),
+        ),
+        vision=dict(
+            hidden_size=24, num_attention_heads=3, image_size=80, patch_size=16, hidden_act="gelu",
+        ),
+        llava=dict(vision_feature_layer=2),
+    ),
+    "llama3-no-projector-bias": dict(  # names as published, large RoPE base with Llama 3's scaling
+        dtype="bfloat16",
+        tokenizer="byte-level",
+        names="hub",
+        text=dict(
+            hidden_size=56, intermediate_size=120, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=24, max_position_embeddings=2048,
+            rope_parameters=dict(
+                rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                original_max_position_embeddings=64, rope_theta=500000.0,
+            ),
+        ),
+        vision=dict(hidden_size=32, num_attention_heads=2, image_size=32, patch_size=8),
+        llava=dict(multimodal_projector_bias=False),
+    ),
+    "yarn-padded": dict(  # pictures padded to a square, YaRN, names as of transformers 4.5x
+        dtype="float16",
+        tokenizer="byte-fallback",
+        names="nested",
+        pad=True,
+        text=dict(
+            hidden_size=48, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=256,
+            rope_parameters=dict(
+                rope_type="yarn", factor=4.0, original_max_position_embeddings=64,
+                rope_theta=10000.0,
+            ),
+        ),
+        vision=dict(
+            hidden_size=24, num_attention_heads=4, image_size=42, patch_size=14,
+            intermediate_size=44,
+        ),
+        llava=dict(),
+    ),
+    "tied-attention-bias-full": dict(  # attention biases alone, tied, class token, first-layer feature
+        dtype="float32",
+        tokenizer="byte-fallback",
+        names="hub",
+        text=dict(
+            hidden_size=40, intermediate_size=56, num_attention_heads=4, num_key_value_heads=2,
+            attention_bias=True, tie_word_embeddings=True, rms_norm_eps=1e-6,
+        ),
+        vision=dict(hidden_size=24, num_attention_heads=3, image_size=32, patch_size=16),
+        llava=dict(vision_feature_layer=-3, vision_feature_select_strategy="full"),
+    ),
+    "seven-heads-nested": dict(  # seven heads of 10 on a hidden size of 42, MLP biases
+        dtype="float16",
+        tokenizer="byte-level",
+        names="nested",
+        text=dict(
+            hidden_size=42, intermediate_size=66, num_attention_heads=7, num_key_value_heads=7,
+            head_dim=10, num_hidden_layers=4, mlp_bias=True,
+        ),
+        vision=dict(hidden_size=20, num_attention_heads=5, image_size=48, patch_size=8),
+        llava=dict(projector_hidden_act="gelu_pytorch_tanh"),
+    ),
+    "text-only": dict(  # a decoder alone, nine heads on three, tied
+        dtype="bfloat16",
+        tokenizer="byte-level",
+        text=dict(
+            hidden_size=72, intermediate_size=96, num_attention_heads=9, num_key_value_heads=3,
+            tie_word_embeddings=True,
+        ),
+    ),
+}  # fmt: skip
+
+TEMPLATE = (DEMO / "chat_template.jinja").read_text()
+SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+
+
+def corpus():
+    """A small text to learn merges from: the demo's questions, and letters beyond ASCII."""
+    for line in (ROOT / "tools/demo/questions.jsonl").read_text().splitlines():
+        question = json.loads(line)
+        yield f"USER: {question['question']} ASSISTANT: {question['answer']}"
+    yield "Größe, naïve café, 日本語, привет, 12 345.67 €, don't we'll"
+
+
+def byte_level_tokenizer():
+    """Byte-level BPE in the manner of Llama 3: a split by regular expression, then bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=316,
+        special_tokens=["<unk>", "<s>", "</s>", "<pad>", "<image>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    return add_begin_token(tokenizer)
+
+
+def byte_fallback_tokenizer():
+    """BPE over characters with byte fallback, in the manner of Llama 2."""
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    # Words apart while training, so that no piece spans two; none when encoding, as Llama has it.
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=380,
+        special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)],
+        limit_alphabet=70,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    state = json.loads(tokenizer.to_str())
+    state["pre_tokenizer"] = None
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < len(special)]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1),
+        ]
+    )
+    return add_begin_token(tokenizer)
+
+
+def add_begin_token(tokenizer):
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return tokenizer
+
+
+TOKENIZERS = {"byte-level": byte_level_tokenizer, "byte-fallback": byte_fallback_tokenizer}
+
+
+@torch.no_grad()
+def randomize(model, seed):
+    """Draws every parameter anew: rows of norm about one, norms about one, biases not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = model.get_output_embeddings().weight.shape[1]
+    for name, parameter in sorted(model.named_parameters()):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "norm" in name or "layrnorm" in name:
+            parameter.copy_(noise * 0.1 + (0.0 if name.endswith("bias") else 1.0))
+        elif name.endswith("bias"):
+            parameter.copy_(noise * 0.2)
+        elif "lm_head" in name or "embed_tokens" in name:
+            parameter.copy_(noise * (3.0 / hidden**0.5))
+        elif "embedding" in name and "patch" not in name:
+            parameter.copy_(noise * 0.5)
+        else:
+            fan_in = parameter[0].numel()
+            gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.2
+            parameter.copy_(noise * (gain / fan_in**0.5))
+
+
+def rename_tensors(folder, generation):
+    """Gives the tensors the names of another generation of files."""
+
+    def renamed(name):
+        if name.startswith("vision_tower.") and "vision_model" not in name:
+            name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+        if generation == "nested":
+            if name == "language_model.lm_head.weight":
+                return "lm_head.weight"
+            name = name.replace("language_model.model.", "language_model.", 1)
+            return "model." + name
+        return name
+
+    path = folder / "model.safetensors"
+    tensors = {renamed(name): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_processor(folder, tokenizer, image_size, patch_size, strategy, pad):
+    if pad:
+        image_processor = LlavaImageProcessorPil(
+            do_pad=True,
+            size={"shortest_edge": image_size},
+            crop_size={"height": image_size, "width": image_size},
+        )
+    else:
+        image_processor = CLIPImageProcessorPil(
+            size={"shortest_edge": image_size},
+            crop_size={"height": image_size, "width": image_size},
+        )
+    processor = LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=patch_size,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+    processor.save_pretrained(folder)
+
+
+def save_picture(path, width, height, seed):
+    """A small picture with edges, slopes and some noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    red = 255 * x // max(1, width - 1)
+    green = 255 * ((x // 5 + y // 7) % 2)
+    blue = 255 * (x + y) // (width + height)
+    pixels = np.stack([red, green, blue], -1)
+    pixels[: height // 3] += rng.integers(-20, 21, (height // 3, width, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, optimize=True)
+
+
+def make(name, recipe, seed):
+    folder = CHECKPOINTS_FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    raw = TOKENIZERS[recipe["tokenizer"]]()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, extra_special_tokens={"image_token": "<image>"}, **SPECIAL
+    )
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    text = dict(num_hidden_layers=2, max_position_embeddings=512, rms_norm_eps=1e-5) | recipe["text"]
+    text_config = LlamaConfig(vocab_size=raw.get_vocab_size() + 4, **text, **ids)
+    tied = text_config.tie_word_embeddings
+    if "vision" in recipe:
+        vision = dict(num_hidden_layers=3, hidden_act="quick_gelu") | recipe["vision"]
+        vision.setdefault("intermediate_size", 2 * vision["hidden_size"] - 8)
+        llava = dict(vision_feature_layer=-2, vision_feature_select_strategy="default")
+        llava |= recipe["llava"]
+        patches = (vision["image_size"] // vision["patch_size"]) ** 2
+        full = llava["vision_feature_select_strategy"] == "full"
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(projection_dim=32, **vision),
+            text_config=text_config,
+            image_token_index=raw.token_to_id("<image>"),
+            image_seq_length=patches + full,
+            tie_word_embeddings=tied,
+            **llava,
+            **ids,
+        )
+        model = LlavaForConditionalGeneration(config)
+    else:
+        model = LlamaForCausalLM(text_config)
+    randomize(model, seed)
+    model.tie_weights()
+    model.generation_config.update(**ids, do_sample=False, max_new_tokens=32)
+    model.to(getattr(torch, recipe["dtype"]))
+    model.save_pretrained(folder, max_shard_size=recipe.get("shard", "1GB"))
+    if recipe.get("names", "saved") != "saved":
+        rename_tensors(folder, recipe["names"])
+    if "vision" not in recipe:
+        tokenizer.chat_template = TEMPLATE
+        tokenizer.save_pretrained(folder)
+        return
+    size = vision["image_size"]
+    strategy = llava["vision_feature_select_strategy"]
+    save_processor(folder, tokenizer, size, vision["patch_size"], strategy, recipe.get("pad"))
+    save_picture(folder / "exact.png", size, size, seed)
+    save_picture(folder / "wide.png", size * 2 + 9, size + 13, seed + 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=list(CHECKPOINTS), choices=list(CHECKPOINTS))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for index, (name, recipe) in enumerate(CHECKPOINTS.items()):
+        if name in arguments.only:
+            make(name, recipe, seed=100 + index)
+            byte_count = sum(file.stat().st_size for file in (CHECKPOINTS_FOLDER / name).iterdir())
+            print(f"{name}: {byte_count / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

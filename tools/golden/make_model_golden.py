@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Writes what transformers computes for the checkpoints of Tests/Golden, and for the demo.
+
+    tools/golden/make_model_golden.py [--only NAME …]
+
+For each checkpoint a folder holds `golden.json` and `golden.bin`. The second is nothing but f32
+values, little-endian; the first says what they are. In golden.json:
+
+    checkpoint        the Hugging Face folder, relative to the repository
+    vocab_size        the number of logits a position
+    cases             a list, each with
+      name            "exact", "resized", "two-pictures", "text", or for the demo a picture's name
+      images          PNG files relative to the repository, in the order of their `<image>`
+      prompt          the raw text: the tokenizer adds its begin token and nothing else
+      ids             the tokens, with `<image>` (id `image_token`) once per visual token
+      greedy          at most 16 arg-max tokens after the prompt; an end token, if it came, is last;
+                      cut before a token that led the second best by less than 0.01
+      next_turn       {ids, logits}: the tokens of a further turn, which follow ids + greedy
+      positions       the indices in `ids` whose logits are given; the last one is always there
+      logits          {offset, shape}: (positions, vocab_size); offset counts f32 values
+      features        {offset, shape, rows}: the projector's output, (rows, dim), for the visual
+                      tokens `rows` of all pictures of the case in order; not in text cases
+
+The model runs in f32 with eager attention; pictures go through the checkpoint's own processor.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import (
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "Tests/Golden/checkpoints"
+DEMO = "demo"
+STEPS = 16
+SMALLEST_LEAD = 0.01  # ten times the tolerance: a token chosen by less would be left to chance
+DEMO_PICTURES = ["scene-0002-336x336.png", "scene-0004-480x360.png", "scene-0014-640x480.png"]
+DEMO_ROWS = [0, 1, 23, 24, 287, 300, 552, 575]
+
+
+class Model:
+    """A checkpoint in f32 and what turns text and pictures into its inputs."""
+
+    def __init__(self, folder):
+        options = {"dtype": torch.float32, "attn_implementation": "eager"}
+        config = json.loads((folder / "config.json").read_text())
+        self.multimodal = config["model_type"] == "llava"
+        if self.multimodal:
+            self.processor = AutoProcessor.from_pretrained(folder)
+            self.tokenizer = self.processor.tokenizer
+            self.model = LlavaForConditionalGeneration.from_pretrained(folder, **options)
+            self.image_token = self.model.config.image_token_id
+            self.vocab_size = config["text_config"]["vocab_size"]
+            projector = self.model.model.multi_modal_projector
+            projector.register_forward_hook(self._keep_features)
+        else:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            self.model = AutoModelForCausalLM.from_pretrained(folder, **options)
+            self.image_token = None
+            self.vocab_size = config["vocab_size"]
+        self.model.eval()
+        self.end = config.get("eos_token_id") or config["text_config"]["eos_token_id"]
+        self.features = None
+
+    def _keep_features(self, _module, _inputs, output):
+        self.features = output.reshape(-1, output.shape[-1])
+
+    def inputs(self, prompt, images):
+        """Token ids, and the pixels, or None."""
+        if not images:
+            return self.tokenizer(prompt)["input_ids"], None
+        opened = [Image.open(path).convert("RGB") for path in images]
+        inputs = self.processor(images=opened, text=prompt, return_tensors="pt")
+        return inputs["input_ids"][0].tolist(), inputs["pixel_values"]
+
+    @torch.no_grad()
+    def logits(self, ids, pixels):
+        """(positions, vocab)."""
+        extra = {} if pixels is None else {"pixel_values": pixels}
+        return self.model(input_ids=torch.tensor([ids]), **extra).logits[0].float()
+
+    def greedy(self, ids, pixels):
+        """Arg-max tokens, up to an end token or a choice too close to call."""
+        tokens = []
+        while len(tokens) < STEPS and self.end not in tokens:
+            best = self.logits(ids + tokens, pixels)[-1].topk(2)
+            if best.values[0] - best.values[1] < SMALLEST_LEAD:
+                break
+            tokens.append(best.indices[0].item())
+        return tokens
+
+
+class Golden:
+    """The two files while they grow."""
+
+    def __init__(self, model, checkpoint):
+        self.model, self.values = model, []
+        self.offset = 0
+        self.description = {
+            "checkpoint": checkpoint,
+            "vocab_size": model.vocab_size,
+            "image_token": model.image_token,
+            "cases": [],
+        }
+
+    def _store(self, tensor):
+        array = tensor.detach().numpy().astype("<f4")
+        place = {"offset": self.offset, "shape": list(array.shape)}
+        self.values.append(array.ravel())
+        self.offset += array.size
+        return place
+
+    def add(self, name, prompt, images=(), rows=None, positions=(), next_turn=None):
+        model = self.model
+        ids, pixels = model.inputs(prompt, [ROOT / image for image in images])
+        logits = model.logits(ids, pixels)
+        positions = sorted({*positions, len(ids) - 1})
+        case = {"name": name, "images": list(images), "prompt": prompt, "ids": ids}
+        if images:
+            rows = list(range(len(model.features))) if rows is None else rows
+            case["features"] = self._store(model.features[rows]) | {"rows": rows}
+        case["positions"] = positions
+        case["logits"] = self._store(logits[positions])
+        tokens = case["greedy"] = model.greedy(ids, pixels)
+        if next_turn:
+            more = model.tokenizer(next_turn, add_special_tokens=False)["input_ids"]
+            last = model.logits(ids + tokens + more, pixels)[-1:]
+            case["next_turn"] = {"prompt": next_turn, "ids": more, "logits": self._store(last)}
+        self.description["cases"].append(case)
+        top = logits.abs().max()
+        print(f"  {name}: {len(ids)} tokens, logits to {top:.1f}, {len(tokens)} greedy tokens")
+
+    def write(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"    {json.dumps(case)}" for case in self.description.pop("cases")]
+        head = json.dumps(self.description, indent=2)[:-2]
+        text = f'{head},\n  "cases": [\n' + ",\n".join(lines) + "\n  ]\n}\n"
+        (folder / "golden.json").write_text(text)
+        np.concatenate(self.values).tofile(folder / "golden.bin")
+
+
+def tiny(name):
+    folder = FOLDER / name
+    place = f"Tests/Golden/checkpoints/{name}"
+    golden = Golden(Model(folder), place)
+    if golden.model.multimodal:
+        question = "What color is the star?"
+        golden.add(
+            "exact",
+            f"USER: <image>\n{question} ASSISTANT:",
+            images=[f"{place}/exact.png"],
+            positions=[0],
+            next_turn="USER: How many are there? ASSISTANT:",
+        )
+        golden.add(
+            "resized",
+            "USER: <image>\nDescribe the image. ASSISTANT:",
+            images=[f"{place}/wide.png"],
+        )
+        golden.add(
+            "two-pictures",
+            "<image> and <image>: is the ring left of the moon?",
+            images=[f"{place}/wide.png", f"{place}/exact.png"],
+        )
+    golden.add(
+        "text",
+        "USER: Is the 1st größer than the 22nd circle — yes? ASSISTANT:",
+        positions=[0, 1, 5, 9],
+        next_turn="USER: And now? ASSISTANT:",
+    )
+    golden.write(folder)
+
+
+def demo():
+    golden = Golden(Model(ROOT / "tools/demo/checkpoint"), "tools/demo/checkpoint")
+    questions = ["What does the text say?", "What shape is the white object?", "Describe the image."]
+    for picture, question in zip(DEMO_PICTURES, questions):
+        golden.add(
+            picture.removesuffix(".png"),
+            f"USER: <image>\n{question} ASSISTANT:",
+            images=[f"tools/demo/images/{picture}"],
+            rows=DEMO_ROWS,
+            next_turn="USER: How many objects are there? ASSISTANT:",
+        )
+    golden.add("text", "USER: How many sides has a square? ASSISTANT:", positions=[0, 1, 4])
+    golden.write(FOLDER / DEMO)
+
+
+def main():
+    names = sorted(path.parent.name for path in FOLDER.glob("*/config.json")) + [DEMO]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=names, choices=names)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.only:
+        print(name)
+        demo() if name == DEMO else tiny(name)
+
+
+if __name__ == "__main__":
+    main()
