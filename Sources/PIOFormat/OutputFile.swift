@@ -1,0 +1,132 @@
+import Glibc
+
+/// A file being written that has its name only once it is whole.
+///
+/// It has no name at all where the file system can do that (`O_TMPFILE`): then not even a killed
+/// process leaves anything. Elsewhere it is `NAME.<process>.partial` until it is whole.
+struct OutputFile: ~Copyable {
+  private let fd: Int32
+  private let path: String
+  private let replacing: Bool
+  /// The name it has for now; empty: none.
+  private var temporary: String
+
+  /// Throws where `path` exists and is not to be replaced, or is no regular file.
+  init(path: String, replacing: Bool) throws(ModelFileError) {
+    var status = stat()
+    if stat(path, &status) == 0 {
+      guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
+      guard replacing else { throw .exists(path: path) }
+    }
+    let (fd, temporary) = try openTemporary(for: path)
+    self.path = path
+    self.replacing = replacing
+    self.fd = fd
+    self.temporary = temporary
+  }
+
+  deinit {
+    close(fd)
+    if !temporary.isEmpty { unlink(temporary) }
+  }
+
+  /// Throws where the file system has no room for `byteCount` bytes, before hours of work.
+  func checkSpace(_ byteCount: Int) throws(ModelFileError) {
+    var status = statvfs()
+    guard fstatvfs(fd, &status) == 0 else { return }
+    let (free, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(
+      by: UInt64(status.f_frsize))
+    guard overflow || free >= UInt64(byteCount) else {
+      throw .noSpace(path: path, neededBytes: byteCount, freeBytes: Int(clamping: free))
+    }
+  }
+
+  func write(_ bytes: [UInt8], at offset: Int) throws(ModelFileError) {
+    let code = bytes.withUnsafeBytes { writeAll(fd, $0, offset) }
+    guard code == 0 else { throw .cannotWrite(path: path, errno: code) }
+  }
+
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(ModelFileError) {
+    let code = writeAll(fd, bytes, offset)
+    guard code == 0 else { throw .cannotWrite(path: path, errno: code) }
+  }
+
+  /// Makes the bytes durable, gives the file its name, makes the name durable.
+  mutating func commit() throws(ModelFileError) {
+    guard fsync(fd) == 0 else { throw .cannotWrite(path: path, errno: errno) }
+    if temporary.isEmpty { try nameUnnamed() }
+    if !temporary.isEmpty { try rename() }
+    let directory = open(folder(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard directory >= 0 else { throw .cannotOpen(path: folder(of: path), errno: errno) }
+    defer { close(directory) }
+    // Some network file systems know no fsync of folders.
+    guard fsync(directory) == 0 || errno == EINVAL else {
+      throw .cannotWrite(path: path, errno: errno)
+    }
+  }
+
+  private mutating func nameUnnamed() throws(ModelFileError) {
+    let source = "/proc/self/fd/\(fd)"
+    if linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 { return }
+    guard errno == EEXIST else { throw .cannotWrite(path: path, errno: errno) }
+    guard replacing else { throw .exists(path: path) }
+    // A link replaces nothing, a rename does: the whole file gets a name for that one step.
+    for attempt in 0..<100 {
+      let name = temporaryName(path, attempt)
+      if linkat(AT_FDCWD, source, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0 {
+        temporary = name
+        return
+      }
+      guard errno == EEXIST else { break }
+    }
+    throw .cannotWrite(path: path, errno: errno)
+  }
+
+  private mutating func rename() throws(ModelFileError) {
+    if !replacing {
+      // Unlike a rename, a link cannot overwrite what somebody else made in the meantime.
+      if link(temporary, path) == 0 { return }  // `deinit` removes the other name
+      guard errno != EEXIST else { throw .exists(path: path) }
+      guard access(path, F_OK) != 0 else { throw .exists(path: path) }
+    }
+    guard Glibc.rename(temporary, path) == 0 else { throw .cannotWrite(path: path, errno: errno) }
+    temporary = ""
+  }
+}
+
+/// `O_TMPFILE`, a macro too complex to be imported; the number is the same on every Linux we run on.
+private let temporaryFileFlag: Int32 = 0o20_000_000 | O_DIRECTORY
+
+private func temporaryName(_ path: String, _ attempt: Int) -> String {
+  "\(path).\(getpid())\(attempt > 0 ? "-\(attempt)" : "").partial"
+}
+
+/// The name is empty where the file system can do without.
+private func openTemporary(for path: String) throws(ModelFileError) -> (Int32, String) {
+  let unnamed = open(folder(of: path), temporaryFileFlag | O_WRONLY | O_CLOEXEC, 0o666)
+  if unnamed >= 0 { return (unnamed, "") }
+  for attempt in 0..<100 {
+    let name = temporaryName(path, attempt)
+    let fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    if fd >= 0 { return (fd, name) }
+    guard errno == EEXIST else { break }
+  }
+  throw .cannotWrite(path: path, errno: errno)
+}
+
+/// 0, or the errno of the write that failed.
+private func writeAll(_ fd: Int32, _ bytes: UnsafeRawBufferPointer, _ offset: Int) -> Int32 {
+  var done = 0
+  while done < bytes.count {
+    let count = pwrite(fd, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+    if count < 0 && errno == EINTR { continue }
+    guard count > 0 else { return count < 0 ? errno : EIO }
+    done += count
+  }
+  return 0
+}
+
+private func folder(of path: String) -> String {
+  guard let slash = path.lastIndex(of: "/") else { return "." }
+  return slash == path.startIndex ? "/" : String(path[..<slash])
+}
