@@ -1,0 +1,48 @@
+import PIOFormat
+import PIOText
+
+extension TokenizerTables {
+  /// The tables of a model file's tokenizer section, which has checked them; no copy is made.
+  init(_ section: TokenizerSection) {
+    self.init()
+    flags = Flags(rawValue: section.flags.rawValue)
+    func step(_ code: TokenizerContents.Step) -> Step { Step(rawValue: code.rawValue) ?? .none }
+    steps = (
+      step(section.steps.0), step(section.steps.1), step(section.steps.2), step(section.steps.3)
+    )
+    metaspace = Metaspace(rawValue: section.metaspace.rawValue) ?? .absent
+    decoder = Decoder(rawValue: section.decoder.rawValue) ?? .byteLevel
+    strippedSpaces = section.strippedSpaces
+    unknownID = section.unknownID
+    longestPiece = section.longestPiece
+    byteIDs = section.byteIDs
+    beginIDs = section.beginIDs
+    endIDs = section.endIDs
+    textOffsets = section.textOffsets
+    texts = section.texts
+    pieceFlags = section.pieceFlags
+    keyOffsets = section.keyOffsets
+    keys = section.keys
+    keySlots = section.keySlots
+    merges = section.merges
+    mergeSlots = section.mergeSlots
+    added = section.added
+    addedOffsets = section.addedOffsets
+    addedBytes = section.addedBytes
+    rawAddedCount = section.rawAddedCount
+  }
+}
+
+extension ChatParts {
+  init(_ template: PromptTemplate) {
+    self.init()
+    systemPrefix = template.systemPrefix
+    systemSuffix = template.systemSuffix
+    defaultSystem = template.defaultSystem
+    userPrefix = template.userPrefix
+    userSuffix = template.userSuffix
+    assistantPrefix = template.assistantPrefix
+    assistantSuffix = template.assistantSuffix
+    imagePart = template.imagePart
+  }
+}

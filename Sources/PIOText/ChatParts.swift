@@ -1,0 +1,65 @@
+/// A chat template as the strings around the turns, and the text of a conversation made of them.
+///
+/// A conversation is the system part, then for each turn `userPrefix`, `imagePart` for every
+/// picture, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
+/// - Where `systemPrefix` starts with `userPrefix` (`[INST] <<SYS>>`), a system part stands inside
+///   the first user turn, in the place of its prefix.
+/// - An answer in a conversation's past has a space in front if `assistantPrefix` does not end in
+///   white space (`ASSISTANT: Yes`): a model asked to go on after `ASSISTANT:` writes it itself.
+public struct ChatParts: Equatable, Sendable {
+  public var systemPrefix = ""
+  public var systemSuffix = ""
+  /// Used when the person gives none; empty: then there is no system part.
+  public var defaultSystem = ""
+  public var userPrefix = ""
+  public var userSuffix = ""
+  public var assistantPrefix = ""
+  public var assistantSuffix = ""
+  public var imagePart = ""
+
+  public init() {}
+
+  public struct Turn: Equatable, Sendable {
+    public var imageCount: Int
+    public var question: String
+    /// Nil in the turn that is to be answered.
+    public var answer: String?
+    public init(imageCount: Int, question: String, answer: String? = nil) {
+      self.imageCount = imageCount
+      self.question = question
+      self.answer = answer
+    }
+  }
+
+  /// The whole conversation. `system`: nil for the default, empty for none.
+  public func render(system: String? = nil, turns: [Turn]) -> String {
+    var text = ""
+    for (i, turn) in turns.enumerated() {
+      text += i == 0 ? firstQuestion(turn, system: system) : laterQuestion(turn)
+      if let answer = turn.answer { text += answered(answer) }
+    }
+    return text
+  }
+
+  /// The system part and the first turn, up to where the answer begins.
+  public func firstQuestion(_ turn: Turn, system: String? = nil) -> String {
+    let system = system ?? defaultSystem
+    if system.isEmpty { return laterQuestion(turn) }
+    let opensTurn = !userPrefix.isEmpty && systemPrefix.hasPrefix(userPrefix)
+    return systemPrefix + system + systemSuffix + (opensTurn ? "" : userPrefix) + body(turn)
+  }
+
+  /// A later turn, up to where the answer begins.
+  public func laterQuestion(_ turn: Turn) -> String { userPrefix + body(turn) }
+
+  /// An answer of the past, to the end of its turn.
+  public func answered(_ answer: String) -> String {
+    let needsSpace = assistantPrefix.last.map { !$0.isWhitespace } ?? false
+    return (needsSpace ? " " : "") + answer + assistantSuffix
+  }
+
+  private func body(_ turn: Turn) -> String {
+    String(repeating: imagePart, count: max(0, turn.imageCount)) + turn.question + userSuffix
+      + assistantPrefix
+  }
+}

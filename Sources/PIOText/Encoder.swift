@@ -1,0 +1,83 @@
+/// One text on its way to ids: added tokens, normalizer, pre-tokenizer, merges.
+struct Encoder {
+  private let tokenizer: Tokenizer
+  private let steps: [TokenizerTables.Step]
+  private var merger: WordMerger
+  private var out: [Int32] = []
+
+  init(_ tokenizer: Tokenizer) {
+    self.tokenizer = tokenizer
+    let steps = tokenizer.tables.steps
+    self.steps = [steps.0, steps.1, steps.2, steps.3].filter { $0 != .none }
+    merger = WordMerger(tokenizer.tables)
+  }
+
+  /// `text` is valid UTF-8.
+  mutating func encode(
+    _ text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool
+  ) -> [Int32] {
+    if addSpecialTokens { out += tokenizer.tables.beginIDs }
+    tokenizer.rawAdded.forEachStretch(text) { stretch in
+      if stretch.id >= 0 {
+        out.append(stretch.id)
+      } else {
+        let segment = UnsafeBufferPointer(rebasing: text[stretch.range])
+        encodeSegment(segment, isFirst: stretch.range.lowerBound == 0)
+      }
+    }
+    if addSpecialTokens { out += tokenizer.tables.endIDs }
+    return out
+  }
+
+  /// What lies between two raw added tokens: normalized, then cut at the normalized ones.
+  private mutating func encodeSegment(_ segment: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+    if tokenizer.normalizer.isIdentity {
+      encodeNormalized(segment, isFirst: isFirst)
+    } else {
+      tokenizer.normalizer.normalized(segment).withUnsafeBufferPointer {
+        encodeNormalized($0, isFirst: isFirst)
+      }
+    }
+  }
+
+  private mutating func encodeNormalized(_ text: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+    tokenizer.normalizedAdded.forEachStretch(text) { stretch in
+      if stretch.id >= 0 {
+        out.append(stretch.id)
+      } else {
+        let words = UnsafeBufferPointer(rebasing: text[stretch.range])
+        encodeWords(words, isFirst: isFirst && stretch.range.lowerBound == 0)
+      }
+    }
+  }
+
+  /// The pre-tokenizer: what it puts in front and replaces, then its steps.
+  private mutating func encodeWords(_ segment: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+    let tables = tokenizer.tables
+    var changed: [UInt8] = []
+    if tables.flags.contains(.prefixSpace) && segment.first != 0x20 {
+      changed.append(0x20)
+      changed += segment
+    } else if tables.metaspace != .absent {
+      let isMarked = segment.first == 0x20 || segment.starts(with: spaceMark)
+      let wantsMark = tables.metaspace == .always || (tables.metaspace == .first && isFirst)
+      if wantsMark && !isMarked { changed += spaceMark }
+      appendMarkingSpaces(segment, to: &changed)
+    } else {
+      return cut(segment, step: 0)
+    }
+    changed.withUnsafeBufferPointer { cut($0, step: 0) }
+  }
+
+  /// Cuts by one step and hands the words to the next; the last one's words are merged.
+  private mutating func cut(_ segment: UnsafeBufferPointer<UInt8>, step: Int) {
+    guard step < steps.count else { return merger.append(segment, to: &out) }
+    let scanner = WordScanner(bytes: segment)
+    var start = 0
+    while start < segment.count {
+      let end = scanner.end(of: steps[step], from: start)
+      cut(UnsafeBufferPointer(rebasing: segment[start..<end]), step: step + 1)
+      start = end
+    }
+  }
+}
