@@ -1,0 +1,164 @@
+import PIOFormat
+
+/// What a folder's configuration files say, as far as it runs here.
+///
+/// Keys that are absent take the defaults of the `transformers` configuration classes (5.x):
+/// published files leave out what equals them.
+struct CheckpointConfig {
+  var text: TextConfig
+  var vision: VisionConfig?
+  var rope: RotaryFrequencies
+  /// Of the checkpoint's vision tower; those behind the feature layer are not converted.
+  var visionLayerCount = 0
+  /// What `<image>` is in the token stream; nil for a decoder alone.
+  var imageTokenID: Int?
+
+  init(folder: String) throws(ConvertError) {
+    let root = try ConfigObject(folder: folder, file: "config.json")
+    let modelType = try root.string("model_type", default: "missing")
+    guard modelType == "llava" || modelType == "llama" else {
+      throw root.failure(
+        "model_type", "'\(modelType.shortened)' is not supported (llava, llama are)")
+    }
+    try root.refuseQuantized()
+    try root.checkArchitecture(
+      modelType == "llava" ? "LlavaForConditionalGeneration" : "LlamaForCausalLM")
+    if modelType == "llama" {
+      (text, rope) = try root.textConfig()
+      return
+    }
+    let empty = ConfigObject(file: root.file, path: "text_config.", members: [:])
+    let textObject = try root.object("text_config") ?? empty
+    try textObject.refuseQuantized()
+    guard try textObject.string("model_type", default: "llama") == "llama" else {
+      throw textObject.unsupported("model_type")
+    }
+    (text, rope) = try textObject.textConfig()
+    text.tiedHead = try root.bool("tie_word_embeddings", default: text.tiedHead) || text.tiedHead
+    let visionObject = try root.object("vision_config") ?? root.defaultVision
+    try visionObject.refuseQuantized()
+    var vision = try visionObject.visionConfig(layerCount: &visionLayerCount)
+    try root.readProjector(&vision, visionLayerCount: visionLayerCount, textDim: text.dim)
+    vision.preprocessing = try imagePreprocessing(folder: folder, imageSize: vision.imageSize)
+    self.vision = vision
+    let key = root["image_token_index"] == nil ? "image_token_id" : "image_token_index"
+    imageTokenID = try root.count(key, default: 32_000, in: 0...text.vocabSize - 1)
+  }
+}
+
+extension ConfigObject {
+  fileprivate func refuseQuantized() throws(ConvertError) {
+    guard let quantization = try object("quantization_config") else { return }
+    let method = try quantization.string("quant_method", default: "unknown")
+    throw failure(
+      "quantization_config",
+      "('\(method.shortened)') is not supported: convert the checkpoint it was made from")
+  }
+
+  fileprivate func checkArchitecture(_ wanted: String) throws(ConvertError) {
+    guard let architectures = self["architectures"] else { return }
+    guard case .array(let names) = architectures, names.contains(.string(wanted)) else {
+      throw failure("architectures", "\(architectures.quoted) is not supported (\(wanted) is)")
+    }
+  }
+
+  fileprivate func textConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
+    var text = TextConfig()
+    text.dim = try count("hidden_size", default: 4096, in: dims)
+    text.hiddenDim = try count("intermediate_size", default: 11_008, in: dims)
+    text.layerCount = try count("num_hidden_layers", default: 32, in: 1...1024)
+    text.headCount = try count("num_attention_heads", default: 32, in: 1...4096)
+    text.kvHeadCount = try count(
+      "num_key_value_heads", default: text.headCount, in: 1...text.headCount)
+    guard text.headCount % text.kvHeadCount == 0 else {
+      throw failure("num_key_value_heads", "does not divide num_attention_heads")
+    }
+    text.headDim = try count("head_dim", default: text.dim / text.headCount, in: 2...4096)
+    guard text.headDim % 2 == 0 else { throw failure("head_dim", "\(text.headDim) is odd") }
+    text.vocabSize = try count("vocab_size", default: 32_000, in: 1...(1 << 22))
+    text.maxPositions = try count("max_position_embeddings", default: 2048, in: 1...(1 << 24))
+    text.rmsNormEpsilon = Float(try double("rms_norm_eps", default: 1e-6))
+    text.queryKeyValueBias = try bool("attention_bias", default: false)
+    text.attentionOutputBias = text.queryKeyValueBias
+    text.mlpBias = try bool("mlp_bias", default: false)
+    text.tiedHead = try bool("tie_word_embeddings", default: false)
+    guard try string("hidden_act", default: "silu") == "silu" else {
+      throw unsupported("hidden_act")
+    }
+    for key in ["sliding_window", "layer_types", "num_local_experts"] where self[key] != nil {
+      throw unsupported(key)
+    }
+    let rope = try RotaryFrequencies(
+      self, headDim: text.headDim, maxPositions: text.maxPositions)
+    text.ropeTheta = Float(rope.theta)
+    text.ropeScaling = rope.scaling
+    text.ropeAttentionFactor = Float(rope.attentionFactor)
+    return (text, rope)
+  }
+
+  /// What `transformers` takes for a LLaVA configuration without a `vision_config`.
+  fileprivate var defaultVision: ConfigObject {
+    ConfigObject(
+      file: file, path: "vision_config.",
+      members: [
+        "intermediate_size": .integer(4096), "hidden_size": .integer(1024),
+        "patch_size": .integer(14), "image_size": .integer(336),
+        "num_hidden_layers": .integer(24), "num_attention_heads": .integer(16),
+      ])
+  }
+
+  fileprivate func visionConfig(layerCount: inout Int) throws(ConvertError) -> VisionConfig {
+    guard try string("model_type", default: "clip_vision_model") == "clip_vision_model" else {
+      throw unsupported("model_type")
+    }
+    guard try int("num_channels", default: 3) == 3 else { throw unsupported("num_channels") }
+    var vision = VisionConfig()
+    vision.dim = try count("hidden_size", default: 768, in: dims)
+    vision.hiddenDim = try count("intermediate_size", default: 3072, in: dims)
+    layerCount = try count("num_hidden_layers", default: 12, in: 1...1024)
+    vision.headCount = try count("num_attention_heads", default: 12, in: 1...4096)
+    guard vision.dim % vision.headCount == 0 else {
+      throw failure("hidden_size", "is no multiple of num_attention_heads")
+    }
+    vision.patchSize = try count("patch_size", default: 32, in: 1...1024)
+    vision.imageSize = try count("image_size", default: 224, in: vision.patchSize...8192)
+    guard vision.imageSize % vision.patchSize == 0 else {
+      throw failure("image_size", "\(vision.imageSize) is no multiple of patch_size")
+    }
+    vision.layerNormEpsilon = Float(try double("layer_norm_eps", default: 1e-5))
+    vision.activation = try activation("hidden_act", default: "quick_gelu")
+    return vision
+  }
+
+  /// The feature layer and the projector, of the LLaVA configuration itself.
+  fileprivate func readProjector(
+    _ vision: inout VisionConfig, visionLayerCount: Int, textDim: Int
+  ) throws(ConvertError) {
+    if case .array? = self["vision_feature_layer"] { throw unsupported("vision_feature_layer") }
+    let layer = try int("vision_feature_layer", default: -2)
+    // Hidden state 0 is the first layer's input, so that there is one more than layers.
+    guard (-visionLayerCount - 1...visionLayerCount).contains(layer) else {
+      throw failure("vision_feature_layer", "\(layer) is not among \(visionLayerCount) layers")
+    }
+    vision.layerCount = layer < 0 ? visionLayerCount + 1 + layer : layer
+    switch try string("vision_feature_select_strategy", default: "default") {
+    case "default": vision.dropsClassToken = true
+    case "full": vision.dropsClassToken = false
+    default: throw unsupported("vision_feature_select_strategy")
+    }
+    vision.projectorHiddenDim = textDim
+    vision.projectorActivation = try activation("projector_hidden_act", default: "gelu")
+    vision.projectorBias = try bool("multimodal_projector_bias", default: true)
+  }
+
+  private func activation(_ key: String, default name: String) throws(ConvertError) -> Activation {
+    switch try string(key, default: name) {
+    case "gelu", "gelu_python": return .gelu
+    case "gelu_new", "gelu_pytorch_tanh": return .geluTanh
+    case "quick_gelu": return .quickGelu
+    default: throw unsupported(key)
+    }
+  }
+}
+
+private let dims = 1...(1 << 20)

@@ -1,0 +1,146 @@
+import PIOFormat
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The rotary embedding's inverse frequencies, computed here so that no runtime repeats a rule.
+///
+/// `frequencies` are `(headDim / 2)`. The unscaled ones are `theta^(-2i/headDim)`; f32 arithmetic
+/// in the order of transformers' `modeling_rope_utils`, so that both agree to the last bits.
+/// Sources: Su et al. 2021 (arXiv:2104.09864), Peng et al. 2023 (YaRN, arXiv:2309.00071).
+struct RotaryFrequencies: Equatable {
+  var frequencies: [Float]
+  var scaling: RopeScaling
+  var theta: Double
+  var attentionFactor: Double = 1
+
+  /// From a decoder's configuration: `rope_parameters`, or the older `rope_theta` + `rope_scaling`.
+  init(_ config: ConfigObject, headDim: Int, maxPositions: Int) throws(ConvertError) {
+    let key =
+      try config.object("rope_scaling").map(\.members.isEmpty) == false
+      ? "rope_scaling" : "rope_parameters"
+    let rope =
+      try config.object(key) ?? ConfigObject(file: config.file, path: config.path, members: [:])
+    let outer = try config.double("rope_theta", default: 10_000)
+    theta = try rope.double("rope_theta", default: outer)
+    guard theta > 1, theta <= 1e12 else {
+      throw config.failure("rope_theta", "is \(theta), not in 1…1e12")
+    }
+    for source in [config, rope] where source["partial_rotary_factor"] != nil {
+      guard try source.double("partial_rotary_factor", default: 1) == 1 else {
+        throw source.unsupported("partial_rotary_factor")
+      }
+    }
+    let base = Float(theta)
+    let powers = (0..<headDim / 2).map { Float(pow(Double(base), Double(Float(2 * $0) / Float(headDim)))) }
+    frequencies = powers.map { 1 / $0 }
+    scaling = .none
+
+    let kind = try rope.string(
+      "rope_type", default: try rope.string("type", default: "default"))
+    let original = try config.optionalDouble("original_max_position_embeddings")
+    switch kind {
+    case "default": break
+    case "linear":
+      scaling = .linear
+      let factor = Float(try rope.positive("factor"))
+      for i in frequencies.indices { frequencies[i] /= factor }
+    case "llama3":
+      scaling = .llama3
+      let inner = try rope.double("original_max_position_embeddings", default: Double(maxPositions))
+      try scaleLlama3(rope, originalPositions: original ?? inner)
+    case "yarn":
+      scaling = .yarn
+      let inner = try rope.double("original_max_position_embeddings", default: Double(maxPositions))
+      try scaleYarn(rope, powers, originalPositions: original ?? inner, maxPositions: maxPositions)
+    default:
+      throw rope.failure(rope["rope_type"] == nil ? "type" : "rope_type",
+        "'\(kind.shortened)' is not supported (default, linear, llama3, yarn are)")
+    }
+    guard frequencies.allSatisfy({ $0.isFinite && $0 > 0 }), attentionFactor.isFinite else {
+      throw config.failure(key, "gives frequencies that are not finite")
+    }
+  }
+
+  /// Long wavelengths divided by the factor, short ones kept, those between blended.
+  private mutating func scaleLlama3(
+    _ rope: ConfigObject, originalPositions: Double
+  ) throws(ConvertError) {
+    let factor = Float(try rope.positive("factor"))
+    let low = try rope.positive("low_freq_factor")
+    let high = try rope.positive("high_freq_factor")
+    guard high != low else { throw rope.failure("high_freq_factor", "equals low_freq_factor") }
+    let longest = Float(originalPositions / low)
+    let shortest = Float(originalPositions / high)
+    for (i, frequency) in frequencies.enumerated() {
+      let wavelength = Float(2 * Double.pi) / frequency
+      if wavelength > longest {
+        frequencies[i] = frequency / factor
+      } else if wavelength >= shortest {
+        let smooth = (Float(originalPositions) / wavelength - Float(low)) / Float(high - low)
+        frequencies[i] = (1 - smooth) * frequency / factor + smooth * frequency
+      }
+    }
+  }
+
+  /// YaRN: interpolated and extrapolated frequencies blended along a ramp between two dimensions.
+  private mutating func scaleYarn(
+    _ rope: ConfigObject, _ powers: [Float], originalPositions: Double, maxPositions: Int
+  ) throws(ConvertError) {
+    guard originalPositions > 0 else {
+      throw rope.failure("original_max_position_embeddings", "is not positive")
+    }
+    guard rope.members["factor"] != nil else { throw rope.failure("factor", "is missing") }
+    let factor =
+      try rope.optionalDouble("factor") ?? Double(maxPositions) / originalPositions
+    guard factor > 0 else { throw rope.failure("factor", "is not positive") }
+    attentionFactor = try yarnAttentionFactor(rope, factor: factor)
+
+    let dim = powers.count * 2
+    func correction(_ rotations: Double) -> Double {
+      Double(dim) * log(originalPositions / (rotations * 2 * .pi)) / (2 * log(theta))
+    }
+    var low = correction(try rope.truthy("beta_fast") ?? 32)
+    var high = correction(try rope.truthy("beta_slow") ?? 1)
+    if try rope.bool("truncate", default: true) { (low, high) = (floor(low), ceil(high)) }
+    (low, high) = (max(low, 0), min(high, Double(dim - 1)))
+    if low == high { high += 0.001 }
+    for (i, power) in powers.enumerated() {
+      let ramp = min(max((Float(i) - Float(low)) / Float(high - low), 0), 1)
+      let kept = 1 - ramp
+      let interpolated = 1 / (Float(factor) * power)
+      frequencies[i] = interpolated * (1 - kept) + (1 / power) * kept
+    }
+  }
+
+  private func yarnAttentionFactor(
+    _ rope: ConfigObject, factor: Double
+  ) throws(ConvertError) -> Double {
+    if let given = try rope.optionalDouble("attention_factor") {
+      guard given > 0 else { throw rope.failure("attention_factor", "is not positive") }
+      return given
+    }
+    func mscale(_ scale: Double) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
+    if let over = try rope.truthy("mscale"), let under = try rope.truthy("mscale_all_dim") {
+      return mscale(over) / mscale(under)
+    }
+    return mscale(1)
+  }
+}
+
+extension ConfigObject {
+  fileprivate func positive(_ key: String) throws(ConvertError) -> Double {
+    guard let value = try optionalDouble(key) else { throw failure(key, "is missing") }
+    guard value > 0, value <= 1e12 else { throw failure(key, "is \(value), not in 0…1e12") }
+    return value
+  }
+
+  /// The number, unless it is absent or zero.
+  fileprivate func truthy(_ key: String) throws(ConvertError) -> Double? {
+    guard let value = try optionalDouble(key), value != 0 else { return nil }
+    return value
+  }
+}

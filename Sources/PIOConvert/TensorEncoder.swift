@@ -1,0 +1,128 @@
+import CPIOKernels
+import PIOFormat
+import PIOThreads
+
+/// Streams one tensor from its source to its bytes in the file, all cores at work.
+///
+/// Rows are read, converted and packed 16 at a time, each worker with its own scratch; a chunk of
+/// some megabytes is finished before the next one begins. So memory does not grow with the tensor,
+/// and the bytes do not depend on the number of workers.
+struct TensorEncoder {
+  let checkpoint: Checkpoint
+  let pool: ThreadPool
+
+  private static let chunkLimit = 4 << 20
+  private static let scratchLimit = 24 << 20
+
+  /// Calls `emit` with the tensor's bytes, in order.
+  ///
+  /// `emit` returns false to end it early.
+  func encode(
+    _ spec: TensorSpec, _ encoding: TensorEncoding, from source: Checkpoint.Location,
+    emit: (UnsafeRawBufferPointer) throws -> Void
+  ) throws -> Fidelity {
+    let shape = spec.shape
+    let rowBytes = byteCount(encoding, TensorShape(rows: 16, columns: shape.columns))! / 16
+    let blockRows = (shape.rows + 15) / 16
+    let scratch = 16 * shape.columns * 8
+    let workers = max(1, min(pool.threadCount, blockRows, Self.scratchLimit / scratch))
+    let chunkBlocks = max(workers, min(blockRows, Self.chunkLimit / (16 * rowBytes)))
+    let jobs = (0..<workers).map { _ in
+      BlockJob(checkpoint: checkpoint, source: source, encoding: encoding, shape: shape)
+    }
+    let out = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: min(chunkBlocks, blockRows) * 16 * rowBytes, alignment: 64)
+    defer { out.deallocate() }
+    var results = [BlockResult](repeating: BlockResult(), count: chunkBlocks)
+    var fidelity = Fidelity()
+    for first in stride(from: 0, to: blockRows, by: chunkBlocks) {
+      let count = min(chunkBlocks, blockRows - first)
+      results.withUnsafeMutableBufferPointer { results in
+        pool.run(workers) { worker, _ in
+          for block in stride(from: worker, to: count, by: workers) {
+            results[block] = jobs[worker].run(
+              first + block, into: out.baseAddress! + block * 16 * rowBytes)
+          }
+        }
+      }
+      for result in results[..<count] {
+        if let error = result.error { throw error }
+        fidelity += result.fidelity
+      }
+      let rows = encoding.layout == .blocks16 ? count * 16 : min(count * 16, shape.rows - first * 16)
+      try emit(UnsafeRawBufferPointer(rebasing: out[..<(rows * rowBytes)]))
+    }
+    return fidelity
+  }
+}
+
+private struct BlockResult: Sendable {
+  var fidelity = Fidelity()
+  var error: ConvertError?
+}
+
+/// One worker's reading and encoding of one tensor.
+private final class BlockJob {
+  private let checkpoint: Checkpoint
+  private let source: Checkpoint.Location
+  private let shape: TensorShape
+  private let encoder: BlockEncoder
+  private let raw: UnsafeMutableRawBufferPointer
+
+  init(
+    checkpoint: Checkpoint, source: Checkpoint.Location, encoding: TensorEncoding,
+    shape: TensorShape
+  ) {
+    self.checkpoint = checkpoint
+    self.source = source
+    self.shape = shape
+    encoder = BlockEncoder(encoding: encoding, columns: shape.columns)
+    let size = source.tensor.type.byteCount ?? 4
+    raw = .allocate(byteCount: min(16, shape.rows) * shape.columns * size, alignment: 64)
+  }
+
+  deinit { raw.deallocate() }
+
+  /// Encodes rows `16 · block` and on.
+  func run(_ block: Int, into out: UnsafeMutableRawPointer) -> BlockResult {
+    let count = min(16, shape.rows - 16 * block)
+    do throws(ConvertError) {
+      try load(firstRow: 16 * block, count)
+    } catch {
+      return BlockResult(error: error)
+    }
+    do throws(WeightProblem) {
+      return BlockResult(fidelity: try encoder.encode(count, into: out))
+    } catch {
+      return BlockResult(error: publicError(error, firstRow: 16 * block))
+    }
+  }
+
+  private func load(firstRow: Int, _ count: Int) throws(ConvertError) {
+    let size = source.tensor.type.byteCount ?? 4
+    let bytes = UnsafeMutableRawBufferPointer(rebasing: raw[..<(count * shape.columns * size)])
+    try checkpoint.read(source, into: bytes, at: firstRow * shape.columns * size)
+    let kernels = pio_kernels_best()!.pointee
+    for row in 0..<count {
+      let out = encoder.rows + row * encoder.stride
+      let start = UnsafeRawPointer(bytes.baseAddress! + row * shape.columns * size)
+      switch source.tensor.type {
+      case .f16: kernels.f16_to_f32(out, start.assumingMemoryBound(to: UInt16.self), shape.columns)
+      case .bf16:
+        kernels.bf16_to_f32(out, start.assumingMemoryBound(to: UInt16.self), shape.columns)
+      default: out.update(from: start.assumingMemoryBound(to: Float.self), count: shape.columns)
+      }
+    }
+  }
+
+  private func publicError(_ problem: WeightProblem, firstRow: Int) -> ConvertError {
+    switch problem {
+    case .notFinite(let row, let column):
+      .notFinite(tensor: source.tensor.name, row: firstRow + row, column: column)
+    case .outOfRange(let row, let column, let value):
+      .outOfRange(
+        tensor: source.tensor.name, row: firstRow + row, column: column, value: value,
+        kind: encoder.encoding.kind.name)
+    }
+  }
+}
