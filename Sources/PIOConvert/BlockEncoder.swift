@@ -117,7 +117,8 @@ extension BlockEncoder {
         let stored: Float
         if encoding.kind == .f32 {
           stored = weight
-          bytes.storeBytes(of: weight.bitPattern.littleEndian, toByteOffset: 4 * column, as: UInt32.self)
+          bytes.storeBytes(
+            of: weight.bitPattern.littleEndian, toByteOffset: 4 * column, as: UInt32.self)
         } else {
           let isHalf = encoding.kind == .f16
           let bits = isHalf ? pio_f16_from_f32(weight) : pio_bf16_from_f32(weight)
@@ -198,7 +199,9 @@ extension BlockEncoder {
     guard let fit = found else {
       throw outOfRange(row, start..<min(start + encoding.group, columns))
     }
-    for i in 0..<group.vectorCount { fidelity.signal += Double((group.weights[i] * group.weights[i]).sum()) }
+    for i in 0..<group.vectorCount {
+      fidelity.signal += Double((group.weights[i] * group.weights[i]).sum())
+    }
     fidelity.noise += Double(fit.error)
     return fit
   }

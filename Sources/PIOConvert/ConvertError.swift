@@ -28,6 +28,8 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case sourceChanged(path: String)
   case targetExists(path: String)
   case model(ModelFileError)
+  /// The caller asked for an end.
+  case cancelled
 
   public var description: String {
     switch self {
@@ -59,6 +61,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
     case .sourceChanged(let path): "\(path) changed while it was read"
     case .targetExists(let path): "\(path) exists; --force replaces it"
     case .model(let error): "\(error)"
+    case .cancelled: "interrupted; nothing was written"
     }
   }
 }

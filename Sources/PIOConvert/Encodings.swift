@@ -54,7 +54,8 @@ public struct EncodingRules: Sendable, Equatable {
         group: kind.isQuantized ? group : 0)
       guard spec.role.allows(encoding) else {
         throw .kind(
-          problem: "\(spec.name) cannot be \(kind.name): an embedding table is int8, f16, bf16 or f32")
+          problem:
+            "\(spec.name) cannot be \(kind.name): an embedding table is int8, f16, bf16 or f32")
       }
       encodings.append(encoding)
     }

@@ -60,7 +60,8 @@ private enum TargetSize: Equatable {
 extension ConfigObject {
   /// Whether it is LLaVA's own processor, the only one that pads to a square.
   fileprivate func checkType() throws(ConvertError) -> Bool {
-    let key = self["image_processor_type"] == nil ? "feature_extractor_type" : "image_processor_type"
+    let key =
+      self["image_processor_type"] == nil ? "feature_extractor_type" : "image_processor_type"
     switch try string(key, default: "CLIPImageProcessor") {
     case "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil",
       "CLIPFeatureExtractor":

@@ -243,7 +243,9 @@ struct AffineQuantizer {
   @inline(__always)
   private func sums(_ group: WeightGroup, _ fit: GroupFit) -> Sums {
     let inverse = Vector(repeating: fit.scale == 0 ? 0 : 1 / Float(fit.scale))
-    let (scale, minimum) = (Vector(repeating: Float(fit.scale)), Vector(repeating: Float(fit.minimum)))
+    let (scale, minimum) = (
+      Vector(repeating: Float(fit.scale)), Vector(repeating: Float(fit.minimum))
+    )
     let highs = Vector(repeating: Self.high)
     var (error, c, cc, wc) = (Vector.zero, Vector.zero, Vector.zero, Vector.zero)
     for i in 0..<group.vectorCount {

@@ -35,7 +35,9 @@ struct RotaryFrequencies: Equatable {
       }
     }
     let base = Float(theta)
-    let powers = (0..<headDim / 2).map { Float(pow(Double(base), Double(Float(2 * $0) / Float(headDim)))) }
+    let powers = (0..<headDim / 2).map {
+      Float(pow(Double(base), Double(Float(2 * $0) / Float(headDim))))
+    }
     frequencies = powers.map { 1 / $0 }
     scaling = .none
 
@@ -57,7 +59,8 @@ struct RotaryFrequencies: Equatable {
       let inner = try rope.double("original_max_position_embeddings", default: Double(maxPositions))
       try scaleYarn(rope, powers, originalPositions: original ?? inner, maxPositions: maxPositions)
     default:
-      throw rope.failure(rope["rope_type"] == nil ? "type" : "rope_type",
+      throw rope.failure(
+        rope["rope_type"] == nil ? "type" : "rope_type",
         "'\(kind.shortened)' is not supported (default, linear, llama3, yarn are)")
     }
     guard frequencies.allSatisfy({ $0.isFinite && $0 > 0 }), attentionFactor.isFinite else {

@@ -14,14 +14,13 @@ struct TensorEncoder {
   private static let chunkLimit = 4 << 20
   private static let scratchLimit = 24 << 20
 
-  /// Calls `emit` with the tensor's bytes, in order.
-  ///
-  /// `emit` returns false to end it early.
+  /// Appends the tensor to `writer`; after every chunk `advance` hears how many bytes of the source
+  /// are done, and ends the conversion by returning false.
   func encode(
-    _ spec: TensorSpec, _ encoding: TensorEncoding, from source: Checkpoint.Location,
-    emit: (UnsafeRawBufferPointer) throws -> Void
-  ) throws -> Fidelity {
-    let shape = spec.shape
+    _ tensor: TensorEntry, from source: Checkpoint.Location, into writer: inout ModelWriter,
+    advance: (_ byteCount: Int) -> Bool
+  ) throws(ConvertError) -> Fidelity {
+    let (shape, encoding) = (tensor.spec.shape, tensor.encoding)
     let rowBytes = byteCount(encoding, TensorShape(rows: 16, columns: shape.columns))! / 16
     let blockRows = (shape.rows + 15) / 16
     let scratch = 16 * shape.columns * 8
@@ -49,8 +48,16 @@ struct TensorEncoder {
         if let error = result.error { throw error }
         fidelity += result.fidelity
       }
-      let rows = encoding.layout == .blocks16 ? count * 16 : min(count * 16, shape.rows - first * 16)
-      try emit(UnsafeRawBufferPointer(rebasing: out[..<(rows * rowBytes)]))
+      let rows =
+        encoding.layout == .blocks16 ? count * 16 : min(count * 16, shape.rows - first * 16)
+      do throws(ModelFileError) {
+        try writer.append(UnsafeRawBufferPointer(rebasing: out[..<(rows * rowBytes)]))
+      } catch {
+        throw .model(error)
+      }
+      let done = source.tensor.byteCount * (first + count) / blockRows
+      let before = source.tensor.byteCount * first / blockRows
+      guard advance(done - before) else { throw .cancelled }
     }
     return fidelity
   }

@@ -159,3 +159,30 @@ struct TensorNames {
     return "\(layers).\(parts[2]).\(module).\(parts[parts.count - 1])"
   }
 }
+
+extension TensorNames {
+  /// Whether the checkpoint has a head of its own besides the embedding table it is tied to.
+  ///
+  /// `transformers` ties the two only if they are equal.
+  func headDiffers(_ checkpoint: Checkpoint) throws(ConvertError) -> Bool {
+    guard let embedding, let head else { return false }
+    let (a, b) = (embedding.tensor, head.tensor)
+    guard a.shape == b.shape, a.type == b.type else { return true }
+    let size = 1 << 20
+    let left = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
+    let right = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
+    defer {
+      left.deallocate()
+      right.deallocate()
+    }
+    for offset in stride(from: 0, to: a.byteCount, by: size) {
+      let range = ..<min(size, a.byteCount - offset)
+      let x = UnsafeMutableRawBufferPointer(rebasing: left[range])
+      let y = UnsafeMutableRawBufferPointer(rebasing: right[range])
+      try checkpoint.read(embedding, into: x, at: offset)
+      try checkpoint.read(head, into: y, at: offset)
+      guard x.elementsEqual(y) else { return true }
+    }
+    return false
+  }
+}

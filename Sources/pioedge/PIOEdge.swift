@@ -4,5 +4,6 @@ import ArgumentParser
 struct PIOEdge: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pioedge",
-    abstract: "Vision-language models on small boards, inside a memory cap.")
+    abstract: "Vision-language models on small boards, inside a memory cap.",
+    subcommands: [ConvertCommand.self, InspectCommand.self])
 }

@@ -1,0 +1,216 @@
+import ArgumentParser
+import PIOConvert
+import PIOFormat
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "Show what is in a .piom file.",
+    discussion: """
+      Examples:
+        pioedge inspect llava.piom
+        pioedge inspect llava.piom --verify
+        pioedge inspect llava.piom --tensors
+        pioedge inspect llava.piom --json
+      """)
+
+  @Argument(help: "The .piom file.")
+  var file: String
+
+  @Flag(help: "Check every byte of the tensors against its checksum.")
+  var verify = false
+
+  @Flag(help: "List every tensor.")
+  var tensors = false
+
+  @Flag(help: "Print one JSON object, tensors included.")
+  var json = false
+
+  func run() throws {
+    do {
+      let model = try ModelFile(path: file)
+      if verify { try verify(model) }
+      print(try json ? jsonText(ModelSummary(model, isVerified: verify)) : text(model))
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func verify(_ model: borrowing ModelFile) throws {
+    var line = ProgressLine()
+    var done = 0
+    defer { line.clear() }
+    for (i, tensor) in model.tensors.enumerated() {
+      try model.verify(i)
+      done += tensor.byteCount
+      line.show("verifying", done: done, of: model.byteCount)
+    }
+  }
+
+  private func text(_ model: borrowing ModelFile) -> String {
+    var text = table(describe(model.config), right: [])
+    text += "\n" + table(sectionRows(model), right: [2, 3, 4])
+    if tensors { text += "\n" + table(tensorRows(model), right: [4]) }
+    text += "\nmade by \(model.provenance.converter): \(model.provenance.recipe)\n"
+    text += table(model.provenance.sources.map { [$0.name, $0.sha256] }, right: [])
+    text += "\(file): \(byteText(model.byteCount))"
+    return text + (verify ? ", every checksum verified" : "")
+  }
+
+  private func sectionRows(_ model: borrowing ModelFile) -> [[String]] {
+    var rows = [["section", "kind", "tensors", "size", "bits/weight"]]
+    for part in sections(model.tensors) {
+      rows.append([
+        part.section, part.kind, "\(part.tensors)", byteText(part.bytes),
+        decimal(8 * Double(part.bytes) / Double(part.weights), 2),
+      ])
+    }
+    rows.append(["tokenizer", "", "", byteText(model.tokenizerSection.count)])
+    return rows
+  }
+
+  private func tensorRows(_ model: borrowing ModelFile) -> [[String]] {
+    [["tensor", "kind", "group", "shape", "size"]]
+      + model.tensors.map { tensor in
+        [
+          tensor.spec.name, tensor.encoding.kind.name,
+          tensor.encoding.group > 0 ? "\(tensor.encoding.group)" : "",
+          "\(tensor.spec.shape.rows) × \(tensor.spec.shape.columns)", byteText(tensor.byteCount),
+        ]
+      }
+  }
+}
+
+/// The configuration as name and value.
+private func describe(_ config: ModelConfig) -> [[String]] {
+  let text = config.text
+  var rows = [
+    [
+      "decoder",
+      "\(text.layerCount) layers, dim \(text.dim), hidden \(text.hiddenDim),"
+        + " \(text.headCount) heads of \(text.headDim), \(text.kvHeadCount) for keys and values",
+    ],
+    ["vocabulary", "\(text.vocabSize)\(text.tiedHead ? ", head tied to the embedding" : "")"],
+    [
+      "positions",
+      "\(text.maxPositions), RoPE theta \(text.ropeTheta)"
+        + (text.ropeScaling == .none ? "" : ", \(text.ropeScaling) scaling"),
+    ],
+  ]
+  if let vision = config.vision {
+    rows += [
+      [
+        "vision",
+        "\(vision.layerCount) layers, dim \(vision.dim), hidden \(vision.hiddenDim),"
+          + " \(vision.headCount) heads, \(vision.imageSize) pixels in patches of"
+          + " \(vision.patchSize): \(vision.visualTokenCount) visual tokens",
+      ],
+      [
+        "pictures",
+        "resized to \(vision.preprocessing.resizeTo) (\(vision.preprocessing.filter)),"
+          + " \(vision.preprocessing.fit)",
+      ],
+    ]
+  }
+  rows.append(["prompt", config.prompt.name])
+  return rows
+}
+
+/// One part of the file with one kind of tensor.
+private struct SectionSummary: Encodable {
+  let section: String
+  let kind: String
+  var tensors = 0
+  var weights = 0
+  var bytes = 0
+}
+
+private func sections(_ tensors: [TensorEntry]) -> [SectionSummary] {
+  var parts: [SectionSummary] = []
+  for tensor in tensors {
+    let (name, kind) = (tensor.spec.section.partName, tensor.encoding.kind.name)
+    var index = parts.count
+    if let found = parts.firstIndex(where: { $0.section == name && $0.kind == kind }) {
+      index = found
+    } else {
+      parts.append(SectionSummary(section: name, kind: kind))
+    }
+    parts[index].tensors += 1
+    parts[index].weights += tensor.spec.shape.rows * tensor.spec.shape.columns
+    parts[index].bytes += tensor.byteCount
+  }
+  return parts
+}
+
+/// What `--json` prints.
+private struct ModelSummary: Encodable {
+  struct Tensor: Encodable {
+    let name: String
+    let section: String
+    let rows: Int
+    let columns: Int
+    let kind: String
+    let layout: String
+    let group: Int
+    let offset: Int
+    let bytes: Int
+    let xxh64: String
+  }
+  struct Source: Encodable {
+    let name: String
+    let sha256: String
+  }
+  struct Config: Encodable {
+    let dim: Int
+    let hidden_dim: Int
+    let layers: Int
+    let heads: Int
+    let kv_heads: Int
+    let head_dim: Int
+    let vocabulary: Int
+    let max_positions: Int
+    let rope_theta: Float
+    let rope_scaling: String
+    let tied_head: Bool
+    let image_size: Int?
+    let patch_size: Int?
+    let vision_layers: Int?
+    let visual_tokens: Int?
+    let prompt_template: String
+  }
+  let bytes: Int
+  let verified: Bool
+  let config: Config
+  let sections: [SectionSummary]
+  let tokenizer_bytes: Int
+  let tensors: [Tensor]
+  let converter: String
+  let recipe: String
+  let sources: [Source]
+
+  init(_ model: borrowing ModelFile, isVerified: Bool) {
+    let (text, vision) = (model.config.text, model.config.vision)
+    bytes = model.byteCount
+    verified = isVerified
+    config = Config(
+      dim: text.dim, hidden_dim: text.hiddenDim, layers: text.layerCount, heads: text.headCount,
+      kv_heads: text.kvHeadCount, head_dim: text.headDim, vocabulary: text.vocabSize,
+      max_positions: text.maxPositions, rope_theta: text.ropeTheta,
+      rope_scaling: "\(text.ropeScaling)", tied_head: text.tiedHead,
+      image_size: vision?.imageSize, patch_size: vision?.patchSize,
+      vision_layers: vision?.layerCount, visual_tokens: vision?.visualTokenCount,
+      prompt_template: model.config.prompt.name)
+    sections = pioedge.sections(model.tensors)
+    tokenizer_bytes = model.tokenizerSection.count
+    tensors = model.tensors.map { tensor in
+      Tensor(
+        name: tensor.spec.name, section: tensor.spec.section.partName,
+        rows: tensor.spec.shape.rows, columns: tensor.spec.shape.columns,
+        kind: tensor.encoding.kind.name, layout: "\(tensor.encoding.layout)",
+        group: tensor.encoding.group, offset: tensor.offset, bytes: tensor.byteCount,
+        xxh64: String(tensor.checksum, radix: 16))
+    }
+    (converter, recipe) = (model.provenance.converter, model.provenance.recipe)
+    sources = model.provenance.sources.map { Source(name: $0.name, sha256: $0.sha256) }
+  }
+}
