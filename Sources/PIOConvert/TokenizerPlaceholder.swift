@@ -8,7 +8,7 @@ struct ConvertedTokenizer {
   var prompt: PromptTemplate
 }
 
-public enum TokenizerConvertError: Error, Equatable, Sendable {}
+public enum TokenizerConvertError: Error, Equatable, Sendable { case missing }
 
 func readTokenizer(
   folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int?
