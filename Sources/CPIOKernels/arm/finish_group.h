@@ -1,0 +1,40 @@
+// What the three integer products of ARM share: from a group's integer sums to floats.
+#ifndef PIO_FINISH_GROUP_H
+#define PIO_FINISH_GROUP_H
+
+#include <arm_neon.h>
+
+#include "../panel.h"
+
+static inline size_t pio_arm_block_bytes(size_t group, uint32_t quant) {
+  return group * (quant == PIO_INT8 ? 16 : 8) + (quant == PIO_INT4_AFFINE ? 64 : 32);
+}
+
+// Scales (plane 0) or minima (plane 1) of rows 4 q ... 4 q + 3.
+static inline float32x4_t pio_arm_plane(const uint8_t *block, size_t group, uint32_t quant,
+                                        size_t plane, size_t q) {
+  const uint8_t *planes = block + group * (quant == PIO_INT8 ? 16 : 8);
+  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(planes + 32 * plane + 8 * q)));
+}
+
+// acc + one group of token t, rows 4 q ... 4 q + 3.
+static inline float32x4_t pio_arm_add_group(float32x4_t acc, int32x4_t sum,
+                                            const struct pio_tile *p, const uint8_t *block,
+                                            size_t g, size_t t, size_t q, uint32_t quant) {
+  const size_t at = t * p->groups + g;
+  float32x4_t scale = pio_arm_plane(block, p->group, quant, 0, q);
+  acc = vfmaq_f32(acc, vcvtq_f32_s32(sum), vmulq_n_f32(scale, p->scales[at]));
+  if (quant == PIO_INT4_AFFINE) {
+    float32x4_t minimum = pio_arm_plane(block, p->group, quant, 1, q);
+    acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->scales[at] * (float)p->sums[at]));
+  }
+  return acc;
+}
+
+static inline void pio_arm_finish(const struct pio_tile *p, size_t t, const float32x4_t acc[4]) {
+  float sums[PIO_ROWS];
+  for (int q = 0; q < 4; q++) vst1q_f32(sums + 4 * q, acc[q]);
+  pio_finish_tile(p, t, sums);
+}
+
+#endif

@@ -1,0 +1,138 @@
+// The integer product with AVX2: two 32-byte registers are 16 rows x 4 columns.
+//
+// vpmaddubsw adds pairs of unsigned x signed products into 16 bits and saturates. Codes of 4 bits:
+// a pair is at most 2 * 15 * 127 = 3,810, so the 8 steps of a sub-block fit (30,480) and are
+// widened once. Codes of 8 bits: |code - 128| x the value with the sign of code - 128, a pair is at
+// most 2 * 128 * 127 = 32,512; widened at every step.
+#include "../panel.h"
+#include "../tables.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+enum { TOKENS = 4 };  // 8 running sums and 4 registers of codes and constants, of 16
+
+INLINE __m256i four_values(const int8_t *values) {
+  int32_t four;
+  memcpy(&four, values, 4);
+  return _mm256_set1_epi32(four);
+}
+
+// 32 columns of int4: sum[t][h] += codes * values, rows 8 h ... 8 h + 7.
+INLINE void sub_block_int4(__m256i sum[TOKENS][2], const uint8_t *codes, const int8_t *values,
+                           size_t row, int tokens) {
+  const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  __m256i narrow[TOKENS][2];
+  UNROLL for (int t = 0; t < tokens; t++) {
+    narrow[t][0] = narrow[t][1] = _mm256_setzero_si256();
+  }
+  UNROLL for (int j = 0; j < 4; j++) {
+    __m256i a = _mm256_loadu_si256((const __m256i *)(codes + 64 * j));
+    __m256i b = _mm256_loadu_si256((const __m256i *)(codes + 64 * j + 32));
+    __m256i a_low = _mm256_and_si256(a, low), b_low = _mm256_and_si256(b, low);
+    UNROLL for (int t = 0; t < tokens; t++) {
+      __m256i x = four_values(values + (size_t)t * row + 4 * j);
+      narrow[t][0] = _mm256_add_epi16(narrow[t][0], _mm256_maddubs_epi16(a_low, x));
+      narrow[t][1] = _mm256_add_epi16(narrow[t][1], _mm256_maddubs_epi16(b_low, x));
+    }
+    __m256i a_high = _mm256_and_si256(_mm256_srli_epi16(a, 4), low);
+    __m256i b_high = _mm256_and_si256(_mm256_srli_epi16(b, 4), low);
+    UNROLL for (int t = 0; t < tokens; t++) {
+      __m256i x = four_values(values + (size_t)t * row + 16 + 4 * j);
+      narrow[t][0] = _mm256_add_epi16(narrow[t][0], _mm256_maddubs_epi16(a_high, x));
+      narrow[t][1] = _mm256_add_epi16(narrow[t][1], _mm256_maddubs_epi16(b_high, x));
+    }
+  }
+  UNROLL for (int t = 0; t < tokens; t++) {
+    UNROLL for (int h = 0; h < 2; h++) {
+      sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(narrow[t][h], ones));
+    }
+  }
+}
+
+// 32 columns of int8: sum[t][h] += (codes - 128) * values.
+INLINE void sub_block_int8(__m256i sum[TOKENS][2], const uint8_t *codes, const int8_t *values,
+                           size_t row, int tokens) {
+  const __m256i ones = _mm256_set1_epi16(1), flip = _mm256_set1_epi8(-128);
+  UNROLL for (int j = 0; j < 8; j++) {
+    __m256i w[2];
+    UNROLL for (int h = 0; h < 2; h++) {
+      w[h] = _mm256_loadu_si256((const __m256i *)(codes + 64 * j + 32 * h));
+      w[h] = _mm256_xor_si256(w[h], flip);
+    }
+    UNROLL for (int t = 0; t < tokens; t++) {
+      __m256i x = four_values(values + (size_t)t * row + 4 * j);
+      UNROLL for (int h = 0; h < 2; h++) {
+        __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(x, w[h]));
+        sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(pairs, ones));
+      }
+    }
+  }
+}
+
+// acc[t][h] += one group.
+INLINE void add_group(__m256 acc[TOKENS][2], const struct pio_tile *p, const uint8_t *block,
+                      size_t g, int tokens, uint32_t quant) {
+  const size_t row = p->groups * p->group, code_bytes = p->group * (quant == PIO_INT8 ? 16 : 8);
+  const int8_t *values = p->values + g * p->group;
+  __m256i sum[TOKENS][2];
+  UNROLL for (int t = 0; t < tokens; t++) {
+    int32_t start = quant == PIO_INT4 ? -8 * p->sums[(size_t)t * p->groups + g] : 0;
+    sum[t][0] = sum[t][1] = _mm256_set1_epi32(start);
+  }
+  for (size_t sub = 0; sub < p->group / PIO_SUB; sub++) {
+    if (quant == PIO_INT8) {
+      sub_block_int8(sum, block + sub * 512, values + sub * PIO_SUB, row, tokens);
+    } else {
+      sub_block_int4(sum, block + sub * 256, values + sub * PIO_SUB, row, tokens);
+    }
+  }
+  const __m128i *planes = (const __m128i *)(block + code_bytes);
+  UNROLL for (int h = 0; h < 2; h++) {
+    __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128(planes + h));
+    UNROLL for (int t = 0; t < tokens; t++) {
+      const size_t at = (size_t)t * p->groups + g;
+      __m256 both = _mm256_mul_ps(scale, _mm256_set1_ps(p->scales[at]));
+      acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][h]), both, acc[t][h]);
+      if (quant == PIO_INT4_AFFINE) {
+        __m256 minimum = _mm256_cvtph_ps(_mm_loadu_si128(planes + 2 + h));
+        acc[t][h] =
+            _mm256_fmadd_ps(minimum, _mm256_set1_ps(p->scales[at] * (float)p->sums[at]), acc[t][h]);
+      }
+    }
+  }
+}
+
+INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
+  const size_t block_bytes =
+      p->group * (quant == PIO_INT8 ? 16 : 8) + (quant == PIO_INT4_AFFINE ? 64 : 32);
+  __m256 acc[TOKENS][2];
+  UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+  for (size_t g = 0; g < p->groups; g++) {
+    add_group(acc, p, p->blocks + g * block_bytes, g, tokens, quant);
+  }
+  UNROLL for (int t = 0; t < tokens; t++) {
+    float sums[PIO_ROWS];
+    _mm256_storeu_ps(sums, acc[t][0]);
+    _mm256_storeu_ps(sums + 8, acc[t][1]);
+    pio_finish_tile(p, (size_t)t, sums);
+  }
+}
+
+PIO_TILE_TABLE(tile, 4)
+
+void pio_gemm_avx2(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
+                   size_t tokens, size_t block_begin, size_t block_end, const float *bias,
+                   int accumulate) {
+#define TILE(p, count) tiles[w->quant - PIO_INT8][(count)-1](p)
+  PIO_FOR_TILES(TILE, TOKENS);
+#undef TILE
+}
+
+#pragma clang attribute pop
+#endif
