@@ -112,7 +112,7 @@ def main():
     arguments = parse_arguments(
         __doc__.splitlines()[0],
         tokenizer=("work/tokenizer.json", "from training.build_tokenizer"),
-        visual_tokens=(112, "how many take part at first"),
+        visual_tokens=(128, "how many take part at first"),
         text_tokens=(176, "of a row"),
         replay=(3, "cached pictures per new one"),
     )
