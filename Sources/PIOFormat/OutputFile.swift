@@ -12,13 +12,15 @@ struct OutputFile: ~Copyable {
   private var temporary: String
 
   /// Throws where `path` exists and is not to be replaced, or is no regular file.
-  init(path: String, replacing: Bool) throws(ModelFileError) {
+  ///
+  /// `unnamed` false: do as on a file system without nameless files.
+  init(path: String, replacing: Bool, unnamed: Bool = true) throws(ModelFileError) {
     var status = stat()
     if stat(path, &status) == 0 {
       guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
       guard replacing else { throw .exists(path: path) }
     }
-    let (fd, temporary) = try openTemporary(for: path)
+    let (fd, temporary) = try openTemporary(for: path, unnamed: unnamed)
     self.path = path
     self.replacing = replacing
     self.fd = fd
@@ -102,9 +104,13 @@ private func temporaryName(_ path: String, _ attempt: Int) -> String {
 }
 
 /// The name is empty where the file system can do without.
-private func openTemporary(for path: String) throws(ModelFileError) -> (Int32, String) {
-  let unnamed = open(folder(of: path), temporaryFileFlag | O_WRONLY | O_CLOEXEC, 0o666)
-  if unnamed >= 0 { return (unnamed, "") }
+private func openTemporary(
+  for path: String, unnamed: Bool
+) throws(ModelFileError) -> (Int32, String) {
+  if unnamed {
+    let fd = open(folder(of: path), temporaryFileFlag | O_WRONLY | O_CLOEXEC, 0o666)
+    if fd >= 0 { return (fd, "") }
+  }
   for attempt in 0..<100 {
     let name = temporaryName(path, attempt)
     let fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
