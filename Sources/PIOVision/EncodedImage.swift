@@ -1,0 +1,100 @@
+import CPIOImage
+
+/// A picture whose header is read and within the limits. Sole owner of the codec's state.
+struct EncodedImage: ~Copyable {
+  let header: pio_image_header
+  private let handle: OpaquePointer
+  private let name: String
+  private let limits: ImageLimits
+
+  init(path: String, _ limits: ImageLimits) throws(ImageError) {
+    try self.init(name: path, limits) { handle, limits, header, error in
+      pio_image_open(handle, path, limits, header, error)
+    }
+  }
+
+  /// `bytes` must outlive the value.
+  init(bytes: UnsafeRawBufferPointer, name: String, _ limits: ImageLimits) throws(ImageError) {
+    try self.init(name: name, limits) { handle, limits, header, error in
+      pio_image_open_bytes(
+        handle, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, limits, header,
+        error)
+    }
+  }
+
+  private typealias Open = (
+    _ handle: UnsafeMutablePointer<OpaquePointer?>, UnsafePointer<pio_image_limits>,
+    UnsafeMutablePointer<pio_image_header>, UnsafeMutablePointer<pio_image_error>
+  ) -> pio_image_code
+
+  private init(name: String, _ limits: ImageLimits, _ open: Open) throws(ImageError) {
+    var bounds = pio_image_limits()
+    bounds.max_pixels = UInt64(clamping: limits.maxPixels)
+    bounds.max_edge = UInt32(clamping: min(limits.maxEdge, Int(Int32.max) / 64))
+    bounds.max_codec_bytes = UInt64(clamping: limits.maxCodecBytes)
+    var header = pio_image_header()
+    var error = pio_image_error()
+    var handle: OpaquePointer?
+    let code = open(&handle, &bounds, &header, &error)
+    guard code == PIO_IMAGE_OK, let handle else {
+      throw ImageError(error, header, name: name, limits)
+    }
+    self.header = header
+    self.handle = handle
+    self.name = name
+    self.limits = limits
+  }
+
+  deinit { pio_image_close(handle) }
+
+  var info: ImageInfo {
+    let (width, height) = (Int(header.width), Int(header.height))
+    return ImageInfo(
+      format: header.format == PIO_IMAGE_PNG ? .png : .jpeg,
+      width: header.orientation >= 5 ? height : width,
+      height: header.orientation >= 5 ? width : height)
+  }
+
+  /// Once: gives every row to the resizer.
+  func decode(into resizer: inout PatchResizer) throws(ImageError) {
+    var error = pio_image_error()
+    let handle = handle
+    let code = withUnsafeMutablePointer(to: &resizer) { context in
+      pio_image_decode(
+        handle,
+        { context, row, index in
+          let resizer = context!.assumingMemoryBound(to: PatchResizer.self)
+          resizer.pointee.add(row!, index: Int(index))
+        }, context, &error)
+    }
+    guard code == PIO_IMAGE_OK else { throw ImageError(error, header, name: name, limits) }
+  }
+}
+
+extension ImageError {
+  fileprivate init(
+    _ error: pio_image_error, _ header: pio_image_header, name: String, _ limits: ImageLimits
+  ) {
+    let message = withUnsafeBytes(of: error.message) {
+      String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+    }
+    let (width, height) = (Int(header.width), Int(header.height))
+    self =
+      switch error.code {
+      case PIO_IMAGE_CANNOT_OPEN: .cannotOpen(path: name, errno: error.system_errno)
+      case PIO_IMAGE_NOT_A_FILE: .notAFile(path: name)
+      case PIO_IMAGE_UNKNOWN: .unknownFormat(path: name, found: message)
+      case PIO_IMAGE_TRUNCATED: .truncated(path: name)
+      case PIO_IMAGE_UNSUPPORTED: .unsupported(path: name, message: message)
+      case PIO_IMAGE_TOO_LARGE:
+        .tooManyPixels(path: name, width: width, height: height, maxPixels: limits.maxPixels)
+      case PIO_IMAGE_EDGE_TOO_LONG:
+        .edgeTooLong(path: name, width: width, height: height, maxEdge: limits.maxEdge)
+      case PIO_IMAGE_NO_MEMORY:
+        .codecMemory(
+          path: name, message: message, neededBytes: Int(clamping: error.needed),
+          maxBytes: limits.maxCodecBytes)
+      default: .damaged(path: name, message: message)
+      }
+  }
+}

@@ -1,0 +1,121 @@
+import Foundation
+import PIOVision
+import Testing
+
+/// One picture and what Hugging Face's processor makes of it (tools/golden/make_image_golden.py).
+struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
+  let file: String
+  let side: Int
+  let fit: String
+  let filter: UInt8
+  let resizeTo: Int
+  let normalized: Bool
+  let rows: [Int]
+  let width: Int
+  let height: Int
+  let offset: Int
+
+  var testDescription: String {
+    "\(file) \(fit) \(resizeTo) → \(side), filter \(filter)\(normalized ? ", normalized" : "")"
+  }
+}
+
+struct GoldenImages: Decodable, Sendable {
+  let mean: [Float]
+  let std: [Float]
+  let cases: [GoldenCase]
+
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().appendingPathComponent("Golden/images")
+
+  static let all: GoldenImages = {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try! decoder.decode(GoldenImages.self, from: bytes(of: "cases.json"))
+  }()
+
+  static let expected = bytes(of: "expected.bin")
+
+  static func path(_ file: String) -> String { folder.appendingPathComponent(file).path }
+
+  static func bytes(of file: String) -> Data {
+    try! Data(contentsOf: folder.appendingPathComponent(file))
+  }
+
+  func preparation(_ golden: GoldenCase, patchSize: Int) -> ImagePreparation {
+    var preparation = ImagePreparation(side: golden.side, patchSize: patchSize)
+    preparation.fit = golden.fit == "pad" ? .pad : golden.fit == "stretch" ? .stretch : .crop
+    preparation.filter = ImagePreparation.Filter(rawValue: golden.filter)!
+    preparation.resizeTo = golden.resizeTo
+    preparation.padColor = (
+      UInt8(mean[0] * 255), UInt8(mean[1] * 255), UInt8(mean[2] * 255)
+    )
+    if golden.normalized {
+      preparation.mean = (mean[0], mean[1], mean[2])
+      preparation.std = (std[0], std[1], std[2])
+    } else {
+      preparation.rescaleFactor = 1
+    }
+    return preparation
+  }
+
+  /// `(channel, row, x)` of the rows the case holds.
+  func expected(_ golden: GoldenCase) -> [Float] {
+    let rows = golden.rows.isEmpty ? golden.side : golden.rows.count
+    let count = 3 * rows * golden.side
+    let data = Self.expected.dropFirst(golden.offset)
+    guard golden.normalized else { return data.prefix(count).map(Float.init) }
+    return [Float](unsafeUninitializedCapacity: count) { out, used in
+      _ = data.prefix(4 * count).copyBytes(to: UnsafeMutableRawBufferPointer(out))
+      used = count
+    }
+  }
+}
+
+/// The patches as a caller has them: zeroed scratch of the stated size, NaN where nothing is written.
+func prepared(
+  _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits(),
+  _ prepare: (UnsafeMutableRawBufferPointer, UnsafeMutableBufferPointer<Float>) throws -> ImageInfo
+) throws -> (info: ImageInfo, patches: [Float]) {
+  let byteCount = imageScratchByteCount(preparation, limits: limits)
+  let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+  defer { scratch.deallocate() }
+  var patches = [Float](repeating: .nan, count: preparation.patchCount * preparation.patchDim)
+  let info = try patches.withUnsafeMutableBufferPointer { try prepare(scratch, $0) }
+  return (info, patches)
+}
+
+func prepared(
+  path: String, _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits()
+) throws -> (info: ImageInfo, patches: [Float]) {
+  try prepared(preparation, limits: limits) { scratch, patches in
+    try prepareImage(path: path, preparation, limits: limits, scratch: scratch, into: patches)
+  }
+}
+
+func prepared(
+  bytes: Data, _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits()
+) throws -> (info: ImageInfo, patches: [Float]) {
+  try bytes.withUnsafeBytes { bytes in
+    try prepared(preparation, limits: limits) { scratch, patches in
+      try prepareImage(
+        bytes: bytes, name: "memory", preparation, limits: limits, scratch: scratch, into: patches)
+    }
+  }
+}
+
+/// `(patch, channel, y, x)` back to `(channel, row, x)`, of the rows asked for (empty: all).
+func image(_ patches: [Float], _ preparation: ImagePreparation, rows: [Int] = []) -> [Float] {
+  let (size, side) = (preparation.patchSize, preparation.side)
+  let rows = rows.isEmpty ? Array(0..<side) : rows
+  var out: [Float] = []
+  for channel in 0..<3 {
+    for y in rows {
+      for x in 0..<side {
+        let patch = y / size * preparation.patchesPerSide + x / size
+        out.append(patches[((patch * 3 + channel) * size + y % size) * size + x % size])
+      }
+    }
+  }
+  return out
+}
