@@ -3,7 +3,7 @@
 /// Runs of characters between starters are decomposed, ordered by combining class and composed:
 /// O(n log n) for n characters, also where one starter carries n marks.
 /// Source: Unicode Standard Annex #15.
-func compose(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8] {
+package func compose(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8] {
   if text.allSatisfy({ $0 < 0x80 }) { return Array(text) }
   var composer = Composer()
   var i = 0

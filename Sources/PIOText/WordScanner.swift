@@ -3,11 +3,13 @@
 /// Each pattern is written out as what a backtracking regex engine would match at a position, so
 /// a text of n bytes takes O(n) whatever it holds. Every scan function returns the end of the word
 /// that starts at `start`, which lies before the end of `bytes`.
-struct WordScanner {
+package struct WordScanner {
   /// Valid UTF-8.
-  let bytes: UnsafeBufferPointer<UInt8>
+  package let bytes: UnsafeBufferPointer<UInt8>
 
-  func end(of step: TokenizerTables.Step, from start: Int) -> Int {
+  package init(bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+
+  package func end(of step: TokenizerTables.Step, from start: Int) -> Int {
     switch step {
     case .none: bytes.count
     case .gpt2: gpt2(start)

@@ -1,0 +1,41 @@
+import PIOFormat
+
+/// Why a checkpoint's tokenizer cannot be converted.
+public enum TokenizerConvertError: Error, Equatable, CustomStringConvertible {
+  case cannotRead(file: String, errno: Int32)
+  case tooLarge(file: String, byteCount: Int, limit: Int)
+  case badJSON(file: String, offset: Int)
+  /// Something is not there, or is not what it must be.
+  case invalid(file: String, problem: String)
+  /// Something the runtime has no code for.
+  case unsupported(file: String, what: String)
+  case idOutOfRange(token: String, id: Int, vocabSize: Int)
+  case unknownChatTemplate(file: String)
+  case noChatTemplate
+  case noSuchChatTemplate(name: String)
+  case section(TokenizerSectionError)
+
+  public var description: String {
+    switch self {
+    case .cannotRead(let file, let errno): "\(file): cannot be read (errno \(errno))"
+    case .tooLarge(let file, let found, let limit):
+      "\(file): \(found) bytes, at most \(limit) are read"
+    case .badJSON(let file, let offset): "\(file): no valid JSON at byte \(offset)"
+    case .invalid(let file, let problem): "\(file): \(problem)"
+    case .unsupported(let file, let what): "\(file): \(what) is not supported"
+    case .idOutOfRange(let token, let id, let vocabSize):
+      "tokenizer: token '\(token)' has id \(id), the embedding table has \(vocabSize) rows"
+    case .unknownChatTemplate(let file):
+      "\(file): this chat template is not known; choose one with --chat-template NAME, "
+        + "NAME being \(Self.names)"
+    case .noChatTemplate:
+      "the checkpoint has no chat template; choose one with --chat-template NAME, "
+        + "NAME being \(Self.names)"
+    case .noSuchChatTemplate(let name):
+      "--chat-template '\(name)' does not exist; there are \(Self.names)"
+    case .section(let error): "\(error)"
+    }
+  }
+
+  private static var names: String { chatTemplateNames.joined(separator: ", ") }
+}

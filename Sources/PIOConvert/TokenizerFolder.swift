@@ -1,0 +1,59 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The small files of a checkpoint that say how it reads text.
+struct TokenizerFolder {
+  static let main = "tokenizer.json"
+  static let limit = 1 << 28
+  let path: String
+
+  /// The parsed file, or nil where there is none.
+  func json(_ name: String) throws(TokenizerConvertError) -> JSONValue? {
+    guard let bytes = try bytes(name) else { return nil }
+    do {
+      return try JSONValue.parse(bytes)
+    } catch {
+      throw .badJSON(file: name, offset: error.offset)
+    }
+  }
+
+  /// The checkpoint's Jinja text and the file it stands in.
+  func chatTemplate(
+    _ config: JSONValue?
+  ) throws(TokenizerConvertError) -> (file: String, jinja: String)? {
+    if let bytes = try bytes("chat_template.jinja") {
+      return ("chat_template.jinja", String(decoding: bytes, as: UTF8.self))
+    }
+    for name in ["chat_template.json", "processor_config.json"] {
+      if let text = try json(name)?.member("chat_template")?.string { return (name, text) }
+    }
+    guard let value = config?.member("chat_template") else { return nil }
+    let name = "tokenizer_config.json"
+    if let text = value.string { return (name, text) }
+    // A list of named templates: the default one.
+    let entry = value.array?.first { $0["name"]?.string == "default" }
+    return entry?["template"]?.string.map { (name, $0) }
+  }
+
+  private func bytes(_ name: String) throws(TokenizerConvertError) -> [UInt8]? {
+    let descriptor = open(path + "/" + name, O_RDONLY | O_CLOEXEC)
+    if descriptor < 0 && errno == ENOENT { return nil }
+    guard descriptor >= 0 else { throw .cannotRead(file: name, errno: errno) }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = read(descriptor, &chunk, chunk.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw .cannotRead(file: name, errno: errno) }
+      if count == 0 { return bytes }
+      bytes += chunk[..<count]
+      guard bytes.count <= Self.limit else {
+        throw .tooLarge(file: name, byteCount: bytes.count, limit: Self.limit)
+      }
+    }
+  }
+}

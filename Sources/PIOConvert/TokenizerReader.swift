@@ -1,0 +1,111 @@
+import PIOFormat
+
+/// A checkpoint's tokenizer, ready for the file.
+public struct ConvertedTokenizer: Equatable, Sendable {
+  /// The bytes of the tokenizer section.
+  public let section: [UInt8]
+  public let special: SpecialTokens
+  public let prompt: PromptTemplate
+}
+
+/// Reads the tokenizer of a Hugging Face folder: `tokenizer.json`, and what stands about special
+/// tokens and the chat template beside it.
+///
+/// `chatTemplate`: a name of `chatTemplateNames`; nil: the folder's own, which must be a known one.
+/// `imageTokenID`: what the checkpoint's `<image>` is; nil: it takes no pictures.
+/// Throws for anything the runtime would not do exactly as the reference does.
+public func readTokenizer(
+  folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int32?
+) throws(TokenizerConvertError) -> ConvertedTokenizer {
+  let files = TokenizerFolder(path: folder)
+  let config = try files.json("tokenizer_config.json")
+  guard let json = try files.json(TokenizerFolder.main) else {
+    throw .invalid(file: TokenizerFolder.main, problem: "is missing")
+  }
+  var builder = try TokenizerBuilder(json, vocabSize: vocabSize)
+  let named = try namedTokens(files, config)
+  try builder.readAddedTokens(json, config: config, named: named)
+  if let imageTokenID { try builder.ensureImageToken(imageTokenID) }
+  let contents = try builder.finished()
+
+  var prompt = try readPrompt(files, config, name: chatTemplate, hasImages: imageTokenID != nil)
+  if let imageTokenID {
+    let text = String(decoding: contents.pieces[Int(imageTokenID)].text, as: UTF8.self)
+    prompt.imagePart = text + prompt.imagePart.dropFirst("<image>".count)
+  }
+  var special = SpecialTokens()
+  special.image = imageTokenID ?? -1
+  special.begin =
+    named.first { $0.role == "bos_token" }.flatMap { builder.id(of: $0.content) } ?? -1
+  special.end = try endTokens(files, builder, named, prompt, vocabSize: vocabSize)
+  do {
+    return ConvertedTokenizer(
+      section: try contents.encoded(), special: special, prompt: prompt)
+  } catch {
+    throw .section(error)
+  }
+}
+
+/// A token that the configuration gives a role: `bos_token`, `eos_token`, …
+struct NamedToken {
+  let role: String
+  let content: [UInt8]
+}
+
+private func namedTokens(
+  _ files: TokenizerFolder, _ config: JSONValue?
+) throws(TokenizerConvertError) -> [NamedToken] {
+  let map = try files.json("special_tokens_map.json")
+  let roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"]
+  var found: [NamedToken] = []
+  for role in roles {
+    for source in [config, map] {
+      guard let value = source?.member(role), !found.contains(where: { $0.role == role }),
+        let content = value.bytes ?? value["content"]?.bytes
+      else { continue }
+      found.append(NamedToken(role: role, content: content))
+    }
+  }
+  return found
+}
+
+/// `generation_config.json` (or `config.json`), the tokenizer's own, and what ends a turn.
+private func endTokens(
+  _ files: TokenizerFolder, _ builder: TokenizerBuilder, _ named: [NamedToken],
+  _ prompt: PromptTemplate, vocabSize: Int
+) throws(TokenizerConvertError) -> [Int32] {
+  var ids: [Int32] = []
+  let name = "generation_config.json"
+  let model = try files.json("config.json")
+  let sources = [try files.json(name), model?.member("text_config"), model]
+  if let value = sources.lazy.compactMap({ $0?.member("eos_token_id") }).first {
+    for item in value.array ?? [value] {
+      guard let id = item.id, id >= 0, Int(id) < vocabSize else {
+        throw .invalid(file: name, problem: "eos_token_id is no id below \(vocabSize)")
+      }
+      ids.append(id)
+    }
+  }
+  if let eos = named.first(where: { $0.role == "eos_token" }), let id = builder.id(of: eos.content)
+  {
+    ids.append(id)
+  }
+  if let id = builder.specialID(startingOneIn: prompt.assistantSuffix) { ids.append(id) }
+  return ids.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+}
+
+private func readPrompt(
+  _ files: TokenizerFolder, _ config: JSONValue?, name: String?, hasImages: Bool
+) throws(TokenizerConvertError) -> PromptTemplate {
+  if let name {
+    guard let template = namedChatTemplate(name) else { throw .noSuchChatTemplate(name: name) }
+    return template
+  }
+  guard let (file, jinja) = try files.chatTemplate(config) else {
+    // A decoder alone without a template is a base model, which takes the text as it is.
+    if hasImages { throw .noChatTemplate }
+    return PromptTemplate()
+  }
+  guard let template = recognisedChatTemplate(jinja) else { throw .unknownChatTemplate(file: file) }
+  return template
+}

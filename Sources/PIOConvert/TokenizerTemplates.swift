@@ -1,0 +1,260 @@
+import PIOFormat
+
+/// The names `--chat-template` takes.
+public var chatTemplateNames: [String] { namedTemplates.map(\.name) }
+
+/// The template of that name, or nil.
+public func namedChatTemplate(_ name: String) -> PromptTemplate? {
+  namedTemplates.first { $0.name == name }
+}
+
+/// The template that a checkpoint's Jinja text is, or nil where it is none of the known ones.
+///
+/// Two texts count as the same where all their string literals and all text outside of tags are
+/// equal, in order; white space, comments and the messages of exceptions do not count. So a changed
+/// role name, separator or system sentence makes a text unknown.
+func recognisedChatTemplate(_ jinja: String) -> PromptTemplate? {
+  let literals = jinjaLiterals(jinja)
+  guard let known = publishedTemplates.first(where: { jinjaLiterals($0.jinja) == literals })
+  else { return nil }
+  return namedChatTemplate(known.name)
+}
+
+private let namedTemplates: [PromptTemplate] = [
+  template("llava") {
+    $0.systemSuffix = " "
+    $0.userPrefix = "USER: "
+    $0.userSuffix = " "
+    $0.assistantPrefix = "ASSISTANT:"
+    $0.assistantSuffix = " "
+  },
+  template("vicuna") {
+    $0.systemSuffix = " "
+    $0.userPrefix = "USER: "
+    $0.assistantPrefix = " ASSISTANT:"
+    $0.assistantSuffix = "</s>"
+  },
+  template("vicuna_v1") {
+    $0.defaultSystem =
+      "A chat between a curious human and an artificial intelligence assistant. "
+      + "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    $0.systemSuffix = " "
+    $0.userPrefix = "USER: "
+    $0.assistantPrefix = " ASSISTANT:"
+    $0.assistantSuffix = "</s>"
+  },
+  template("llama2") {
+    $0.systemPrefix = "<s>[INST] <<SYS>>\n"
+    $0.systemSuffix = "\n<</SYS>>\n\n"
+    $0.userPrefix = "<s>[INST] "
+    $0.assistantPrefix = " [/INST]"
+    $0.assistantSuffix = " </s>"
+    $0.addsBeginToken = false
+  },
+  template("llama3") {
+    $0.systemPrefix = "<|start_header_id|>system<|end_header_id|>\n\n"
+    $0.systemSuffix = "<|eot_id|>"
+    $0.userPrefix = "<|start_header_id|>user<|end_header_id|>\n\n"
+    $0.userSuffix = "<|eot_id|>"
+    $0.assistantPrefix = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    $0.assistantSuffix = "<|eot_id|>"
+  },
+  template("mistral") {
+    $0.systemPrefix = " [INST] "
+    $0.systemSuffix = "\n\n"
+    $0.userPrefix = " [INST] "
+    $0.assistantPrefix = " [/INST]"
+    $0.assistantSuffix = "</s>"
+  },
+  chatML("chatml", system: ""),
+  chatML("qwen2", system: "You are a helpful assistant."),
+  template("plain") { _ in },
+]
+
+private func template(
+  _ name: String, _ fill: (inout PromptTemplate) -> Void
+) -> PromptTemplate {
+  var template = PromptTemplate()
+  template.name = name
+  fill(&template)
+  return template
+}
+
+private func chatML(_ name: String, system: String) -> PromptTemplate {
+  template(name) {
+    $0.defaultSystem = system
+    $0.systemPrefix = "<|im_start|>system\n"
+    $0.systemSuffix = "<|im_end|>\n"
+    $0.userPrefix = "<|im_start|>user\n"
+    $0.userSuffix = "<|im_end|>\n"
+    $0.assistantPrefix = "<|im_start|>assistant\n"
+    $0.assistantSuffix = "<|im_end|>\n"
+    $0.addsBeginToken = false
+  }
+}
+
+/// The Jinja text of published checkpoints (and of our demo), as data to compare with.
+private let publishedTemplates: [(name: String, jinja: String)] = [
+  (
+    "llava",
+    #"""
+    {% for message in messages %}{% if message['role'] != 'system' %}
+    {{ message['role'].upper() + ': '}}{% endif %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}
+    {{ '<image>\n' }}{% endfor %}{% if message['role'] != 'assistant' %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}
+    {{ content['text'] + ' '}}{% endfor %}{% else %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}
+    {% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}
+    {% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}
+    """#
+  ),
+  (
+    "vicuna",
+    #"""
+    {% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ASSISTANT: ' }}
+    {% else %}{{ 'USER: ' }}{% endif %}{% if message['content'] is string %}
+    {{ message['content'] }}{% else %}
+    {% for content in message['content'] if content['type'] == 'image' %}{{ '<image>\n' }}
+    {% endfor %}{% for content in message['content'] if content['type'] == 'text' %}
+    {{ content['text'] }}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}
+    {{ '</s>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}
+    """#
+  ),
+  (
+    "llama2",
+    #"""
+    {% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}
+    {% set system_message = messages[0]['content'] %}{% else %}
+    {% set loop_messages = messages %}{% set system_message = false %}{% endif %}
+    {% for message in loop_messages %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{% endif %}
+    {% if loop.index0 == 0 and system_message != false %}
+    {% set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + message['content'] %}
+    {% else %}{% set content = message['content'] %}{% endif %}
+    {% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}
+    {% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}
+    {% endif %}{% endfor %}
+    """#
+  ),
+  (
+    "llama3",
+    #"""
+    {% set loop_messages = messages %}{% for message in loop_messages %}
+    {% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'
+    + message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}
+    {% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}
+    {% if add_generation_prompt %}
+    {{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}
+    """#
+  ),
+  (
+    "mistral",
+    #"""
+    {%- if messages[0]["role"] == "system" %}{%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}{%- else %}{%- set loop_messages = messages %}
+    {%- endif %}{{- bos_token }}{%- for message in loop_messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{%- endif %}
+    {%- if message["role"] == "user" %}{%- if loop.first and system_message is defined %}
+    {{- " [INST] " + system_message + "\n\n" + message["content"] + " [/INST]" }}{%- else %}
+    {{- " [INST] " + message["content"] + " [/INST]" }}{%- endif %}
+    {%- elif message["role"] == "assistant" %}{{- " " + message["content"] + eos_token}}
+    {%- else %}{%- endif %}{%- endfor %}
+    """#
+  ),
+  (
+    "chatml",
+    #"""
+    {% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']
+    + '<|im_end|>' + '\n'}}{% endfor %}
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+    """#
+  ),
+  (
+    "qwen2",
+    #"""
+    {% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}
+    {{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}
+    {{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}
+    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+    """#
+  ),
+]
+
+/// The string literals inside tags and the text outside of them, in order.
+func jinjaLiterals(_ jinja: String) -> [String] {
+  var scanner = JinjaScanner(text: Array(jinja.unicodeScalars))
+  return scanner.literals()
+}
+
+private struct JinjaScanner {
+  let text: [Unicode.Scalar]
+  var i = 0
+  var found: [String] = []
+
+  init(text: [Unicode.Scalar]) { self.text = text }
+
+  mutating func literals() -> [String] {
+    var outside = ""
+    while i < text.count {
+      if starts("{#") {
+        skip(past: "#}")
+      } else if starts("{{") || starts("{%") {
+        let close = starts("{{") ? "}}" : "%}"
+        note(&outside)
+        i += 2
+        tag(close)
+      } else {
+        outside.unicodeScalars.append(text[i])
+        i += 1
+      }
+    }
+    note(&outside)
+    return found
+  }
+
+  private func starts(_ mark: String) -> Bool {
+    text[i...].starts(with: mark.unicodeScalars)
+  }
+
+  private mutating func skip(past mark: String) {
+    while i < text.count && !starts(mark) { i += 1 }
+    i = min(text.count, i + 2)
+  }
+
+  private mutating func note(_ outside: inout String) {
+    if outside.contains(where: { !$0.isWhitespace }) { found.append(outside) }
+    outside = ""
+  }
+
+  private mutating func tag(_ close: String) {
+    var inException = false
+    while i < text.count && !starts(close) {
+      if text[i] == "'" || text[i] == "\"" {
+        let literal = quoted()
+        if !inException { found.append(literal) }
+      } else {
+        if starts("raise_exception") { inException = true }
+        i += 1
+      }
+    }
+    i = min(text.count, i + 2)
+  }
+
+  private mutating func quoted() -> String {
+    let quote = text[i]
+    var literal = ""
+    i += 1
+    while i < text.count && text[i] != quote {
+      var scalar = text[i]
+      if scalar == "\\" && i + 1 < text.count {
+        i += 1
+        scalar = text[i] == "n" ? "\n" : text[i] == "t" ? "\t" : text[i]
+      }
+      literal.unicodeScalars.append(scalar)
+      i += 1
+    }
+    i += 1
+    return literal
+  }
+}

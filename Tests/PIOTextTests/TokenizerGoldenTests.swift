@@ -1,0 +1,79 @@
+import Foundation
+import PIOText
+import Testing
+
+struct TokenizerGoldenTests {
+  @Test(arguments: GoldenTokenizer.names)
+  func idsAreThoseOfTheReference(name: String) throws {
+    let golden = try GoldenTokenizer(name)
+    let texts = GoldenTokenizer.texts
+    #expect(texts.count >= 1_000 && golden.ids.count == texts.count)
+    for (text, wanted) in zip(texts, golden.ids) {
+      let found = golden.tokenizer.encode(text, addSpecialTokens: true)
+      #expect(found == wanted, "\(text.debugDescription)")
+      let fromBytes = bytes(text).withUnsafeBufferPointer {
+        golden.tokenizer.encode(utf8: $0, addSpecialTokens: true)
+      }
+      #expect(fromBytes == wanted)
+    }
+    for (text, wanted) in zip(texts, golden.bare) {
+      #expect(golden.tokenizer.encode(text, addSpecialTokens: false) == wanted)
+    }
+  }
+
+  @Test(arguments: GoldenTokenizer.names)
+  func decodedTextsAreThoseOfTheReference(name: String) throws {
+    let golden = try GoldenTokenizer(name)
+    for (i, text) in GoldenTokenizer.texts.enumerated() {
+      let found = golden.tokenizer.decode(golden.ids[i], skipSpecialTokens: true)
+      #expect(bytes(found) == bytes(golden.decoded[String(i)] ?? text), "\(text.debugDescription)")
+    }
+    for sequence in golden.sequences {
+      let found = golden.tokenizer.decode(sequence.ids, skipSpecialTokens: true)
+      #expect(bytes(found) == bytes(sequence.text), "\(sequence.ids)")
+      let whole = golden.tokenizer.decode(sequence.ids, skipSpecialTokens: false)
+      #expect(bytes(whole) == bytes(sequence.withSpecials), "\(sequence.ids)")
+    }
+  }
+
+  /// Words of a probe of every Unicode scalar, and NFC of every scalar, against the reference.
+  @Test func everyCharacterIsClassedAsByTheReference() throws {
+    let file = goldenFolder.appendingPathComponent("characters.json")
+    let wanted = try JSONDecoder().decode([String: String].self, from: Data(contentsOf: file))
+    let steps: [(String, TokenizerTables.Step)] = [
+      ("gpt2", .gpt2), ("llama3", .llama3), ("qwen2", .qwen2), ("eachDigit", .eachDigit),
+      ("digitRuns", .digitRuns),
+    ]
+    let scalars = (0..<0x110000 as Range<UInt32>).compactMap { Unicode.Scalar($0) }
+    for (name, step) in steps {
+      var hash = FNV()
+      for c in scalars {
+        Array("x\(c)1\(c)\(c) \(c)!\(c)\n'\(c) ".utf8).withUnsafeBufferPointer { probe in
+          var start = 0
+          while start < probe.count {
+            let end = WordScanner(bytes: probe).end(of: step, from: start)
+            hash.add(UInt64(end - start))
+            start = end
+          }
+        }
+      }
+      #expect(hash.text == wanted[name], "\(name)")
+    }
+    var hash = FNV()
+    for c in scalars {
+      Array("a\(c)\u{301}\u{323}\(c)\u{338}\n".utf8).withUnsafeBufferPointer {
+        for byte in compose($0) { hash.add(UInt64(byte)) }
+      }
+    }
+    #expect(hash.text == wanted["nfc"])
+  }
+}
+
+private struct FNV {
+  var value: UInt64 = 0xCBF2_9CE4_8422_2325
+  mutating func add(_ next: UInt64) { value = (value ^ next) &* 0x0000_0100_0000_01B3 }
+  var text: String {
+    let hex = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - hex.count) + hex
+  }
+}
