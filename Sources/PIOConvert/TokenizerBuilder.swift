@@ -11,7 +11,7 @@ struct TokenizerBuilder {
   private var specialTokens: [(content: [UInt8], id: Int32)] = []
 
   /// Reads everything but the added tokens.
-  init(_ json: JSONValue, vocabSize: Int) throws(TokenizerConvertError) {
+  init(_ json: PieceJSON, vocabSize: Int) throws(TokenizerConvertError) {
     pipeline = try TokenizerPipeline(json)
     self.vocabSize = vocabSize
     contents.flags = pipeline.flags
@@ -57,7 +57,7 @@ struct TokenizerBuilder {
 
   // MARK: Model
 
-  private mutating func readOptions(_ model: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readOptions(_ model: PieceJSON) throws(TokenizerConvertError) {
     if let type = model.member("type")?.string, type != "BPE" {
       throw Self.unsupported("model '\(type)'")
     }
@@ -79,7 +79,7 @@ struct TokenizerBuilder {
     }
   }
 
-  private mutating func readVocabulary(_ model: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readVocabulary(_ model: PieceJSON) throws(TokenizerConvertError) {
     guard let vocabulary = model["vocab"]?.members, !vocabulary.isEmpty else {
       throw Self.invalid("its model has no vocabulary")
     }
@@ -160,7 +160,7 @@ struct TokenizerBuilder {
     }
   }
 
-  private mutating func readMerges(_ model: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readMerges(_ model: PieceJSON) throws(TokenizerConvertError) {
     guard let merges = model["merges"]?.array else { throw Self.invalid("its model has no merges") }
     contents.merges.reserveCapacity(merges.count)
     for (rank, merge) in merges.enumerated() {
@@ -175,7 +175,7 @@ struct TokenizerBuilder {
   }
 
   /// `"a b"`, or `["a", "b"]`, in which a half may hold a space.
-  private func halves(_ merge: JSONValue) -> ([UInt8], [UInt8])? {
+  private func halves(_ merge: PieceJSON) -> ([UInt8], [UInt8])? {
     if let bytes = merge.bytes {
       let parts = bytes.split(separator: 0x20, omittingEmptySubsequences: false)
       return parts.count == 2 ? (Array(parts[0]), Array(parts[1])) : nil
@@ -191,7 +191,7 @@ struct TokenizerBuilder {
   /// Those of `tokenizer.json`, then what `tokenizer_config.json` says about them or adds, then
   /// the tokens with a role (`bos_token`) that are pieces but not added tokens yet.
   mutating func readAddedTokens(
-    _ json: JSONValue, config: JSONValue?, named: [NamedToken]
+    _ json: PieceJSON, config: PieceJSON?, named: [NamedToken]
   ) throws(TokenizerConvertError) {
     for entry in json["added_tokens"]?.array ?? [] {
       guard let id = entry["id"]?.id else { throw Self.invalid("an added token has no id") }
@@ -222,7 +222,7 @@ struct TokenizerBuilder {
     try add(content: content, id: id, special: true, token: nil)
   }
 
-  private mutating func add(_ entry: JSONValue, _ id: Int32) throws(TokenizerConvertError) {
+  private mutating func add(_ entry: PieceJSON, _ id: Int32) throws(TokenizerConvertError) {
     guard let content = entry["content"]?.bytes else {
       throw Self.invalid("added token \(id) has no content")
     }
@@ -231,14 +231,16 @@ struct TokenizerBuilder {
   }
 
   private mutating func add(
-    content: [UInt8], id: Int32, special: Bool, token: JSONValue?
+    content: [UInt8], id: Int32, special: Bool, token: PieceJSON?
   ) throws(TokenizerConvertError) {
-    let isNew = ids[content] == nil
     try claim(content, id)
-    if isNew { contents.pieces[Int(id)] = try piece(content, isInModel: false) }
     let normalized = token?["normalized"]?.bool ?? !special
-    var added = TokenizerContents.AddedToken(
-      id: id, pattern: normalized ? self.normalized(content) : content, normalized: normalized)
+    let pattern = normalized ? self.normalized(content) : content
+    // The reference decodes an added token as what it searches for.
+    var piece = try piece(pattern, isInModel: false)
+    piece.key = contents.pieces[Int(id)].key
+    contents.pieces[Int(id)] = piece
+    var added = TokenizerContents.AddedToken(id: id, pattern: pattern, normalized: normalized)
     added.stripsLeft = token?["lstrip"]?.bool ?? false
     added.stripsRight = token?["rstrip"]?.bool ?? false
     added.singleWord = token?["single_word"]?.bool ?? false
@@ -251,10 +253,9 @@ struct TokenizerBuilder {
       contents.added.append(added)
     }
     if special {
-      contents.pieces[Int(id)].flags.insert(.special)
+      // It recognises special tokens by their text, so not one that a normalizer changed.
+      if pattern == content { contents.pieces[Int(id)].flags.insert(.special) }
       specialTokens.append((content, id))
-    } else {
-      contents.pieces[Int(id)].flags.remove(.special)
     }
   }
 

@@ -1,7 +1,7 @@
 import PIOFormat
 
 /// Why a checkpoint's tokenizer cannot be converted.
-public enum TokenizerConvertError: Error, Equatable, CustomStringConvertible {
+public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case cannotRead(file: String, errno: Int32)
   case tooLarge(file: String, byteCount: Int, limit: Int)
   case badJSON(file: String, offset: Int)

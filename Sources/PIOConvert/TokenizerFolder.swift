@@ -11,10 +11,10 @@ struct TokenizerFolder {
   let path: String
 
   /// The parsed file, or nil where there is none.
-  func json(_ name: String) throws(TokenizerConvertError) -> JSONValue? {
+  func json(_ name: String) throws(TokenizerConvertError) -> PieceJSON? {
     guard let bytes = try bytes(name) else { return nil }
     do {
-      return try JSONValue.parse(bytes)
+      return try PieceJSON.parse(bytes)
     } catch {
       throw .badJSON(file: name, offset: error.offset)
     }
@@ -22,7 +22,7 @@ struct TokenizerFolder {
 
   /// The checkpoint's Jinja text and the file it stands in.
   func chatTemplate(
-    _ config: JSONValue?
+    _ config: PieceJSON?
   ) throws(TokenizerConvertError) -> (file: String, jinja: String)? {
     if let bytes = try bytes("chat_template.jinja") {
       return ("chat_template.jinja", String(decoding: bytes, as: UTF8.self))

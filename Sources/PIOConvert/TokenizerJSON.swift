@@ -2,23 +2,23 @@
 ///
 /// Pieces of a vocabulary that are canonically equivalent (`é`, composed and not) are different
 /// pieces, but equal as Swift strings and so one key of a dictionary: they stay bytes here.
-enum JSONValue {
+enum PieceJSON {
   case null
   case bool(Bool)
   case number(Double)
   case string([UInt8])
-  case array([JSONValue])
-  case object([(key: [UInt8], value: JSONValue)])
+  case array([PieceJSON])
+  case object([(key: [UInt8], value: PieceJSON)])
 
   /// The member of an object; of several the last.
-  subscript(_ key: String) -> JSONValue? {
+  subscript(_ key: String) -> PieceJSON? {
     guard case .object(let members) = self else { return nil }
     let bytes = Array(key.utf8)
     return members.last { $0.key == bytes }?.value
   }
 
   /// Nil where the member is missing or null.
-  func member(_ key: String) -> JSONValue? {
+  func member(_ key: String) -> PieceJSON? {
     guard let value = self[key], !value.isNull else { return nil }
     return value
   }
@@ -27,36 +27,36 @@ enum JSONValue {
   var bytes: [UInt8]? { if case .string(let bytes) = self { bytes } else { nil } }
   var string: String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
   var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
-  var array: [JSONValue]? { if case .array(let values) = self { values } else { nil } }
-  var members: [(key: [UInt8], value: JSONValue)]? {
+  var array: [PieceJSON]? { if case .array(let values) = self { values } else { nil } }
+  var members: [(key: [UInt8], value: PieceJSON)]? {
     if case .object(let members) = self { members } else { nil }
   }
   /// A whole number that an id can be.
   var id: Int32? { if case .number(let value) = self { Int32(exactly: value) } else { nil } }
 
   /// Parses one value with nothing but white space around it. Throws the offset of what is wrong.
-  static func parse(_ bytes: [UInt8]) throws(JSONSyntaxError) -> JSONValue {
-    guard String(validating: bytes, as: UTF8.self) != nil else { throw JSONSyntaxError(offset: 0) }
-    return try bytes.withUnsafeBufferPointer { buffer throws(JSONSyntaxError) in
-      var parser = JSONParser(bytes: buffer)
+  static func parse(_ bytes: [UInt8]) throws(PieceJSONError) -> PieceJSON {
+    guard String(validating: bytes, as: UTF8.self) != nil else { throw PieceJSONError(offset: 0) }
+    return try bytes.withUnsafeBufferPointer { buffer throws(PieceJSONError) in
+      var parser = PieceJSONParser(bytes: buffer)
       return try parser.document()
     }
   }
 }
 
-struct JSONSyntaxError: Error {
+struct PieceJSONError: Error {
   let offset: Int
 }
 
 /// Recursive descent over valid UTF-8, at most 64 levels deep.
-private struct JSONParser {
+private struct PieceJSONParser {
   let bytes: UnsafeBufferPointer<UInt8>
   var i = 0
   var depth = 0
 
   init(bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
-  mutating func document() throws(JSONSyntaxError) -> JSONValue {
+  mutating func document() throws(PieceJSONError) -> PieceJSON {
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { i = 3 }
     let value = try value()
     skipSpace()
@@ -64,7 +64,7 @@ private struct JSONParser {
     return value
   }
 
-  private var wrong: JSONSyntaxError { JSONSyntaxError(offset: i) }
+  private var wrong: PieceJSONError { PieceJSONError(offset: i) }
   private var byte: UInt8 { i < bytes.count ? bytes[i] : 0 }
 
   private mutating func skipSpace() {
@@ -78,11 +78,11 @@ private struct JSONParser {
     return true
   }
 
-  private mutating func value() throws(JSONSyntaxError) -> JSONValue {
+  private mutating func value() throws(PieceJSONError) -> PieceJSON {
     skipSpace()
     switch byte {
-    case UInt8(ascii: "{"): return try nested { p throws(JSONSyntaxError) in try p.object() }
-    case UInt8(ascii: "["): return try nested { p throws(JSONSyntaxError) in try p.array() }
+    case UInt8(ascii: "{"): return try nested { p throws(PieceJSONError) in try p.object() }
+    case UInt8(ascii: "["): return try nested { p throws(PieceJSONError) in try p.array() }
     case UInt8(ascii: "\""): return .string(try string())
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
@@ -92,8 +92,8 @@ private struct JSONParser {
   }
 
   private mutating func nested(
-    _ body: (inout JSONParser) throws(JSONSyntaxError) -> JSONValue
-  ) throws(JSONSyntaxError) -> JSONValue {
+    _ body: (inout PieceJSONParser) throws(PieceJSONError) -> PieceJSON
+  ) throws(PieceJSONError) -> PieceJSON {
     guard depth < 64 else { throw wrong }
     depth += 1
     let value = try body(&self)
@@ -102,17 +102,17 @@ private struct JSONParser {
   }
 
   private mutating func word(
-    _ text: StaticString, _ value: JSONValue
-  ) throws(JSONSyntaxError) -> JSONValue {
+    _ text: StaticString, _ value: PieceJSON
+  ) throws(PieceJSONError) -> PieceJSON {
     let wanted = UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
     guard bytes[i...].starts(with: wanted) else { throw wrong }
     i += wanted.count
     return value
   }
 
-  private mutating func object() throws(JSONSyntaxError) -> JSONValue {
+  private mutating func object() throws(PieceJSONError) -> PieceJSON {
     i += 1
-    var members: [(key: [UInt8], value: JSONValue)] = []
+    var members: [(key: [UInt8], value: PieceJSON)] = []
     if skip(UInt8(ascii: "}")) { return .object([]) }
     repeat {
       skipSpace()
@@ -124,24 +124,24 @@ private struct JSONParser {
     return .object(members)
   }
 
-  private mutating func array() throws(JSONSyntaxError) -> JSONValue {
+  private mutating func array() throws(PieceJSONError) -> PieceJSON {
     i += 1
-    var values: [JSONValue] = []
+    var values: [PieceJSON] = []
     if skip(UInt8(ascii: "]")) { return .array([]) }
     repeat { values.append(try value()) } while skip(UInt8(ascii: ","))
     guard skip(UInt8(ascii: "]")) else { throw wrong }
     return .array(values)
   }
 
-  private mutating func number() throws(JSONSyntaxError) -> JSONValue {
+  private mutating func number() throws(PieceJSONError) -> PieceJSON {
     let start = i
     while "+-.eE0123456789".utf8.contains(byte) { i += 1 }
     let text = String(decoding: bytes[start..<i], as: UTF8.self)
-    guard let value = Double(text) else { throw JSONSyntaxError(offset: start) }
+    guard let value = Double(text) else { throw PieceJSONError(offset: start) }
     return .number(value)
   }
 
-  private mutating func string() throws(JSONSyntaxError) -> [UInt8] {
+  private mutating func string() throws(PieceJSONError) -> [UInt8] {
     guard byte == UInt8(ascii: "\"") else { throw wrong }
     i += 1
     var out: [UInt8] = []
@@ -156,7 +156,7 @@ private struct JSONParser {
     }
   }
 
-  private mutating func escape(_ out: inout [UInt8]) throws(JSONSyntaxError) {
+  private mutating func escape(_ out: inout [UInt8]) throws(PieceJSONError) {
     let kind = byte
     i += 1
     switch kind {
@@ -172,7 +172,7 @@ private struct JSONParser {
   }
 
   /// What `\u` stands for; two of them where it takes a surrogate pair.
-  private mutating func scalar() throws(JSONSyntaxError) -> Unicode.Scalar {
+  private mutating func scalar() throws(PieceJSONError) -> Unicode.Scalar {
     let first = try hex4()
     if let scalar = Unicode.Scalar(first) { return scalar }
     guard first < 0xDC00, bytes[i...].starts(with: [0x5C, 0x75]) else { throw wrong }
@@ -184,7 +184,7 @@ private struct JSONParser {
     return scalar
   }
 
-  private mutating func hex4() throws(JSONSyntaxError) -> UInt32 {
+  private mutating func hex4() throws(PieceJSONError) -> UInt32 {
     guard i + 4 <= bytes.count,
       let value = UInt32(String(decoding: bytes[i..<i + 4], as: UTF8.self), radix: 16)
     else { throw wrong }

@@ -14,7 +14,7 @@ struct TokenizerPipeline {
   var beginIDs: [Int32] = []
   var endIDs: [Int32] = []
 
-  init(_ json: JSONValue) throws(TokenizerConvertError) {
+  init(_ json: PieceJSON) throws(TokenizerConvertError) {
     for part in try Self.parts(json.member("normalizer"), "normalizers") {
       try readNormalizer(part)
     }
@@ -30,11 +30,11 @@ struct TokenizerPipeline {
 
   /// The members of a Sequence, or the one part itself.
   private static func parts(
-    _ value: JSONValue?, _ list: String
-  ) throws(TokenizerConvertError) -> [JSONValue] {
+    _ value: PieceJSON?, _ list: String
+  ) throws(TokenizerConvertError) -> [PieceJSON] {
     guard let value else { return [] }
     if value["type"]?.string != "Sequence" { return [value] }
-    var parts: [JSONValue] = []
+    var parts: [PieceJSON] = []
     for part in value[list]?.array ?? [] { parts += try Self.parts(part, list) }
     return parts
   }
@@ -43,11 +43,11 @@ struct TokenizerPipeline {
     .unsupported(file: TokenizerFolder.main, what: what)
   }
 
-  private static func name(_ value: JSONValue) -> String { value["type"]?.string ?? "?" }
+  private static func name(_ value: PieceJSON) -> String { value["type"]?.string ?? "?" }
 
   // MARK: Normalizer
 
-  private mutating func readNormalizer(_ part: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readNormalizer(_ part: PieceJSON) throws(TokenizerConvertError) {
     switch Self.name(part) {
     case "NFC": flags.insert(.composes)
     case "Prepend" where part["prepend"]?.bytes == spaceMarkBytes && !flags.contains(.prepends):
@@ -64,7 +64,7 @@ struct TokenizerPipeline {
 
   // MARK: Pre-tokenizer
 
-  private mutating func readPreTokenizer(_ parts: [JSONValue]) throws(TokenizerConvertError) {
+  private mutating func readPreTokenizer(_ parts: [PieceJSON]) throws(TokenizerConvertError) {
     for (i, part) in parts.enumerated() {
       switch Self.name(part) {
       case "ByteLevel" where !flags.contains(.byteLevel):
@@ -91,7 +91,7 @@ struct TokenizerPipeline {
 
   /// Every character belongs to a match of these patterns, so isolating the matches and removing
   /// what is none of them are the same.
-  private func split(_ part: JSONValue) throws(TokenizerConvertError) -> TokenizerContents.Step {
+  private func split(_ part: PieceJSON) throws(TokenizerConvertError) -> TokenizerContents.Step {
     let inverted = part["invert"]?.bool ?? false
     let behavior = part["behavior"]?.string ?? "?"
     guard (behavior == "Isolated" && !inverted) || (behavior == "Removed" && inverted) else {
@@ -106,7 +106,7 @@ struct TokenizerPipeline {
     }
   }
 
-  private mutating func readMetaspace(_ part: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readMetaspace(_ part: PieceJSON) throws(TokenizerConvertError) {
     guard part["replacement"]?.bytes == spaceMarkBytes else {
       throw Self.unsupported("pre-tokenizer 'Metaspace' with a replacement other than ▁")
     }
@@ -115,7 +115,7 @@ struct TokenizerPipeline {
   }
 
   private func scheme(
-    _ part: JSONValue
+    _ part: PieceJSON
   ) throws(TokenizerConvertError) -> TokenizerContents.Metaspace {
     switch part.member("prepend_scheme")?.string {
     case "always": return .always
@@ -128,7 +128,7 @@ struct TokenizerPipeline {
 
   // MARK: Post-processor
 
-  private mutating func readPostProcessor(_ part: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readPostProcessor(_ part: PieceJSON) throws(TokenizerConvertError) {
     switch Self.name(part) {
     case "ByteLevel": return  // trims offsets, which are not used
     case "TemplateProcessing": try readTemplate(part)
@@ -136,7 +136,7 @@ struct TokenizerPipeline {
     }
   }
 
-  private mutating func readTemplate(_ part: JSONValue) throws(TokenizerConvertError) {
+  private mutating func readTemplate(_ part: PieceJSON) throws(TokenizerConvertError) {
     guard beginIDs.isEmpty && endIDs.isEmpty else {
       throw Self.unsupported("a second post-processor 'TemplateProcessing'")
     }
@@ -163,7 +163,7 @@ struct TokenizerPipeline {
 
   // MARK: Decoder
 
-  private mutating func readDecoder(_ parts: [JSONValue]) throws(TokenizerConvertError) {
+  private mutating func readDecoder(_ parts: [PieceJSON]) throws(TokenizerConvertError) {
     guard let first = parts.first else { throw Self.unsupported("a tokenizer without a decoder") }
     switch (Self.name(first), parts.count) {
     case ("ByteLevel", 1): decoder = .byteLevel
@@ -181,7 +181,7 @@ struct TokenizerPipeline {
   }
 
   /// Replace, ByteFallback, Fuse, Strip, in this order; each may be missing.
-  private mutating func readDecoderSequence(_ parts: [JSONValue]) throws(TokenizerConvertError) {
+  private mutating func readDecoderSequence(_ parts: [PieceJSON]) throws(TokenizerConvertError) {
     let order = ["Replace", "ByteFallback", "Fuse", "Strip"]
     var last = -1
     for part in parts {

@@ -15,8 +15,12 @@ public struct ConvertedTokenizer: Equatable, Sendable {
 /// `imageTokenID`: what the checkpoint's `<image>` is; nil: it takes no pictures.
 /// Throws for anything the runtime would not do exactly as the reference does.
 public func readTokenizer(
-  folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int32?
+  folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int?
 ) throws(TokenizerConvertError) -> ConvertedTokenizer {
+  if let id = imageTokenID, id < 0 || id >= min(vocabSize, Int(Int32.max)) {
+    throw .idOutOfRange(token: "<image>", id: id, vocabSize: vocabSize)
+  }
+  let imageTokenID = imageTokenID.map { Int32($0) }
   let files = TokenizerFolder(path: folder)
   let config = try files.json("tokenizer_config.json")
   guard let json = try files.json(TokenizerFolder.main) else {
@@ -53,7 +57,7 @@ struct NamedToken {
 }
 
 private func namedTokens(
-  _ files: TokenizerFolder, _ config: JSONValue?
+  _ files: TokenizerFolder, _ config: PieceJSON?
 ) throws(TokenizerConvertError) -> [NamedToken] {
   let map = try files.json("special_tokens_map.json")
   let roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"]
@@ -95,7 +99,7 @@ private func endTokens(
 }
 
 private func readPrompt(
-  _ files: TokenizerFolder, _ config: JSONValue?, name: String?, hasImages: Bool
+  _ files: TokenizerFolder, _ config: PieceJSON?, name: String?, hasImages: Bool
 ) throws(TokenizerConvertError) -> PromptTemplate {
   if let name {
     guard let template = namedChatTemplate(name) else { throw .noSuchChatTemplate(name: name) }

@@ -80,15 +80,15 @@ struct GoldenTokenizer {
     tokenizer = try memory.tokenizer(vocabSize: 1024)
     let file = goldenFolder.appendingPathComponent("\(name)/golden.json")
     let golden = try JSONDecoder().decode(Golden.self, from: Data(contentsOf: file))
-    ids = golden.ids
-    bare = golden.bare
+    ids = golden.ids.map(unpacked)
+    bare = golden.bare.map(unpacked)
     decoded = golden.decoded
     sequences = golden.sequences.map { ($0.ids, $0.text, $0.withSpecials) }
   }
 
   private struct Golden: Decodable {
-    let ids: [[Int32]]
-    let bare: [[Int32]]
+    let ids: [String]
+    let bare: [String]
     let decoded: [String: String]
     let sequences: [Sequence]
   }
@@ -99,10 +99,18 @@ struct GoldenTokenizer {
     let withSpecials: String
     init(from decoder: any Decoder) throws {
       var values = try decoder.unkeyedContainer()
-      ids = try values.decode([Int32].self)
+      ids = unpacked(try values.decode(String.self))
       text = try values.decode(String.self)
       withSpecials = try values.decode(String.self)
     }
+  }
+}
+
+/// Two digits of base 32 an id.
+private func unpacked(_ text: String) -> [Int32] {
+  let digits = Array(text.utf8)
+  return stride(from: 0, to: digits.count, by: 2).map {
+    Int32(String(decoding: digits[$0...$0 + 1], as: UTF8.self), radix: 32)!
   }
 }
 

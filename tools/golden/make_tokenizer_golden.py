@@ -4,7 +4,7 @@
     python3 tools/golden/make_tokenizer_golden.py     # needs tokenizers 0.23.3, transformers 5.23
 
 texts.json holds the texts; <name>/tokenizer.json a tokenizer of at most 500 pieces trained here;
-<name>/golden.json its ids and decodings. The demo's tokenizer is read from tools/demo/checkpoint.
+<name>/golden.json its ids (two digits of base 32 each) and decodings. The demo's tokenizer is read from tools/demo/checkpoint.
 """
 
 import json
@@ -213,6 +213,7 @@ def llama2():
     tokenizer.decoder = space_mark_decoder()
     tokenizer.add_special_tokens([AddedToken("<image>", normalized=False)])
     tokenizer.add_tokens([AddedToken("foo", normalized=True), AddedToken("[MASK]", lstrip=True)])
+    tokenizer.add_special_tokens([AddedToken("sword", normalized=True)])
     return tokenizer
 
 
@@ -245,15 +246,20 @@ def metaspace_never():
     return tokenizer
 
 
+def packed(ids):
+    digits = "0123456789abcdefghijklmnopqrstuv"
+    return "".join(digits[i // 32] + digits[i % 32] for i in ids)
+
+
 def golden(tokenizer, all_texts):
     ids, decoded = [], {}
     for i, text in enumerate(all_texts):
         found = tokenizer.encode(text, add_special_tokens=True).ids
-        ids.append(found)
+        ids.append(packed(found))
         back = tokenizer.decode(found, skip_special_tokens=True)
         if back != text:
             decoded[str(i)] = back
-    bare = [tokenizer.encode(t, add_special_tokens=False).ids for t in all_texts[:20]]
+    bare = [packed(tokenizer.encode(t, add_special_tokens=False).ids) for t in all_texts[:20]]
     rng = random.Random(7)
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     byte_ids = [i for i in range(size + 3) if (tokenizer.id_to_token(i) or "").startswith("<0x")]
@@ -262,7 +268,7 @@ def golden(tokenizer, all_texts):
         pool = byte_ids if byte_ids and k % 3 == 0 else range(size + 3)
         picked = [rng.choice(pool) for _ in range(rng.randint(0, 7))]
         sequences.append(
-            [picked, tokenizer.decode(picked), tokenizer.decode(picked, skip_special_tokens=False)]
+            [packed(picked), tokenizer.decode(picked), tokenizer.decode(picked, skip_special_tokens=False)]
         )
     return {"ids": ids, "decoded": decoded, "bare": bare, "sequences": sequences}
 
