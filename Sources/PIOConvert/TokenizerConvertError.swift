@@ -33,7 +33,7 @@ public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConve
         + "NAME being \(Self.names)"
     case .noSuchChatTemplate(let name):
       "--chat-template '\(name)' does not exist; there are \(Self.names)"
-    case .section(let error): "\(error)"
+    case .section(let error): "tokenizer: \(error)"
     }
   }
 

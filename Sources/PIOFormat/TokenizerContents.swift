@@ -153,18 +153,18 @@ public enum TokenizerSectionError: Error, Equatable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .badMagic(let found): "tokenizer: magic number \(found) is not that of a tokenizer section"
+    case .badMagic(let found): "magic number \(found) is not that of a tokenizer section"
     case .unsupportedVersion(let found, let supported):
-      "tokenizer: version \(found), this program reads \(supported)"
+      "version \(found), this program reads \(supported)"
     case .wrongSize(let needed, let found):
-      "tokenizer: its tables need \(needed) bytes, the section has \(found)"
-    case .unknownCode(let field, let found): "tokenizer: \(field) \(found) is unknown"
+      "its tables need \(needed) bytes, the section has \(found)"
+    case .unknownCode(let field, let found): "\(field) \(found) is unknown"
     case .tooMany(let what, let found, let limit):
-      "tokenizer: \(found) \(what), at most \(limit) are allowed"
+      "\(found) \(what), at most \(limit) are allowed"
     case .outOfRange(let what, let index, let found, let limit):
-      "tokenizer: \(what) \(index) is \(found), it must be below \(limit)"
-    case .notAscending(let what, let index): "tokenizer: \(what) \(index) is out of order"
-    case .misaligned: "tokenizer: the section does not start on a multiple of 64 bytes"
+      "\(what) \(index) is \(found), it must be below \(limit)"
+    case .notAscending(let what, let index): "\(what) \(index) is out of order"
+    case .misaligned: "the section does not start on a multiple of 4 bytes"
     }
   }
 }

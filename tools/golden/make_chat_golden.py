@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Writes Tests/Golden/tokenizers/chat: Jinja chat templates and what transformers renders of them.
+
+    python3 tools/golden/make_chat_golden.py      # needs transformers 5.23 and jinja2 3.1
+
+The texts are written in the way of published checkpoints (their string literals are theirs; white
+space, comments and error messages differ). The demo's own is tools/demo/checkpoint/chat_template.jinja.
+"""
+
+import json
+import pathlib
+
+from transformers.utils.chat_template_utils import _compile_jinja_template
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "Tests" / "Golden" / "tokenizers" / "chat"
+
+LLAVA = r"""{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}{# pictures #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}{# texts #}{% if message['role'] != 'assistant' %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}{% endfor %}{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
+
+LLAMA2 = r"""{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles do not alternate') }}{% endif %}{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + message['content'] %}{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
+
+LLAMA3 = r"""{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>
+
+'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>
+
+' }}{% endif %}"""
+
+MISTRAL = r"""{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('roles do not alternate') }}
+    {%- endif %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.first and system_message is defined %}
+            {{- " [INST] " + system_message + "\n\n" + message["content"] + " [/INST]" }}
+        {%- else %}
+            {{- " [INST] " + message["content"] + " [/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"] + eos_token}}
+    {%- else %}
+        {{- raise_exception("no such role") }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+CHATML = r"""{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+
+QWEN2 = r"""{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
+You are a helpful assistant.<|im_end|>
+' }}{% endif %}{{'<|im_start|>' + message['role'] + '
+' + message['content'] + '<|im_end|>' + '
+'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant
+' }}{% endif %}"""
+
+DEMO = (ROOT / "tools" / "demo" / "checkpoint" / "chat_template.jinja").read_text()
+
+# Name, text, what begins a text, whether pictures and a system part are for it.
+TEMPLATES = [
+    ("llava", LLAVA, "<s>", True, True),
+    ("vicuna", DEMO, "<s>", True, False),
+    ("llama2", LLAMA2, "<s>", False, True),
+    ("llama3", LLAMA3, "<|begin_of_text|>", False, True),
+    ("mistral", MISTRAL, "<s>", False, True),
+    ("chatml", CHATML, "", False, True),
+    ("qwen2", QWEN2, "", False, True),
+]
+
+CONVERSATIONS = [
+    {"system": "", "turns": [[1, "What is in the picture?", None]]},
+    {"system": "", "turns": [[0, "Hello!", None]]},
+    {"system": "", "turns": [[0, "", None]]},
+    {"system": "Be brief.", "turns": [[2, "Compare\nthem.", None]]},
+    {"system": "", "turns": [[1, "How many?", "Three."], [0, "Are you sure?", None]]},
+    {
+        "system": "You see well.",
+        "turns": [[1, "How many?", "3"], [0, "Colour?", "red, blue"], [1, "And here?", None]],
+    },
+]
+
+
+def messages(conversation, parts):
+    def content(images, text):
+        if not parts:
+            return text
+        return [{"type": "image"}] * images + [{"type": "text", "text": text}]
+
+    out = []
+    if conversation["system"]:
+        out.append({"role": "system", "content": content(0, conversation["system"])})
+    for images, question, answer in conversation["turns"]:
+        out.append({"role": "user", "content": content(images, question)})
+        if answer is not None:
+            out.append({"role": "assistant", "content": content(0, answer)})
+    return out
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    cases = []
+    for name, jinja, begin, images, system in TEMPLATES:
+        (OUT / f"{name}.jinja").write_text(jinja)
+        compiled = _compile_jinja_template(jinja)
+        for conversation in CONVERSATIONS:
+            if conversation["system"] and not system:
+                continue
+            if not images:
+                turns = [[0, q, a] for _, q, a in conversation["turns"]]
+                conversation = {**conversation, "turns": turns}
+            text = compiled.render(
+                messages=messages(conversation, images),
+                add_generation_prompt=True,
+                bos_token=begin or None,
+                eos_token="</s>",
+            )
+            cases.append({"template": name, "begin": begin, "text": text, **conversation})
+    (OUT / "golden.json").write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
+
+
+main()
