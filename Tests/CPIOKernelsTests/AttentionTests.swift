@@ -1,0 +1,208 @@
+import CPIOKernels
+import Foundation
+import Testing
+
+/// Keys and values of one head, as a cache of `kind` holds them.
+private struct Cache {
+  let kind: pio_float
+  let headDim: Int
+  let capacity: Int
+  var keys: [UInt8]
+  var values: [UInt8]
+  var keyScales: [Float]
+  var valueScales: [Float]
+
+  init(kind: pio_float, headDim: Int, capacity: Int) {
+    self.kind = kind
+    self.headDim = headDim
+    self.capacity = capacity
+    let bytes = kind == PIO_F32 ? 4 : kind == PIO_F16 ? 2 : 1
+    keys = Array(repeating: 0, count: capacity * headDim * bytes)
+    values = keys
+    keyScales = Array(repeating: 0, count: capacity)
+    valueScales = keyScales
+  }
+
+  mutating func with<R>(_ body: (UnsafePointer<pio_kv>) -> R) -> R {
+    keys.withUnsafeMutableBytes { k in
+      values.withUnsafeMutableBytes { v in
+        keyScales.withUnsafeMutableBufferPointer { ks in
+          valueScales.withUnsafeMutableBufferPointer { vs in
+            var kv = pio_kv(
+              keys: k.baseAddress, values: v.baseAddress, key_scales: ks.baseAddress,
+              value_scales: vs.baseAddress, kind: kind.rawValue, head_dim: UInt32(headDim))
+            return body(&kv)
+          }
+        }
+      }
+    }
+  }
+
+  mutating func store(
+    _ table: UnsafePointer<pio_kernels>, _ position: Int, _ key: [Float], _ value: [Float]
+  ) {
+    with { table.pointee.kv_store($0, position, key, value) }
+  }
+
+  /// What the cache holds, exactly.
+  func element(_ data: [UInt8], _ scales: [Float], _ position: Int, _ i: Int) -> Double {
+    let at = position * headDim + i
+    return data.withUnsafeBytes { bytes in
+      switch kind {
+      case PIO_F32: Double(bytes.loadUnaligned(fromByteOffset: 4 * at, as: Float.self))
+      case PIO_F16:
+        Double(pio_f16_to_f32(bytes.loadUnaligned(fromByteOffset: 2 * at, as: UInt16.self)))
+      default: Double(scales[position]) * Double(Int8(bitPattern: data[at]))
+      }
+    }
+  }
+}
+
+private struct Shape {
+  var headDim = 64
+  var rows = 1
+  var heads = 1
+  var firstVisible = 1
+  var step = 1
+  var last: Int { firstVisible + (rows - 1) * step }
+}
+
+private let shapes: [Shape] = {
+  var shapes: [Shape] = []
+  for headDim in [2, 8, 20, 24, 64, 80, 128] {
+    for (rows, heads) in [(1, 1), (1, 3), (1, 8), (2, 4), (3, 3), (17, 1), (40, 2), (7, 5)] {
+      shapes.append(Shape(headDim: headDim, rows: rows, heads: heads))
+      shapes.append(Shape(headDim: headDim, rows: rows, heads: heads, firstVisible: 61))
+      shapes.append(Shape(headDim: headDim, rows: rows, heads: heads, firstVisible: 77, step: 0))
+      shapes.append(Shape(headDim: headDim, rows: rows, heads: heads, firstVisible: 32, step: 0))
+    }
+  }
+  return shapes
+}()
+
+private func reference(
+  _ cache: Cache, _ shape: Shape, q: [Float], qStride: Int, scale: Float
+) -> [[Double]] {
+  let dim = shape.headDim
+  let keys = (0..<shape.last).map { j in
+    (0..<dim).map { cache.element(cache.keys, cache.keyScales, j, $0) }
+  }
+  let values = (0..<shape.last).map { j in
+    (0..<dim).map { cache.element(cache.values, cache.valueScales, j, $0) }
+  }
+  return (0..<shape.rows * shape.heads).map { pair in
+    let (t, h) = (pair / shape.heads, pair % shape.heads)
+    let row = (0..<dim).map { Double(q[t * qStride + h * dim + $0]) * Double(scale) }
+    let visible = shape.firstVisible + t * shape.step
+    let scores = keys[0..<visible].map { key in zip(row, key).reduce(0) { $0 + $1.0 * $1.1 } }
+    let weights = scores.map { exp($0 - scores.max()!) }
+    let total = weights.reduce(0, +)
+    return (0..<dim).map { i in
+      (0..<visible).reduce(0) { $0 + weights[$1] * values[$1][i] } / total
+    }
+  }
+}
+
+@Test(arguments: [PIO_F32, PIO_F16, PIO_KV_INT8])
+func attentionIsWithinItsBound(kind: pio_float) {
+  var random = Random(Int(kind.rawValue) + 1)
+  for shape in shapes {
+    let dim = shape.headDim, width = shape.heads * dim, stride = width + 5
+    var cache = Cache(kind: kind, headDim: dim, capacity: shape.last + 3)
+    for position in 0..<cache.capacity {
+      // Behind the last visible position lies what nobody may read.
+      let secret = position >= shape.last
+      let key = secret ? Array(repeating: .nan, count: dim) : random.floats(dim, -2...2)
+      let value = secret ? Array(repeating: .nan, count: dim) : random.floats(dim, -2...2)
+      cache.store(tables[0], position, key, value)
+    }
+    let q = random.floats(shape.rows * stride, -3...3), scale = 1 / Float(dim).squareRoot()
+    let exact = reference(cache, shape, q: q, qStride: stride, scale: scale)
+    for table in tables {
+      // In place where the strides agree.
+      var scratch = [Float](repeating: .nan, count: pio_attention_scratch(dim))
+      var out = q
+      out.withUnsafeMutableBufferPointer { out in
+        cache.with { kv in
+          table.pointee.attention(
+            out.baseAddress, stride, out.baseAddress, stride, kv, shape.rows, shape.heads,
+            shape.firstVisible, shape.step, scale, &scratch)
+        }
+      }
+      var worst = 0.0, touched = false
+      for t in 0..<shape.rows {
+        for i in 0..<stride {
+          if i < width {
+            let expected = exact[t * shape.heads + i / dim][i % dim]
+            worst = max(worst, abs(Double(out[t * stride + i]) - expected))
+          } else if out[t * stride + i] != q[t * stride + i] {
+            touched = true
+          }
+        }
+      }
+      #expect(worst <= 2 * 0x1p-18 && !touched, "\(name(table)) \(shape): \(worst)")
+    }
+  }
+}
+
+/// Scores of hundreds: without the running maximum exp overflows.
+@Test func attentionSurvivesHugeScores() {
+  let dim = 16
+  for table in tables {
+    for rows in [1, 20] {
+      var cache = Cache(kind: PIO_F32, headDim: dim, capacity: 100)
+      for j in 0..<100 {
+        let key = [Float](repeating: Float(j), count: dim)
+        cache.store(table, j, key, [Float](repeating: Float(j), count: dim))
+      }
+      let q = [Float](repeating: 10, count: rows * dim)
+      var out = q
+      var scratch = [Float](repeating: 0, count: pio_attention_scratch(dim))
+      cache.with { table.pointee.attention(&out, dim, q, dim, $0, rows, 1, 100, 0, 1, &scratch) }
+      #expect(out.allSatisfy { $0 == 99 }, "\(name(table)) up")
+      let down = q.map { -$0 }
+      cache.with { table.pointee.attention(&out, dim, down, dim, $0, rows, 1, 100, 0, 1, &scratch) }
+      #expect(out.allSatisfy { $0 == 0 }, "\(name(table)) down")
+    }
+  }
+}
+
+@Test func aNaNQueryGivesNaNNotACrash() {
+  var random = Random(9)
+  let dim = 20
+  var cache = Cache(kind: PIO_F16, headDim: dim, capacity: 40)
+  for j in 0..<40 { cache.store(tables[0], j, random.floats(dim), random.floats(dim)) }
+  for table in tables {
+    for rows in [2, 12] {
+      var q = random.floats(rows * dim)
+      q[dim + 3] = .nan
+      var out = q
+      var scratch = [Float](repeating: 0, count: pio_attention_scratch(dim))
+      cache.with { table.pointee.attention(&out, dim, q, dim, $0, rows, 1, 7, 1, 1, &scratch) }
+      #expect(out.indices.allSatisfy { out[$0].isNaN == ($0 / dim == 1) }, "\(name(table))")
+    }
+  }
+}
+
+@Test(arguments: [PIO_F32, PIO_F16, PIO_KV_INT8], [2, 7, 20, 64, 100])
+func everyTableStoresTheSameCache(kind: pio_float, headDim: Int) {
+  var random = Random(headDim)
+  let rows = (0..<6).map { _ in random.floats(headDim, -70000...70000) }
+  var scalar = Cache(kind: kind, headDim: headDim, capacity: 4)
+  for position in 0..<3 { scalar.store(tables[0], position, rows[position], rows[position + 3]) }
+  for table in tables {
+    var cache = Cache(kind: kind, headDim: headDim, capacity: 4)
+    for position in 0..<3 { cache.store(table, position, rows[position], rows[position + 3]) }
+    #expect(cache.keys == scalar.keys && cache.values == scalar.values, "\(name(table))")
+    #expect(cache.keyScales == scalar.keyScales && cache.valueScales == scalar.valueScales)
+  }
+  for position in 0..<3 {
+    for i in 0..<headDim {
+      let x = Double(rows[position][i])
+      let held = scalar.element(scalar.keys, scalar.keyScales, position, i)
+      let step = Double(scalar.keyScales[position])
+      let exact = kind == PIO_F32 ? x : Double(Float(Float16(rows[position][i])))
+      #expect(kind == PIO_KV_INT8 ? abs(held - x) <= 0.50001 * step : held == exact)
+    }
+  }
+}
