@@ -1,0 +1,157 @@
+import CPIOKernels
+import Glibc
+import PIOFormat
+
+/// The Llama decoder: rows of embeddings in, logits of the last row out.
+///
+/// A layer runs for all rows before the next one begins, in chunks whose scratch the plan has fixed: each layer's
+/// weights are read once for a whole prompt. One row is a decode step; there is no second graph.
+/// Source: Touvron et al. 2023, arXiv:2302.13971.
+struct Decoder {
+  let config: TextConfig
+  let weights: TextWeights
+  let operations: Operations
+  let chunkRows: Int
+  /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
+  let hidden: Rows
+  let positions: UnsafeMutablePointer<Int32>
+  private let cosines: UnsafeMutablePointer<Float>
+  private let sines: UnsafeMutablePointer<Float>
+  private let logits: UnsafeMutableBufferPointer<Float>
+  private let scratch: Scratch
+
+  private struct Scratch {
+    let normed, query, key, value, gate, up: Rows
+  }
+
+  init(
+    config: TextConfig, weights: TextWeights, operations: Operations, plan: Plan,
+    arena: borrowing Arena
+  ) {
+    self.config = config
+    self.weights = weights
+    self.operations = operations
+    chunkRows = plan.chunkRows
+    hidden = Rows(base: arena.pointer(plan.hidden), count: plan.promptRows, dim: config.dim)
+    positions = arena.pointer(plan.positions)
+    cosines = arena.pointer(plan.cosines)
+    sines = arena.pointer(plan.sines)
+    logits = arena.buffer(plan.logits)
+    let rows = plan.chunkRows
+    let regions = plan.decoder
+    let queryDim = config.headCount * config.headDim
+    let keyDim = config.kvHeadCount * config.headDim
+    scratch = Scratch(
+      normed: Rows(base: arena.pointer(regions.normed), count: rows, dim: config.dim),
+      query: Rows(base: arena.pointer(regions.query), count: rows, dim: queryDim),
+      key: Rows(base: arena.pointer(regions.key), count: rows, dim: keyDim),
+      value: Rows(base: arena.pointer(regions.value), count: rows, dim: keyDim),
+      gate: Rows(base: arena.pointer(regions.gate), count: rows, dim: config.hiddenDim),
+      up: Rows(base: arena.pointer(regions.up), count: rows, dim: config.hiddenDim))
+  }
+
+  /// Runs the first `count` rows of `hidden` through all layers and returns the logits `(vocabSize)` of the last.
+  ///
+  /// `positions[0..<count]` holds the rows' positions. Appends `count` rows to every layer's cache. Allocates nothing.
+  func forward(_ count: Int, _ cache: inout KVArena) -> UnsafeMutableBufferPointer<Float> {
+    precondition(count > 0 && count <= hidden.count, "forward: row count")
+    computeRotations(count)
+    for layer in 0..<config.layerCount {
+      let weights = weights.layers[layer]
+      let first = cache.claim(count, layer: layer)
+      // Behind the last layer only the last row is read.
+      let needed = layer + 1 < config.layerCount ? 0 : count - 1
+      var start = 0
+      while start < count {
+        let rows = start..<min(count, start + chunkRows)
+        block(weights, cache.layers[layer], rows: rows, needed: needed, at: first + start)
+        start = rows.upperBound
+      }
+    }
+    return head(hidden.rows((count - 1)..<count))
+  }
+
+  /// One layer on one chunk: attention over everything cached so far, then the gated MLP.
+  private func block(
+    _ weights: DecoderLayerWeights, _ cache: LayerCache, rows: Range<Int>, needed: Int,
+    at cacheRow: Int
+  ) {
+    let x = hidden.rows(rows)
+    let normed = scratch.normed.rows(0..<rows.count)
+    let key = scratch.key.rows(0..<rows.count)
+    let value = scratch.value.rows(0..<rows.count)
+    norm(x, weights.attentionNorm, into: normed)
+    var input = LinearInput(normed)
+    operations.linear(&input, weights.key, key)
+    operations.linear(&input, weights.value, value)
+    rotate(key, from: rows.lowerBound)
+    operations.store(key, value, in: cache, at: cacheRow)
+    guard needed < rows.upperBound else { return }
+
+    let kept = max(0, needed - rows.lowerBound)..<rows.count
+    let residual = x.rows(kept)
+    let query = scratch.query.rows(0..<kept.count)
+    if kept.count < rows.count { input = LinearInput(normed.rows(kept)) }
+    operations.linear(&input, weights.query, query)
+    rotate(query, from: rows.lowerBound + kept.lowerBound)
+    operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
+    var attended = LinearInput(query)
+    operations.linear(&attended, weights.output, residual, accumulate: true)
+    mlp(weights, residual)
+  }
+
+  /// `x += down(silu(gate(norm x)) · up(norm x))`. Source: Shazeer 2020, arXiv:2002.05202.
+  private func mlp(_ weights: DecoderLayerWeights, _ x: Rows) {
+    let normed = scratch.normed.rows(0..<x.count)
+    let gate = scratch.gate.rows(0..<x.count)
+    let up = scratch.up.rows(0..<x.count)
+    norm(x, weights.mlpNorm, into: normed)
+    var input = LinearInput(normed)
+    operations.linear(&input, weights.gate, gate)
+    operations.linear(&input, weights.up, up)
+    operations.forEachRow(x.count) { row in
+      operations.kernels.silu_mul(gate[row], up[row], config.hiddenDim)
+    }
+    var inner = LinearInput(gate)
+    operations.linear(&inner, weights.down, x, accumulate: true)
+  }
+
+  private func head(_ row: Rows) -> UnsafeMutableBufferPointer<Float> {
+    let normed = scratch.normed.rows(0..<1)
+    norm(row, weights.norm, into: normed)
+    var input = LinearInput(normed)
+    operations.linear(
+      &input, weights.head, Rows(base: logits.baseAddress!, count: 1, dim: config.vocabSize))
+    return logits
+  }
+
+  private func norm(_ x: Rows, _ weight: UnsafePointer<Float>, into out: Rows) {
+    operations.forEachRow(x.count) { row in
+      operations.kernels.rms_norm(out[row], x[row], weight, config.rmsNormEpsilon, config.dim)
+    }
+  }
+
+  /// Cosines and sines of every row's position, `(count, headDim / 2)`, once for all layers.
+  ///
+  /// Source: Su et al. 2021, arXiv:2104.09864; the attention factor: Peng et al. 2023 (YaRN), arXiv:2309.00071.
+  private func computeRotations(_ count: Int) {
+    let half = config.headDim / 2
+    operations.forEachRow(count) { row in
+      let position = Float(positions[row])
+      for i in 0..<half {
+        let angle = position * weights.inverseFrequencies[i]
+        cosines[row * half + i] = cosf(angle) * config.ropeAttentionFactor
+        sines[row * half + i] = sinf(angle) * config.ropeAttentionFactor
+      }
+    }
+  }
+
+  private func rotate(_ x: Rows, from firstRow: Int) {
+    let half = config.headDim / 2
+    operations.forEachRow(x.count) { row in
+      let angles = (firstRow + row) * half
+      operations.kernels.rope(
+        x[row], cosines + angles, sines + angles, x.dim / config.headDim, config.headDim)
+    }
+  }
+}

@@ -1,0 +1,294 @@
+import CPIOKernels
+import PIOFormat
+import PIOText
+import PIOThreads
+import PIOVision
+
+/// One turn: what is new in it. What earlier turns said is in the cache.
+public struct Request {
+  /// Token ids; the image token stands where a picture goes, once for each.
+  public var tokens: [Int32]
+  /// Paths of the pictures, in the order of their places.
+  public var images: [String]
+  /// Most tokens of the answer.
+  public var maxTokens: Int
+  /// Called with the logits that the first token is chosen from: a diagnostic.
+  public var inspectLogits: ((UnsafeBufferPointer<Float>) -> Void)?
+
+  public init(tokens: [Int32], images: [String] = [], maxTokens: Int) {
+    self.tokens = tokens
+    self.images = images
+    self.maxTokens = maxTokens
+  }
+}
+
+public enum FinishReason: String, Sendable {
+  /// The model ended its answer.
+  case stop
+  /// The answer reached `maxTokens`, or the context is full.
+  case length
+}
+
+/// What a turn gave and what it took.
+public struct Generation: Sendable {
+  public var tokens: [Int32] = []
+  public var finishReason = FinishReason.stop
+  public var imageDecodeMilliseconds = 0.0
+  public var imageEncodeMilliseconds = 0.0
+  public var prefillMilliseconds = 0.0
+  /// From the start of the turn to the first token.
+  public var firstTokenMilliseconds = 0.0
+  /// From the start of the process to the first token.
+  public var processToFirstTokenMilliseconds = 0.0
+  public var decodeMilliseconds = 0.0
+  /// Rows of the whole conversation in front of the answer.
+  public var promptTokens = 0
+  /// Rows of pictures that entered the decoder in this turn.
+  public var visualTokens = 0
+  /// Rows that this turn computed before its first token.
+  public var prefilledTokens = 0
+
+  /// Of the tokens behind the first.
+  public var decodeTokensPerSecond: Double {
+    decodeMilliseconds > 0 ? Double(max(0, tokens.count - 1)) / decodeMilliseconds * 1e3 : 0
+  }
+}
+
+/// A mapped model and the memory to run it: the one owner of both.
+public struct Engine: ~Copyable {
+  public let config: ModelConfig
+  public let plan: Plan
+  public let tokenizer: Tokenizer
+  /// Name of the kernels in use.
+  public let isa: String
+  public var modelByteCount: Int { file.byteCount }
+
+  private let file: ModelFile
+  private let arena: Arena
+  private let pool: ThreadPool
+  private let operations: Operations
+  private let decoder: Decoder
+  private let encoder: VisionEncoder?
+  private var cache: KVArena
+  private var sampler: Sampler
+  private let textBuffer: UnsafeMutableBufferPointer<UInt8>
+  private var session = Session()
+
+  /// What the conversation has used so far.
+  private struct Session {
+    var textRows = 0
+    var images = 0
+    /// The last token of an answer that was cut off: sampled, not yet run.
+    var pending: Int32?
+  }
+
+  /// - Parameters:
+  ///   - fit: how pictures are made square; nil: as the checkpoint says.
+  ///   - isa: the kernels by name; nil: the best this CPU has.
+  public init(
+    _ file: consuming ModelFile, limits: Limits, fit: ImagePreprocessing.Fit? = nil,
+    sampling: Sampling = Sampling(), isa: String? = nil
+  ) throws(RuntimeError) {
+    guard let table = isa.map({ pio_kernels_named($0) }) ?? pio_kernels_best() else {
+      throw .unknownISA(name: isa ?? "", known: String(cString: pio_kernels_best().pointee.isa))
+    }
+    let tokenizer: Tokenizer
+    do {
+      let section = try TokenizerSection(
+        file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+      tokenizer = Tokenizer(TokenizerTables(section))
+    } catch {
+      throw .tokenizer(error)
+    }
+    var config = file.config
+    if let fit, let vision = config.vision {
+      config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
+    }
+    let plan = try Plan(
+      config, encodings: file.tensors.map(\.encoding), limits: limits,
+      maxPieceBytes: tokenizer.maxPieceByteCount)
+    let arena = try Arena(byteCount: plan.arenaByteCount)
+    let binding = Binding(file)
+    pool = ThreadPool(threadCount: limits.threadCount)
+    operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)
+    decoder = Decoder(
+      config: config.text, weights: binding.text(), operations: operations, plan: plan,
+      arena: arena)
+    encoder = VisionEncoder(
+      config, weights: binding.vision(), operations: operations, plan: plan, arena: arena)
+    cache = KVArena(plan, text: config.text, arena: arena)
+    sampler = Sampler(
+      sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates))
+    textBuffer = arena.buffer(plan.text)
+    self.config = config
+    self.tokenizer = tokenizer
+    self.plan = plan
+    self.isa = String(cString: table.pointee.isa)
+    self.file = file
+    self.arena = arena
+  }
+
+  /// Forgets the conversation; the memory stays.
+  public mutating func reset() {
+    cache.removeAll()
+    sampler.forgetAll()
+    session = Session()
+  }
+
+  /// Runs one turn behind what the session already holds.
+  ///
+  /// `emit` gets whole UTF-8 characters, in a buffer of the arena that lives for the call. An error before the first
+  /// token (a picture that cannot be read, a prompt that does not fit) leaves the session as it was.
+  public mutating func generate(
+    _ request: Request, emit: (UnsafeBufferPointer<UInt8>) -> Void
+  ) throws(RuntimeError) -> Generation {
+    let start = ProcessStatus.monotonicMilliseconds
+    var result = Generation()
+    let rows = try layOut(request, &result)
+    let prefillStart = ProcessStatus.monotonicMilliseconds
+    var logits = run(rows)
+    commit(request, rows: rows, &result)
+    request.inspectLogits?(UnsafeBufferPointer(logits))
+    let prefillEnd = ProcessStatus.monotonicMilliseconds
+    result.prefillMilliseconds = prefillEnd - prefillStart
+    var stream = TextStream(tokenizer, buffer: textBuffer)
+    result.tokens.reserveCapacity(min(request.maxTokens, plan.limits.contextRows))
+    while true {
+      guard let token = sampler.next(logits) else {
+        let position = session.textRows
+        reset()
+        throw .nonFiniteLogits(position: position)
+      }
+      if result.tokens.isEmpty {
+        result.firstTokenMilliseconds = ProcessStatus.monotonicMilliseconds - start
+        result.processToFirstTokenMilliseconds = ProcessStatus.millisecondsSinceStart
+      }
+      if config.specialTokens.end.contains(token) {
+        result.finishReason = .stop
+        break
+      }
+      sampler.note(token)
+      result.tokens.append(token)
+      emit(stream.next(token))
+      if result.tokens.count >= request.maxTokens || session.textRows >= plan.limits.contextRows {
+        result.finishReason = .length
+        session.pending = token
+        break
+      }
+      logits = step(token)
+    }
+    emit(stream.finish())
+    result.decodeMilliseconds = ProcessStatus.monotonicMilliseconds - prefillEnd
+    return result
+  }
+
+  /// Takes a turn into the session without an answer.
+  package mutating func prefill(_ request: Request) throws(RuntimeError) {
+    var result = Generation()
+    let rows = try layOut(request, &result)
+    _ = run(rows)
+    commit(request, rows: rows, &result)
+  }
+
+  /// What the decoder gets for one picture: `(visualTokenCount, dim)`.
+  package func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
+    var result = Generation()
+    let count = try place(imageAt: path, at: 0, &result)
+    return Array(UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim))
+  }
+
+  /// Checks the request, then fills the decoder's first rows with embeddings. Returns how many.
+  private func layOut(_ request: Request, _ result: inout Generation) throws(RuntimeError) -> Int {
+    let imageToken = config.specialTokens.image
+    let places = imageToken < 0 ? 0 : request.tokens.reduce(0) { $0 + ($1 == imageToken ? 1 : 0) }
+    guard request.images.isEmpty || encoder != nil || config.vision != nil else {
+      throw .modelTakesNoImages
+    }
+    guard places == request.images.count else {
+      throw .imageCount(placeholders: places, images: request.images.count)
+    }
+    guard session.images + places <= plan.limits.imageCount else {
+      throw .tooManyImages(needed: session.images + places, limit: plan.limits.imageCount)
+    }
+    let textRows = request.tokens.count - places + (session.pending == nil ? 0 : 1)
+    let free = plan.limits.contextRows - session.textRows
+    guard request.tokens.count > 0 else { throw .emptyPrompt }
+    // One row stays for the answer.
+    guard textRows < free else {
+      throw .promptTooLong(
+        neededRows: textRows + 1, freeRows: free, contextRows: plan.limits.contextRows)
+    }
+    var row = 0
+    var image = 0
+    if let pending = session.pending {
+      try place(pending, at: row)
+      row += 1
+    }
+    for token in request.tokens {
+      if token == imageToken && imageToken >= 0 {
+        row += try place(imageAt: request.images[image], at: row, &result)
+        image += 1
+      } else {
+        try place(token, at: row)
+        row += 1
+      }
+    }
+    return row
+  }
+
+  private func place(_ token: Int32, at row: Int) throws(RuntimeError) {
+    guard token >= 0 && Int(token) < config.text.vocabSize else {
+      throw .tokenOutOfRange(id: token, vocabSize: config.text.vocabSize)
+    }
+    decoder.weights.embedding.gather(Int(token), into: decoder.hidden[row], operations.kernels)
+  }
+
+  /// Decodes and encodes one picture into the decoder's rows from `row` on; returns their number.
+  private func place(imageAt path: String, at row: Int, _ result: inout Generation)
+    throws(RuntimeError) -> Int
+  {
+    guard let encoder else { throw .modelTakesNoImages }
+    let start = ProcessStatus.monotonicMilliseconds
+    do {
+      _ = try prepareImage(
+        path: path, ImagePreparation(encoder.config),
+        limits: plan.limits.image,
+        scratch: encoder.imageScratch,
+        into: UnsafeMutableBufferPointer(
+          start: encoder.patches.base, count: encoder.patches.count * encoder.patches.dim))
+    } catch {
+      throw .image(error)
+    }
+    let decoded = ProcessStatus.monotonicMilliseconds
+    let count = encoder.config.visualTokenCount
+    encoder.encode(into: decoder.hidden.rows(row..<(row + count)))
+    result.imageDecodeMilliseconds += decoded - start
+    result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
+    result.visualTokens += count
+    return count
+  }
+
+  /// The prompt is in the cache: from here on the session has moved.
+  private mutating func commit(_ request: Request, rows: Int, _ result: inout Generation) {
+    session.textRows += rows - result.visualTokens
+    session.images += request.images.count
+    session.pending = nil
+    for token in request.tokens where token != config.specialTokens.image { sampler.note(token) }
+    result.prefilledTokens = rows
+    result.promptTokens = cache.layers[0].count
+  }
+
+  /// One decode step: a row behind the others, at the next position.
+  private mutating func step(_ token: Int32) -> UnsafeMutableBufferPointer<Float> {
+    decoder.weights.embedding.gather(Int(token), into: decoder.hidden[0], operations.kernels)
+    session.textRows += 1
+    return run(1)
+  }
+
+  /// The decoder's first `count` rows, at the positions behind the last one.
+  private mutating func run(_ count: Int) -> UnsafeMutableBufferPointer<Float> {
+    let next = cache.layers[0].nextPosition
+    for row in 0..<count { decoder.positions[row] = next + Int32(row) }
+    return decoder.forward(count, &cache)
+  }
+}

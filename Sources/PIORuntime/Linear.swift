@@ -1,0 +1,158 @@
+import COpenBLAS
+import CPIOKernels
+import PIOFormat
+import PIOThreads
+
+/// Rows of a weight matrix that one thread dequantizes at a time in the f32 mode.
+let linearTileRows = 64
+
+/// A weight matrix `(rows, columns)` and its bias, where they lie in the file.
+struct Linear {
+  let data: UnsafeRawPointer
+  let kind: TensorKind
+  let group: Int
+  let rows: Int
+  let columns: Int
+  let bias: UnsafePointer<Float>?
+
+  var matrix: pio_matrix {
+    pio_matrix(
+      blocks: data.assumingMemoryBound(to: UInt8.self), rows: rows, cols: columns,
+      group: UInt32(group), quant: UInt32(kind.rawValue))
+  }
+}
+
+/// Rows that one or several weights are multiplied with.
+struct LinearInput {
+  let rows: Rows
+  /// The group size for which the plan's activations hold these rows; 0: none yet.
+  fileprivate(set) var quantizedGroup = 0
+
+  init(_ rows: Rows) { self.rows = rows }
+}
+
+/// The kernels, the threads and their scratch: what every operation runs on.
+struct Operations {
+  let kernels: pio_kernels
+  let pool: ThreadPool
+  let compute: Compute
+  let activations: pio_activations
+  let tiles: UnsafeMutablePointer<Float>
+  let tileFloats: Int
+  let attentionScratch: UnsafeMutablePointer<Float>
+  let attentionFloats: Int
+
+  init(kernels: pio_kernels, pool: ThreadPool, plan: Plan, arena: borrowing Arena) {
+    self.kernels = kernels
+    self.pool = pool
+    compute = plan.limits.compute
+    activations = pio_activations(
+      values: arena.pointer(plan.linear.values), scales: arena.pointer(plan.linear.scales),
+      sums: arena.pointer(plan.linear.sums))
+    tiles = arena.pointer(plan.linear.tiles)
+    tileFloats = plan.linear.tileFloats
+    attentionScratch = arena.pointer(plan.attention)
+    attentionFloats = plan.attention.count / pool.threadCount
+  }
+
+  /// `out = x Wᵀ + bias`, or `out += x Wᵀ + bias` at the end of a residual branch.
+  ///
+  /// Shapes: `input` is `(n, columns)`, `out` `(n, rows)`. The input is quantized at the first product that needs it
+  /// and stays so for the next ones: nothing may be written to its rows in between, nor another input begun.
+  func linear(
+    _ input: inout LinearInput, _ weight: Linear, _ out: Rows, accumulate: Bool = false
+  ) {
+    let x = input.rows
+    precondition(x.dim == weight.columns && out.dim == weight.rows, "linear: widths differ")
+    precondition(x.count == out.count, "linear: row counts differ")
+    guard weight.kind.isQuantized && compute != .f32 else {
+      return applyFloat(weight, x, out, accumulate: accumulate)
+    }
+    if input.quantizedGroup != weight.group {
+      quantize(x, group: weight.group)
+      input.quantizedGroup = weight.group
+    }
+    applyQuantized(weight, x, out, accumulate: accumulate)
+  }
+
+  private func applyQuantized(_ weight: Linear, _ x: Rows, _ out: Rows, accumulate: Bool) {
+    var matrix = weight.matrix
+    let blocks = (weight.rows + 15) / 16
+    // Enough tasks to balance the threads, at most 16 blocks: a panel that stays in the second-level cache.
+    let blocksPerTask = min(16, max(1, blocks / (pool.threadCount * 4)))
+    let tasks = (blocks + blocksPerTask - 1) / blocksPerTask
+    withUnsafePointer(to: &matrix) { matrix in
+      pool.run(tasks) { task, _ in
+        let first = task * blocksPerTask
+        kernels.gemm(
+          out.base, out.dim, matrix, activations, x.count, first,
+          min(blocks, first + blocksPerTask), weight.bias, accumulate ? 1 : 0)
+      }
+    }
+  }
+
+  private func quantize(_ x: Rows, group: Int) {
+    let groups = (x.dim + group - 1) / group
+    let rowsPerTask = max(1, x.count / (pool.threadCount * 2))
+    pool.run((x.count + rowsPerTask - 1) / rowsPerTask) { task, _ in
+      let first = task * rowsPerTask
+      let slice = pio_activations(
+        values: activations.values + first * groups * group,
+        scales: activations.scales + first * groups, sums: activations.sums + first * groups)
+      kernels.quantize(
+        slice, x[first], x.dim, min(rowsPerTask, x.count - first), x.dim, UInt32(group))
+    }
+  }
+
+  /// The f32 mode: rows of weights as they are, or dequantized a tile at a time, times the whole input.
+  private func applyFloat(_ weight: Linear, _ x: Rows, _ out: Rows, accumulate: Bool) {
+    let tasks = (weight.rows + linearTileRows - 1) / linearTileRows
+    pool.run(tasks) { task, thread in
+      let first = task * linearTileRows
+      let count = min(linearTileRows, weight.rows - first)
+      let tile = floatRows(weight, first..<(first + count), thread: thread)
+      let bias = weight.bias.map { $0 + first }
+      // A few rows are a matter of bandwidth, and BLAS packs the weights first.
+      if x.count >= 8,
+        pio_sgemm(
+          out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
+          weight.columns, accumulate ? 1 : 0) != 0
+      {
+        if let bias {
+          for row in 0..<x.count { kernels.add(out[row] + first, bias, count) }
+        }
+      } else {
+        kernels.gemm_f32(
+          out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
+          weight.columns, bias, accumulate ? 1 : 0)
+      }
+    }
+  }
+
+  /// Rows of a weight matrix in f32: a view where they are stored so, else dequantized into the thread's tile.
+  private func floatRows(_ weight: Linear, _ rows: Range<Int>, thread: Int) -> UnsafePointer<Float>
+  {
+    let count = rows.count * weight.columns
+    let offset = rows.lowerBound * weight.columns
+    let tile = tiles + thread * tileFloats
+    switch weight.kind {
+    case .f32: return weight.data.assumingMemoryBound(to: Float.self) + offset
+    case .f16:
+      kernels.f16_to_f32(tile, weight.data.assumingMemoryBound(to: UInt16.self) + offset, count)
+    case .bf16:
+      kernels.bf16_to_f32(tile, weight.data.assumingMemoryBound(to: UInt16.self) + offset, count)
+    case .int8, .int4, .int4Affine:
+      var matrix = weight.matrix
+      pio_dequantize_rows(tile, weight.columns, &matrix, rows.lowerBound, rows.upperBound)
+    }
+    return UnsafePointer(tile)
+  }
+
+  /// Calls `body` for slices of rows, on all threads.
+  func forEachRow(_ count: Int, _ body: (Int) -> Void) {
+    let rowsPerTask = max(1, count / (pool.threadCount * 2))
+    pool.run((count + rowsPerTask - 1) / rowsPerTask) { task, _ in
+      for row in (task * rowsPerTask)..<min(count, (task + 1) * rowsPerTask) { body(row) }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+import Glibc
+
+/// What the kernel says of this process.
+public enum ProcessStatus {
+  /// `VmHWM`: the most memory that was ever resident, file-backed pages included.
+  public static var peakResidentBytes: Int { field("VmHWM:", of: "/proc/self/status") * 1024 }
+
+  /// Milliseconds since the process was started. The kernel keeps the start in ticks of 10 ms, rounded down: the
+  /// figure is up to that much too long, never too short.
+  public static var millisecondsSinceStart: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_BOOTTIME, &now)
+    let milliseconds = Double(now.tv_sec) * 1e3 + Double(now.tv_nsec) / 1e6
+    guard let text = contents(of: "/proc/self/stat"), let name = text.lastIndex(of: 0x29) else {
+      return 0
+    }
+    // Fields behind the name in brackets, from the third; the start is the 22nd.
+    let fields = text[(name + 2)...].split(separator: 0x20)
+    guard fields.count > 19 else { return 0 }
+    let ticks = Double(number(fields[19]))
+    return milliseconds - ticks * 1e3 / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
+  /// Milliseconds on a clock that only goes forward.
+  public static var monotonicMilliseconds: Double {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return Double(now.tv_sec) * 1e3 + Double(now.tv_nsec) / 1e6
+  }
+
+  private static func field(_ name: String, of path: String) -> Int {
+    guard let text = contents(of: path) else { return 0 }
+    for line in text.split(separator: 0x0A) where line.starts(with: name.utf8) {
+      return number(line.dropFirst(name.utf8.count).drop { $0 == 0x20 || $0 == 0x09 })
+    }
+    return 0
+  }
+
+  private static func number(_ digits: ArraySlice<UInt8>) -> Int {
+    digits.prefix { $0 >= 0x30 && $0 <= 0x39 }.reduce(0) { $0 * 10 + Int($1) - 0x30 }
+  }
+
+  private static func contents(of path: String) -> [UInt8]? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 16384)
+    let count = bytes.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+    return count > 0 ? Array(bytes[..<count]) : nil
+  }
+}

@@ -1,0 +1,169 @@
+import CPIOKernels
+import PIOFormat
+import PIOVision
+
+extension ImagePreparation {
+  init(_ vision: VisionConfig) {
+    let from = vision.preprocessing
+    self.init(side: vision.imageSize, patchSize: vision.patchSize)
+    fit = Fit(rawValue: from.fit.rawValue) ?? .crop
+    filter = Filter(rawValue: from.filter.rawValue) ?? .bicubic
+    resizeTo = from.resizeTo
+    rescaleFactor = from.rescaleFactor
+    mean = from.mean
+    std = from.std
+    padColor = from.padColor
+  }
+}
+
+extension ImagePreprocessing {
+  /// The same picture made square in another way: at the encoder's size, padded with the mean colour.
+  func with(fit: Fit, side: Int) -> ImagePreprocessing {
+    guard fit != self.fit else { return self }
+    func byte(_ mean: Float) -> UInt8 { UInt8(min(255, max(0, mean * 255))) }
+    var changed = self
+    changed.fit = fit
+    changed.resizeTo = side
+    changed.padColor = (byte(mean.0), byte(mean.1), byte(mean.2))
+    return changed
+  }
+}
+
+/// The CLIP vision transformer and the projector: a picture's patches in, rows of the decoder out.
+///
+/// Source: Radford et al. 2021, arXiv:2103.00020; the projector: Liu et al. 2023, arXiv:2310.03744.
+struct VisionEncoder {
+  let config: VisionConfig
+  let weights: VisionWeights
+  let operations: Operations
+  /// `(patchCount, 3 · patchSize²)`: where the picture is prepared.
+  let patches: Rows
+  let imageScratch: UnsafeMutableRawBufferPointer
+  private let chunkRows: Int
+  private let hidden: Rows
+  private let query: Rows
+  private let cache: LayerCache
+  private let scratch: Scratch
+
+  private struct Scratch {
+    let normed, key, value, inner: Rows
+  }
+
+  init?(
+    _ model: ModelConfig, weights: VisionWeights?, operations: Operations, plan: Plan,
+    arena: borrowing Arena
+  ) {
+    guard let config = model.vision, let weights, let regions = plan.vision else { return nil }
+    self.config = config
+    self.weights = weights
+    self.operations = operations
+    let rows = config.positionCount
+    let dim = config.dim
+    chunkRows = min(rows, Plan.maxChunkRows)
+    patches = Rows(
+      base: arena.pointer(regions.patches), count: config.patchCount,
+      dim: 3 * config.patchSize * config.patchSize)
+    imageScratch = UnsafeMutableRawBufferPointer(arena.buffer(regions.image))
+    hidden = Rows(base: arena.pointer(regions.hidden), count: rows, dim: dim)
+    query = Rows(base: arena.pointer(regions.query), count: rows, dim: dim)
+    cache = LayerCache(
+      base: UnsafeMutableRawPointer(arena.pointer(regions.keyValue)), kind: .f32,
+      headCount: config.headCount, headDim: config.headDim, capacity: rows)
+    scratch = Scratch(
+      normed: Rows(base: arena.pointer(regions.normed), count: chunkRows, dim: dim),
+      key: Rows(base: arena.pointer(regions.key), count: chunkRows, dim: dim),
+      value: Rows(base: arena.pointer(regions.value), count: chunkRows, dim: dim),
+      inner: Rows(
+        base: arena.pointer(regions.inner), count: chunkRows,
+        dim: max(config.hiddenDim, config.projectorHiddenDim)))
+  }
+
+  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`. Allocates nothing.
+  func encode(into out: Rows) {
+    precondition(out.count == config.visualTokenCount, "encode: row count")
+    embed()
+    for layer in weights.layers { run(layer) }
+    project(into: out)
+  }
+
+  /// Patches, class token, positions and the norm before the first layer.
+  private func embed() {
+    forEachChunk(config.patchCount) { rows in
+      var input = LinearInput(patches.rows(rows))
+      let out = hidden.rows((rows.lowerBound + 1)..<(rows.upperBound + 1))
+      operations.linear(&input, weights.patchEmbedding, out)
+    }
+    hidden[0].update(from: weights.classEmbedding, count: config.dim)
+    operations.forEachRow(config.positionCount) { row in
+      operations.kernels.add(hidden[row], weights.positions + row * config.dim, config.dim)
+    }
+    norm(hidden, weights.preNorm, into: hidden)
+  }
+
+  private func run(_ weights: VisionLayerWeights) {
+    forEachChunk(hidden.count) { rows in
+      let normed = scratch.normed.rows(0..<rows.count)
+      let key = scratch.key.rows(0..<rows.count)
+      let value = scratch.value.rows(0..<rows.count)
+      norm(hidden.rows(rows), weights.attentionNorm, into: normed)
+      var input = LinearInput(normed)
+      operations.linear(&input, weights.query, query.rows(rows))
+      operations.linear(&input, weights.key, key)
+      operations.linear(&input, weights.value, value)
+      operations.store(key, value, in: cache, at: rows.lowerBound)
+    }
+    operations.attend(query, cache, .all(count: hidden.count))
+    forEachChunk(hidden.count) { rows in
+      let x = hidden.rows(rows)
+      var attended = LinearInput(query.rows(rows))
+      operations.linear(&attended, weights.output, x, accumulate: true)
+      mlp(weights, x)
+    }
+  }
+
+  private func mlp(_ weights: VisionLayerWeights, _ x: Rows) {
+    let normed = scratch.normed.rows(0..<x.count)
+    norm(x, weights.mlpNorm, into: normed)
+    let inner = scratch.inner.reshaped(count: x.count, dim: config.hiddenDim)
+    var input = LinearInput(normed)
+    operations.linear(&input, weights.up, inner)
+    activate(inner, config.activation)
+    var activated = LinearInput(inner)
+    operations.linear(&activated, weights.down, x, accumulate: true)
+  }
+
+  private func project(into out: Rows) {
+    let skipped = config.dropsClassToken ? 1 : 0
+    forEachChunk(out.count) { rows in
+      let features = hidden.rows((rows.lowerBound + skipped)..<(rows.upperBound + skipped))
+      let inner = scratch.inner.reshaped(count: rows.count, dim: config.projectorHiddenDim)
+      var input = LinearInput(features)
+      operations.linear(&input, weights.projector1, inner)
+      activate(inner, config.projectorActivation)
+      var activated = LinearInput(inner)
+      operations.linear(&activated, weights.projector2, out.rows(rows))
+    }
+  }
+
+  private func activate(_ x: Rows, _ activation: Activation) {
+    operations.forEachRow(x.count) { row in
+      operations.kernels.activate(x[row], x.dim, Int32(activation.rawValue))
+    }
+  }
+
+  private func norm(_ x: Rows, _ weights: LayerNormWeights, into out: Rows) {
+    operations.forEachRow(x.count) { row in
+      operations.kernels.layer_norm(
+        out[row], x[row], weights.weight, weights.bias, config.layerNormEpsilon, config.dim)
+    }
+  }
+
+  private func forEachChunk(_ count: Int, _ body: (Range<Int>) -> Void) {
+    var start = 0
+    while start < count {
+      let end = min(count, start + chunkRows)
+      body(start..<end)
+      start = end
+    }
+  }
+}

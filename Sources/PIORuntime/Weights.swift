@@ -1,0 +1,155 @@
+import PIOFormat
+
+/// Views of the file's tensors by their place in the graph. Valid while the `ModelFile` lives.
+struct TextWeights {
+  let inverseFrequencies: UnsafePointer<Float>
+  let embedding: Embedding
+  let layers: [DecoderLayerWeights]
+  let norm: UnsafePointer<Float>
+  let head: Linear
+}
+
+struct DecoderLayerWeights {
+  let attentionNorm: UnsafePointer<Float>
+  let query: Linear
+  let key: Linear
+  let value: Linear
+  let output: Linear
+  let mlpNorm: UnsafePointer<Float>
+  let gate: Linear
+  let up: Linear
+  let down: Linear
+}
+
+struct LayerNormWeights {
+  let weight: UnsafePointer<Float>
+  let bias: UnsafePointer<Float>
+}
+
+struct VisionWeights {
+  let patchEmbedding: Linear
+  let classEmbedding: UnsafePointer<Float>
+  let positions: UnsafePointer<Float>
+  let preNorm: LayerNormWeights
+  let layers: [VisionLayerWeights]
+  let projector1: Linear
+  let projector2: Linear
+}
+
+struct VisionLayerWeights {
+  let attentionNorm: LayerNormWeights
+  let query: Linear
+  let key: Linear
+  let value: Linear
+  let output: Linear
+  let mlpNorm: LayerNormWeights
+  let up: Linear
+  let down: Linear
+}
+
+/// The embedding table, by rows or, where it is the head too, in kernel layout.
+struct Embedding {
+  let data: UnsafeRawPointer
+  let encoding: TensorEncoding
+  let rows: Int
+  let dim: Int
+}
+
+/// Finds tensors by name; a name that the list of tensors lacks is a mistake of ours.
+struct Binding {
+  private struct Stored {
+    let data: UnsafeRawPointer
+    let encoding: TensorEncoding
+    let shape: TensorShape
+  }
+
+  private let config: ModelConfig
+  private var tensors: [String: Stored] = [:]
+
+  init(_ file: borrowing ModelFile) {
+    config = file.config
+    let entries = file.tensors
+    tensors.reserveCapacity(entries.count)
+    for (index, entry) in entries.enumerated() {
+      tensors[entry.spec.name] = Stored(
+        data: file.data(index).baseAddress!, encoding: entry.encoding, shape: entry.spec.shape)
+    }
+  }
+
+  func text() -> TextWeights {
+    let embedding = tensor("text.embedding")
+    return TextWeights(
+      inverseFrequencies: small("text.rope.inverse_frequencies"),
+      embedding: Embedding(
+        data: embedding.data, encoding: embedding.encoding, rows: embedding.shape.rows,
+        dim: embedding.shape.columns),
+      layers: (0..<config.text.layerCount).map(decoderLayer),
+      norm: small("text.norm.weight"),
+      head: matrix(config.text.tiedHead ? "text.embedding" : "text.head.weight", bias: nil))
+  }
+
+  func vision() -> VisionWeights? {
+    guard let vision = config.vision else { return nil }
+    return VisionWeights(
+      patchEmbedding: matrix("vision.patch_embedding.weight", bias: nil),
+      classEmbedding: small("vision.class_embedding"),
+      positions: small("vision.position_embedding"),
+      preNorm: layerNorm("vision.pre_norm"),
+      layers: (0..<vision.layerCount).map(visionLayer),
+      projector1: linear("projector.linear1"),
+      projector2: linear("projector.linear2"))
+  }
+
+  private func decoderLayer(_ index: Int) -> DecoderLayerWeights {
+    let name = "text.layers.\(index)"
+    return DecoderLayerWeights(
+      attentionNorm: small(name + ".attention_norm.weight"),
+      query: linear(name + ".attention.query"),
+      key: linear(name + ".attention.key"),
+      value: linear(name + ".attention.value"),
+      output: linear(name + ".attention.output"),
+      mlpNorm: small(name + ".mlp_norm.weight"),
+      gate: linear(name + ".mlp.gate"),
+      up: linear(name + ".mlp.up"),
+      down: linear(name + ".mlp.down"))
+  }
+
+  private func visionLayer(_ index: Int) -> VisionLayerWeights {
+    let name = "vision.layers.\(index)"
+    return VisionLayerWeights(
+      attentionNorm: layerNorm(name + ".attention_norm"),
+      query: linear(name + ".attention.query"),
+      key: linear(name + ".attention.key"),
+      value: linear(name + ".attention.value"),
+      output: linear(name + ".attention.output"),
+      mlpNorm: layerNorm(name + ".mlp_norm"),
+      up: linear(name + ".mlp.up"),
+      down: linear(name + ".mlp.down"))
+  }
+
+  private func layerNorm(_ name: String) -> LayerNormWeights {
+    LayerNormWeights(weight: small(name + ".weight"), bias: small(name + ".bias"))
+  }
+
+  /// `name.weight` with `name.bias` where the model has one.
+  private func linear(_ name: String) -> Linear {
+    matrix(name + ".weight", bias: tensors[name + ".bias"])
+  }
+
+  private func matrix(_ name: String, bias: Stored?) -> Linear {
+    let weight = tensor(name)
+    return Linear(
+      data: weight.data, kind: weight.encoding.kind, group: weight.encoding.group,
+      rows: weight.shape.rows, columns: weight.shape.columns,
+      bias: bias?.data.assumingMemoryBound(to: Float.self))
+  }
+
+  private func small(_ name: String) -> UnsafePointer<Float> {
+    tensor(name).data.assumingMemoryBound(to: Float.self)
+  }
+
+  private func tensor(_ name: String) -> Stored {
+    guard let tensor = tensors[name] else { preconditionFailure("no tensor \(name)") }
+    return tensor
+  }
+}

@@ -1,0 +1,115 @@
+import ArgumentParser
+import Glibc
+import PIOFormat
+import PIORuntime
+
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Answer a question about a picture, or chat.",
+    discussion: """
+      Examples:
+        pioedge run llava.piom --image door.jpg "Is the door open?"
+        pioedge run llava.piom --image door.jpg              a chat, when started on a terminal
+        echo "What is this?" | pioedge run llava.piom --image door.jpg
+        pioedge run llava.piom --raw --image door.jpg "USER: <image>\\nWhat is this? ASSISTANT:"
+        pioedge run llava.piom --jsonl < questions.jsonl     {"image": "door.jpg", "prompt": "Open?"} a line
+
+      In a chat: /image FILE shows another picture, /reset forgets the conversation, /quit ends.
+      Environment: PIOEDGE_ISA=NAME forces the kernels (scalar, avx2, avx512vnni, neon, dotprod, i8mm).
+      """)
+
+  @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
+  var model: String
+
+  @Argument(help: "The question; without one: from stdin, or a chat on a terminal.")
+  var prompt: String?
+
+  @Option(help: "A picture (JPEG or PNG); repeat for several.")
+  var image: [String] = []
+
+  @OptionGroup(title: "Session") var session: SessionOptions
+  @OptionGroup(title: "Sampling") var sampling: SamplingOptions
+
+  @Option(help: "What the model is told before the conversation.")
+  var system: String?
+
+  @Option(help: "How a picture is made square: crop or pad (default: as the checkpoint says).")
+  var fit: Fit?
+
+  @Flag(help: "No chat template: the text exactly as given, <image> where a picture goes.")
+  var raw = false
+
+  @Flag(help: "One JSON object instead of text.")
+  var json = false
+
+  @Flag(help: "Read {\"image\", \"prompt\"} lines from stdin; print one JSON object a line.")
+  var jsonl = false
+
+  @Flag(help: "Print timings and memory to stderr.")
+  var stats = false
+
+  @Flag(help: "Check every tensor's checksum before running.")
+  var verify = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Diagnostic: write the logits that the first token is chosen from (f32, little-endian) to a file.",
+      valueName: "file"))
+  var dumpLogits: String?
+
+  mutating func validate() throws {
+    if jsonl {
+      guard prompt == nil, image.isEmpty, dumpLogits == nil else {
+        throw ValidationError("--jsonl takes prompts and pictures from stdin, not as arguments")
+      }
+    }
+    if raw && system != nil { throw ValidationError("--raw has no place for --system") }
+  }
+
+  func run() throws {
+    let start = ProcessStatus.monotonicMilliseconds
+    let file = try ModelFile(path: model)
+    if verify { try file.verify() }
+    guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
+    let limits = session.limits(for: file.config, images: image.count)
+    if session.compute == .quantized, let name = file.firstFloatMatrix {
+      throw ValidationError("--compute quantized, but \(name) is stored in floating point")
+    }
+    var engine = try Engine(
+      file, limits: limits, fit: fit?.preprocessing, sampling: sampling.sampling,
+      isa: environment("PIOEDGE_ISA"))
+    let loaded = ProcessStatus.monotonicMilliseconds - start
+    let turns = Turns(
+      raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
+      loadMilliseconds: loaded, dumpLogits: dumpLogits)
+    if jsonl {
+      try turns.answerLines(&engine)
+    } else if let text = try prompt ?? piped() {
+      try turns.answerOnce(&engine, text: text, images: image, json: json)
+    } else {
+      try turns.chat(&engine, images: image)
+    }
+  }
+
+  /// Standard input whole, where it is not a terminal.
+  private func piped() throws -> String? {
+    if isatty(STDIN_FILENO) != 0 {
+      guard !json else {
+        throw ValidationError("--json needs a prompt, as an argument or on stdin")
+      }
+      return nil
+    }
+    var text = ""
+    while let line = readLine(strippingNewline: false) {
+      text += line
+      guard text.utf8.count <= 16 << 20 else {
+        throw ValidationError("the prompt on stdin exceeds 16 MiB")
+      }
+    }
+    if text.hasSuffix("\n") && !raw { text.removeLast() }
+    return text
+  }
+
+  private func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+}

@@ -1,0 +1,114 @@
+import FoundationEssentials
+import PIORuntime
+
+/// What `run --json` prints: these names are a contract.
+struct RunReport: Encodable {
+  struct Timings: Encodable {
+    var loadMs: Double
+    var imageDecodeMs: Double
+    var imageEncodeMs: Double
+    var prefillMs: Double
+    var firstTokenMs: Double
+    var decodeTokensPerSecond: Double
+
+    enum CodingKeys: String, CodingKey {
+      case loadMs = "load_ms"
+      case imageDecodeMs = "image_decode_ms"
+      case imageEncodeMs = "image_encode_ms"
+      case prefillMs = "prefill_ms"
+      case firstTokenMs = "first_token_ms"
+      case decodeTokensPerSecond = "decode_tokens_per_second"
+    }
+  }
+
+  struct Counts: Encodable {
+    var promptTokens: Int
+    var visualTokens: Int
+    var prefilledTokens: Int
+    var generatedTokens: Int
+
+    enum CodingKeys: String, CodingKey {
+      case promptTokens = "prompt_tokens"
+      case visualTokens = "visual_tokens"
+      case prefilledTokens = "prefilled_tokens"
+      case generatedTokens = "generated_tokens"
+    }
+  }
+
+  struct Memory: Encodable {
+    var peakResidentBytes: Int
+    var modelBytes: Int
+    var kvBytes: Int
+    var workingBytes: Int
+
+    enum CodingKeys: String, CodingKey {
+      case peakResidentBytes = "peak_resident_bytes"
+      case modelBytes = "model_bytes"
+      case kvBytes = "kv_bytes"
+      case workingBytes = "working_bytes"
+    }
+  }
+
+  var answer: String
+  var tokens: [Int32]
+  var finishReason: String
+  var timings: Timings
+  var counts: Counts
+  var memory: Memory
+  var isa: String
+  var threads: Int
+
+  enum CodingKeys: String, CodingKey {
+    case answer, tokens, timings, counts, memory, isa, threads
+    case finishReason = "finish_reason"
+  }
+
+  /// - Parameter firstTokenMilliseconds: from the start of the process, or of the line for `--jsonl`.
+  init(
+    _ generation: Generation, answer: String, engine: borrowing Engine, loadMilliseconds: Double,
+    firstTokenMilliseconds: Double
+  ) {
+    self.answer = answer
+    tokens = generation.tokens
+    finishReason = generation.finishReason.rawValue
+    timings = Timings(
+      loadMs: rounded(loadMilliseconds),
+      imageDecodeMs: rounded(generation.imageDecodeMilliseconds),
+      imageEncodeMs: rounded(generation.imageEncodeMilliseconds),
+      prefillMs: rounded(generation.prefillMilliseconds),
+      firstTokenMs: rounded(firstTokenMilliseconds),
+      decodeTokensPerSecond: rounded(generation.decodeTokensPerSecond))
+    counts = Counts(
+      promptTokens: generation.promptTokens, visualTokens: generation.visualTokens,
+      prefilledTokens: generation.prefilledTokens, generatedTokens: generation.tokens.count)
+    memory = Memory(
+      peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: engine.modelByteCount,
+      kvBytes: engine.plan.kvByteCount, workingBytes: engine.plan.arenaByteCount)
+    isa = engine.isa
+    threads = engine.plan.limits.threadCount
+  }
+
+  /// For people, on stderr.
+  var summary: String {
+    let mebibytes = { (bytes: Int) in "\(rounded(Double(bytes) / 1_048_576)) MiB" }
+    return """
+      load \(timings.loadMs) ms, picture \(timings.imageDecodeMs) + \(timings.imageEncodeMs) ms, \
+      prefill \(counts.prefilledTokens) rows \(timings.prefillMs) ms, \
+      first token after \(timings.firstTokenMs) ms, \
+      \(counts.generatedTokens) tokens at \(timings.decodeTokensPerSecond) tokens/s
+      peak resident \(mebibytes(memory.peakResidentBytes)) \
+      (model file \(mebibytes(memory.modelBytes)), KV cache \(mebibytes(memory.kvBytes)), \
+      all working memory planned \(mebibytes(memory.workingBytes))); \(isa), \(threads) thread(s)
+      """
+  }
+}
+
+/// To a hundredth: what a clock on a shared machine is worth.
+private func rounded(_ x: Double) -> Double { (x * 100).rounded() / 100 }
+
+/// One line of JSON, keys sorted.
+func jsonLine(_ value: some Encodable) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+  return String(decoding: try encoder.encode(value), as: UTF8.self)
+}

@@ -1,0 +1,117 @@
+import ArgumentParser
+import PIOFormat
+import PIORuntime
+import PIOThreads
+
+extension Compute: ExpressibleByArgument {}
+extension KVKind: ExpressibleByArgument {}
+
+/// How a picture is made square.
+enum Fit: String, ExpressibleByArgument, CaseIterable {
+  case crop, pad
+
+  var preprocessing: ImagePreprocessing.Fit { self == .crop ? .crop : .pad }
+}
+
+/// What the plan must be told.
+struct SessionOptions: ParsableArguments {
+  @Option(
+    help:
+      "Text rows of the whole session, generated ones included (default 1024, or what the model has)."
+  )
+  var context: Int?
+
+  @Option(help: "Most tokens of one answer.")
+  var maxTokens = 256
+
+  @Option(help: "Pictures of the whole session (default: those given with --image, at least 1).")
+  var images: Int?
+
+  @Option(help: "Most pixels of one picture; larger ones are refused before they are decoded.")
+  var maxImagePixels = Limits().maxImagePixels
+
+  @Option(
+    help: "How keys and values are kept: f32, f16 or int8 (default f16; f32 with --compute f32).")
+  var kv: KVKind?
+
+  @Option(help: "Threads (default: the big cores this process may use).")
+  var threads: Int?
+
+  @Option(help: "Arithmetic: auto (each tensor its own), f32, or quantized.")
+  var compute = Compute.auto
+
+  mutating func validate() throws {
+    try require(context.map { $0 >= 2 && $0 <= 1 << 24 } ?? true, "--context", "2 to 16777216")
+    try require(maxTokens >= 1 && maxTokens <= 1 << 24, "--max-tokens", "1 to 16777216")
+    try require(images.map { $0 >= 0 && $0 <= 1024 } ?? true, "--images", "0 to 1024")
+    try require(
+      maxImagePixels >= 1 && maxImagePixels <= 1 << 31, "--max-image-pixels", "1 to 2147483648")
+    try require(threads.map { $0 >= 1 && $0 <= 256 } ?? true, "--threads", "1 to 256")
+  }
+
+  private func require(_ holds: Bool, _ option: String, _ range: String) throws {
+    guard holds else { throw ValidationError("\(option) takes a whole number from \(range)") }
+  }
+
+  /// The limits for this model.
+  func limits(for config: ModelConfig, images given: Int) -> Limits {
+    var limits = Limits()
+    limits.imageCount = config.vision == nil ? 0 : images ?? max(1, given)
+    let visualRows = limits.imageCount * (config.vision?.visualTokenCount ?? 0)
+    limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
+    limits.maxImagePixels = maxImagePixels
+    limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
+    limits.compute = compute
+    limits.threadCount = threads ?? defaultThreadCount()
+    return limits
+  }
+}
+
+/// How tokens are chosen.
+struct SamplingOptions: ParsableArguments {
+  @Option(help: "0: always the most likely token; higher: more varied.")
+  var temperature: Float = 0
+
+  @Option(name: .customLong("top-k"), help: "Only the k most likely tokens; 0: all.")
+  var topK = 0
+
+  @Option(
+    name: .customLong("top-p"), help: "Only the likeliest tokens that reach this probability.")
+  var topP: Float = 1
+
+  @Option(
+    name: .customLong("min-p"),
+    help: "Only tokens at least this fraction as likely as the likeliest.")
+  var minP: Float = 0
+
+  @Option(help: "Above 1: tokens already seen become less likely.")
+  var repetitionPenalty: Float = 1
+
+  @Option(help: "Seed of the random numbers; the same seed gives the same answer.")
+  var seed: UInt64 = 0
+
+  mutating func validate() throws {
+    guard temperature >= 0, temperature.isFinite else {
+      throw ValidationError("--temperature takes a number from 0")
+    }
+    guard topK >= 0 else { throw ValidationError("--top-k takes a whole number from 0") }
+    guard topP > 0, topP <= 1 else {
+      throw ValidationError("--top-p takes a number above 0, up to 1")
+    }
+    guard minP >= 0, minP <= 1 else { throw ValidationError("--min-p takes a number from 0 to 1") }
+    guard repetitionPenalty > 0, repetitionPenalty.isFinite else {
+      throw ValidationError("--repetition-penalty takes a number above 0")
+    }
+  }
+
+  var sampling: Sampling {
+    var sampling = Sampling()
+    sampling.temperature = temperature
+    sampling.topK = topK
+    sampling.topP = topP
+    sampling.minP = minP
+    sampling.repetitionPenalty = repetitionPenalty
+    sampling.seed = seed
+    return sampling
+  }
+}

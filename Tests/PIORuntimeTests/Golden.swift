@@ -1,0 +1,122 @@
+import Foundation
+import PIOConvert
+import PIOFormat
+import PIORuntime
+
+let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+  .deletingLastPathComponent().deletingLastPathComponent()
+
+let tinyCheckpoints = [
+  "gqa-linear-sharded", "llama3-no-projector-bias", "mha-biases", "one-kv-head-tied-full",
+  "seven-heads-nested", "text-only", "tied-attention-bias-full", "yarn-padded",
+]
+
+/// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.
+struct Golden: Decodable {
+  struct Values: Decodable {
+    let offset: Int
+    let shape: [Int]
+    let rows: [Int]?
+  }
+  struct Turn: Decodable {
+    let ids: [Int32]
+    let logits: Values
+    let prompt: String
+  }
+  struct Case: Decodable {
+    let name: String
+    let images: [String]
+    let prompt: String
+    let ids: [Int32]
+    let features: Values?
+    let positions: [Int]
+    let logits: Values
+    let greedy: [Int32]
+    let nextTurn: Turn?
+
+    enum CodingKeys: String, CodingKey {
+      case name, images, prompt, ids, features, positions, logits, greedy
+      case nextTurn = "next_turn"
+    }
+
+    var imagePaths: [String] { images.map { repository.appendingPathComponent($0).path } }
+  }
+
+  let checkpoint: String
+  let cases: [Case]
+
+  static func load(_ name: String) throws -> (Golden, [Float]) {
+    let folder = repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)")
+    let golden = try JSONDecoder().decode(
+      Golden.self, from: Data(contentsOf: folder.appendingPathComponent("golden.json")))
+    let bytes = try Data(contentsOf: folder.appendingPathComponent("golden.bin"))
+    let values = bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    return (golden, values)
+  }
+}
+
+extension Golden.Values {
+  /// Row `index` of the values, `(columns)`.
+  func row(_ index: Int, of all: [Float]) -> ArraySlice<Float> {
+    let start = offset + index * shape[1]
+    return all[start..<(start + shape[1])]
+  }
+}
+
+/// Converted files, made once a run and shared by the tests.
+enum Files {
+  private static let folder: URL = {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "pioedge-runtime-tests-\(getpid())")
+    try! FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    return folder
+  }()
+  private static let lock = NSLock()
+
+  /// The checkpoint with its weights of one kind, the vision tower's of another.
+  static func model(
+    _ checkpoint: String, weights: TensorKind, vision: TensorKind
+  ) throws -> String {
+    lock.lock()
+    defer { lock.unlock() }
+    let name = checkpoint.split(separator: "/").last!
+    let path = folder.appendingPathComponent("\(name)-\(weights)-\(vision).piom").path
+    if !FileManager.default.fileExists(atPath: path) {
+      let rules = EncodingRules(weights: weights, visionWeights: vision)
+      try convert(
+        ConvertOptions(
+          source: repository.appendingPathComponent(checkpoint).path, target: path, rules: rules))
+    }
+    return path
+  }
+}
+
+/// An engine with room for a few short turns.
+func makeEngine(_ path: String, _ change: (inout Limits) -> Void = { _ in }) throws -> Engine {
+  let file = try ModelFile(path: path)
+  var limits = Limits()
+  limits.imageCount = file.config.vision == nil ? 0 : 2
+  let visualRows = limits.imageCount * (file.config.vision?.visualTokenCount ?? 0)
+  limits.contextRows = min(160, file.config.text.maxPositions - visualRows)
+  limits.threadCount = 2
+  change(&limits)
+  return try Engine(file, limits: limits)
+}
+
+/// The logits that follow `tokens`, and at most `count` tokens behind them.
+func run(
+  _ engine: inout Engine, _ tokens: [Int32], images: [String] = [], count: Int = 1
+) throws -> (logits: [Float], generation: Generation) {
+  var logits: [Float] = []
+  var request = Request(tokens: tokens, images: images, maxTokens: count)
+  request.inspectLogits = { logits = Array($0) }
+  let generation = try engine.generate(request) { _ in }
+  return (logits, generation)
+}
+
+func largestDifference(_ a: some Collection<Float>, _ b: some Collection<Float>) -> Float {
+  guard a.count == b.count else { return .infinity }
+  return zip(a, b).reduce(0) {
+    $1.0.isFinite && $1.1.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity
+  }
+}

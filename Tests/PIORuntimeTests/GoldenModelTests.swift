@@ -1,0 +1,83 @@
+import PIORuntime
+import Testing
+
+/// Against `transformers`, f32 with eager attention, on files whose weights are f32.
+struct GoldenModelTests {
+  static let all = ["demo"] + tinyCheckpoints
+
+  private func engine(_ golden: Golden) throws -> Engine {
+    let path = try Files.model(golden.checkpoint, weights: .f32, vision: .f32)
+    return try makeEngine(path) {
+      $0.compute = .f32
+      $0.kv = .f32
+    }
+  }
+
+  @Test(arguments: all)
+  func tokensAreThoseOfTheProcessor(_ name: String) throws {
+    let (golden, _) = try Golden.load(name)
+    let engine = try engine(golden)
+    let visualTokens = engine.config.vision?.visualTokenCount ?? 0
+    for test in golden.cases {
+      let expanded = engine.rawTokens(test.prompt, isFirst: true).flatMap {
+        $0 == engine.config.specialTokens.image && visualTokens > 0
+          ? [Int32](repeating: $0, count: visualTokens) : [$0]
+      }
+      #expect(expanded == test.ids, "\(test.name)")
+    }
+  }
+
+  @Test(arguments: all)
+  func visionFeaturesAreWithinAThousandth(_ name: String) throws {
+    let (golden, values) = try Golden.load(name)
+    let engine = try engine(golden)
+    for test in golden.cases {
+      guard let expected = test.features, let rows = expected.rows else { continue }
+      let dim = expected.shape[1]
+      let features = try test.imagePaths.flatMap { path throws in try engine.imageFeatures(path) }
+      for (index, row) in rows.enumerated() {
+        let found = features[(row * dim)..<((row + 1) * dim)]
+        let difference = largestDifference(found, expected.row(index, of: values))
+        #expect(difference <= 1e-3, "\(test.name) row \(row): \(difference)")
+      }
+    }
+  }
+
+  @Test(arguments: all)
+  func logitsAndGreedyTokensAreThoseOfTransformers(_ name: String) throws {
+    let (golden, values) = try Golden.load(name)
+    var engine = try engine(golden)
+    for test in golden.cases {
+      engine.reset()
+      let tokens = engine.rawTokens(test.prompt, isFirst: true)
+      let (logits, generation) = try run(
+        &engine, tokens, images: test.imagePaths, count: test.greedy.count)
+      let last = test.logits.row(test.positions.count - 1, of: values)
+      #expect(largestDifference(logits, last) <= 1e-3, "\(test.name)")
+      let ended = generation.finishReason == .stop
+      #expect(generation.tokens == (ended ? test.greedy.dropLast() : test.greedy), "\(test.name)")
+      guard let turn = test.nextTurn else { continue }
+      let (next, _) = try run(&engine, (ended ? [test.greedy.last!] : []) + turn.ids)
+      #expect(
+        largestDifference(next, turn.logits.row(0, of: values)) <= 1e-3, "\(test.name), next turn")
+    }
+  }
+
+  @Test(arguments: all)
+  func logitsInTheMiddleOfAPromptAgree(_ name: String) throws {
+    let (golden, values) = try Golden.load(name)
+    var engine = try engine(golden)
+    let image = engine.config.specialTokens.image
+    for test in golden.cases {
+      for (index, position) in test.positions.enumerated().dropLast() {
+        let prefix = Array(test.ids[...position])
+        guard !prefix.contains(image) || image < 0 else { continue }
+        engine.reset()
+        let (logits, _) = try run(&engine, prefix)
+        #expect(
+          largestDifference(logits, test.logits.row(index, of: values)) <= 1e-3,
+          "\(test.name) at \(position)")
+      }
+    }
+  }
+}

@@ -1,0 +1,143 @@
+import Foundation
+import Testing
+
+struct RunCommandTests {
+  private let picture = Tool.picture("scene-0002-336x336.png")
+  private let question = "What does the text say?"
+
+  @Test func jsonHasTheKeysOfTheContract() throws {
+    let result = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"])
+    #expect(result.status == 0, "\(result.error)")
+    let json = result.json
+    #expect((json["answer"] as? String)?.isEmpty == false)
+    #expect((json["tokens"] as? [Int])?.isEmpty == false)
+    #expect(["stop", "length"].contains(json["finish_reason"] as? String))
+    let timings = try #require(json["timings"] as? [String: Double])
+    #expect(
+      Set(timings.keys).isSuperset(of: [
+        "load_ms", "image_decode_ms", "image_encode_ms", "prefill_ms", "first_token_ms",
+        "decode_tokens_per_second",
+      ]))
+    #expect(timings.values.allSatisfy { $0 >= 0 })
+    let counts = try #require(json["counts"] as? [String: Int])
+    #expect(counts["visual_tokens"] == 576)
+    #expect(counts["prefilled_tokens"] == counts["prompt_tokens"])
+    #expect(counts["generated_tokens"] == (json["tokens"] as? [Int])?.count)
+    let memory = try #require(json["memory"] as? [String: Int])
+    let size = try FileManager.default.attributesOfItem(atPath: Tool.demo)[.size] as? Int
+    #expect(memory["model_bytes"] == size)
+    #expect(memory["peak_resident_bytes"]! > memory["kv_bytes"]!)
+    #expect((json["isa"] as? String)?.isEmpty == false)
+    #expect(json["threads"] as? Int ?? 0 >= 1)
+  }
+
+  @Test func textJSONAndPipedPromptsGiveOneAnswer() {
+    let json = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"]).json
+    let text = Tool.run(["run", Tool.demo, "--image", picture, question])
+    let piped = Tool.run(["run", Tool.demo, "--image", picture], input: question + "\n")
+    let raw = Tool.run([
+      "run", Tool.demo, "--image", picture, "--raw", "USER: <image>\n\(question) ASSISTANT:",
+    ])
+    #expect(text.output == (json["answer"] as? String ?? "?") + "\n")
+    #expect(piped.output == text.output)
+    #expect(raw.output == text.output)
+  }
+
+  @Test func linesAnswerEachOnItsOwnAndGoOnAfterABadOne() throws {
+    let input = """
+      {"image": "\(picture)", "prompt": "\(question)"}
+      not json
+      {"image": "/nonexistent.png", "prompt": "Why?"}
+      {"prompt": "no picture"}
+      {"image": "\(picture)", "prompt": "\(question)"}
+
+      """
+    let result = Tool.run(["run", Tool.demo, "--jsonl"], input: input)
+    #expect(result.status == 0)
+    let lines = result.output.split(separator: "\n").map {
+      (try? JSONSerialization.jsonObject(with: Data($0.utf8))) as? [String: Any] ?? [:]
+    }
+    try #require(lines.count == 5)
+    #expect(lines[0]["answer"] as? String == lines[4]["answer"] as? String)
+    #expect(lines[0]["tokens"] as? [Int] == lines[4]["tokens"] as? [Int])
+    #expect(lines[1]["error"] != nil && lines[1]["answer"] == nil)
+    #expect((lines[2]["error"] as? String)?.contains("/nonexistent.png") == true)
+    #expect(lines[3]["answer"] != nil)
+  }
+
+  @Test func everyInstructionSetGivesTheSameTokens() {
+    let best = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"]).json
+    let scalar = Tool.run(
+      ["run", Tool.demo, "--image", picture, question, "--json"],
+      environment: ["PIOEDGE_ISA": "scalar"]
+    ).json
+    #expect(scalar["isa"] as? String == "scalar")
+    #expect(best["tokens"] as? [Int] == scalar["tokens"] as? [Int])
+    let unknown = Tool.run(["run", Tool.demo, "Hi"], environment: ["PIOEDGE_ISA": "mmx"])
+    #expect(unknown.status == 1 && isOneLine(unknown.error))
+  }
+
+  @Test func dumpsTheLogitsOfTheFirstToken() throws {
+    let path = Tool.scratch.appendingPathComponent("logits.bin").path
+    let json = Tool.run([
+      "run", Tool.demo, "--image", picture, question, "--json", "--dump-logits", path,
+    ]).json
+    let logits = try Data(contentsOf: URL(fileURLWithPath: path)).withUnsafeBytes {
+      Array($0.bindMemory(to: Float.self))
+    }
+    #expect(logits.count == 1024)
+    let best = logits.indices.max { logits[$0] < logits[$1] }
+    #expect(best == (json["tokens"] as? [Int])?.first)
+  }
+
+  @Test(arguments: [
+    ["run"], ["run", "m.piom", "--max-tokens", "0", "x"], ["run", "m.piom", "--kv", "int3", "x"],
+    ["run", "m.piom", "--temperature", "-1", "x"], ["run", "m.piom", "--threads", "0", "x"],
+    ["run", "m.piom", "--jsonl", "x"], ["run", "m.piom", "--raw", "--system", "s", "x"],
+    ["frobnicate"],
+  ])
+  func wrongUsageExitsWith64(_ arguments: [String]) {
+    let result = Tool.run(arguments)
+    #expect(result.status == 64)
+    #expect(result.error.contains("Usage:") && result.output.isEmpty)
+  }
+
+  @Test func failuresExitWith1AndOneLine() throws {
+    let cut = Tool.scratch.appendingPathComponent("cut.piom")
+    try Data(contentsOf: URL(fileURLWithPath: Tool.demo)).prefix(100_000).write(to: cut)
+    let notImage = Tool.scratch.appendingPathComponent("text.png")
+    try Data("hello".utf8).write(to: notImage)
+    for arguments in [
+      ["run", "/nonexistent.piom", "x"], ["run", "/", "x"], ["run", cut.path, "x"],
+      ["run", picture, "x"], ["run", Tool.demo, "--image", "/nonexistent.png", "x"],
+      ["run", Tool.demo, "--image", notImage.path, "x"],
+      ["run", Tool.demo, "--image", picture, "--max-image-pixels", "1000", "x"],
+      ["run", Tool.demo, "--context", "4", "a question that is too long for four rows"],
+      ["run", Tool.demo, "--context", "4000000", "x"],
+      ["run", Tool.demo, "--image", picture, "--image", picture, "--images", "1", "x"],
+      ["run", Tool.demo, "--raw", "<image> without a picture"],
+    ] {
+      let result = Tool.run(arguments)
+      #expect(result.status == 1, "\(arguments): \(result.error)")
+      #expect(isOneLine(result.error), "\(arguments): \(result.error)")
+      #expect(result.output.isEmpty || result.output == "\n", "\(arguments)")
+    }
+  }
+
+  @Test func damagedWeightsEndInAnErrorAndNotInText() throws {
+    // Every byte of the last tensor's end becomes an infinite scale: the head's logits are no numbers.
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: Tool.demo))
+    for index in (bytes.count - 20_000)..<bytes.count { bytes[index] = index % 2 == 0 ? 0 : 0x7C }
+    let damaged = Tool.scratch.appendingPathComponent("damaged.piom")
+    try bytes.write(to: damaged)
+    let result = Tool.run(["run", damaged.path, "--image", picture, question])
+    #expect(result.status == 1)
+    #expect(isOneLine(result.error) && result.error.contains("not a number"))
+    let verified = Tool.run(["run", damaged.path, "--verify", "--image", picture, question])
+    #expect(verified.status == 1 && verified.error.contains("checksum"))
+  }
+
+  private func isOneLine(_ text: String) -> Bool {
+    text.hasSuffix("\n") && text.dropLast().allSatisfy { !$0.isNewline } && text.count > 10
+  }
+}

@@ -1,0 +1,77 @@
+import Foundation
+
+/// The built `pioedge`, run as a person would.
+enum Tool {
+  struct Result {
+    let status: Int32
+    let output: String
+    let error: String
+
+    /// The last line of the output as a JSON object.
+    var json: [String: Any] {
+      let line = output.split(separator: "\n").last.map(String.init) ?? ""
+      let object = try? JSONSerialization.jsonObject(with: Data(line.utf8))
+      return object as? [String: Any] ?? [:]
+    }
+  }
+
+  static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent()
+
+  /// Beside the test bundle, wherever that was built.
+  static let executable = URL(
+    fileURLWithPath: try! FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+  ).deletingLastPathComponent().appendingPathComponent("pioedge").path
+
+  /// A folder of this test run.
+  static let scratch: URL = {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "pioedge-tool-tests-\(getpid())")
+    try! FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    return folder
+  }()
+
+  /// The demo checkpoint as int4, converted once by the tool itself.
+  static let demo: String = {
+    let path = scratch.appendingPathComponent("demo.piom").path
+    let result = run([
+      "convert", repository.appendingPathComponent("tools/demo/checkpoint").path, path,
+      "--weights", "int4",
+    ])
+    precondition(result.status == 0, "converting the demo failed: \(result.error)")
+    return path
+  }()
+
+  static func picture(_ name: String) -> String {
+    repository.appendingPathComponent("tools/demo/images/\(name)").path
+  }
+
+  /// `PIOEDGE_LAUNCHER` stands in front: empty, or an emulator with its options.
+  static func run(
+    _ arguments: [String], input: String = "", environment: [String: String] = [:]
+  ) -> Result {
+    let launcher = (ProcessInfo.processInfo.environment["PIOEDGE_LAUNCHER"] ?? "")
+      .split(separator: " ").map(String.init)
+    let command = launcher + [executable] + arguments
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: command[0])
+    process.arguments = Array(command.dropFirst())
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let (stdin, stdout) = (Pipe(), Pipe())
+    // A file, so that nothing waits while the output is read.
+    let errors = scratch.appendingPathComponent("stderr-\(UUID().uuidString)")
+    _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
+    process.standardInput = stdin
+    process.standardOutput = stdout
+    process.standardError = try! FileHandle(forWritingTo: errors)
+    try! process.run()
+    // Small inputs: a pipe holds them, so that nothing waits for anything.
+    stdin.fileHandleForWriting.write(Data(input.utf8))
+    try? stdin.fileHandleForWriting.close()
+    let output = stdout.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return Result(
+      status: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
+      error: String(decoding: try! Data(contentsOf: errors), as: UTF8.self))
+  }
+}
