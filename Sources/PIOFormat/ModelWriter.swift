@@ -3,16 +3,18 @@
 /// The file appears under its name when `finish` returns, whole and durable. Without `finish`
 /// nothing is left of it.
 public struct ModelWriter: ~Copyable {
+  // No property has an initial value: Swift 6.0.3 crashes on those of a noncopyable type whose
+  // initializer throws.
   public let layout: ModelLayout
   private var file: OutputFile
-  private var checksums: [UInt64] = []
-  private var checksum = XXH64()
+  private var checksums: [UInt64]
+  private var checksum: XXH64
   /// How much of the tensor at hand, number `checksums.count`, is there.
-  private var written = 0
+  private var written: Int
   private let tokenizerChecksum: UInt64
   /// Bytes on their way to the file, from `bufferOffset` on.
-  private var buffer: [UInt8] = []
-  private var bufferOffset = 0
+  private var buffer: [UInt8]
+  private var bufferOffset: Int
 
   /// `encodings`: one for each of `tensorSpecs(for: config)`. Writes no tensor yet.
   public init(
@@ -29,6 +31,8 @@ public struct ModelWriter: ~Copyable {
     self.layout = layout
     self.file = file
     tokenizerChecksum = tokenizerSection.withUnsafeBytes { XXH64.hash($0) }
+    (checksums, checksum, written) = ([], XXH64(), 0)
+    (buffer, bufferOffset) = ([], 0)
     buffer.reserveCapacity(bufferCapacity)
   }
 

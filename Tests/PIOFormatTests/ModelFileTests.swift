@@ -29,7 +29,8 @@ func aFileHoldsWhatWasWritten(seed: Int) throws {
   try withTemporaryFolder { folder in
     try sample.write(to: folder + "/a.piom", seed: 1)
     try sample.write(to: folder + "/b.piom", seed: 2)
-    try #expect(readFile(folder + "/a.piom") == readFile(folder + "/b.piom"))
+    let second = try readFile(folder + "/b.piom")
+    try #expect(readFile(folder + "/a.piom") == second)
   }
 }
 

@@ -54,6 +54,11 @@ extension Summary.Tensor {
   }
 }
 
+// Outside the macro: Swift 6.0.3 crashes on a closure in it.
+private let existingEncodings = allEncodings.filter {
+  byteCount($0, TensorShape(rows: 1, columns: 1)) != nil
+}
+
 @Suite(.enabled(if: python != nil, "no python3 with numpy: tools/piom.py is not tested"))
 struct PythonReaderTests {
   @Test(arguments: [3, 4, 8])
@@ -104,7 +109,7 @@ struct PythonReaderTests {
   }
 
   /// Every kind and layout, against the formulas of the specification, number by number.
-  @Test(arguments: allEncodings.filter { byteCount($0, TensorShape(rows: 1, columns: 1)) != nil })
+  @Test(arguments: existingEncodings)
   func theNumbersAreThoseOfTheSpecification(encoding: TensorEncoding) throws {
     var sample = Sample(seed: 9, vision: false)
     let specs = tensorSpecs(for: sample.config)
