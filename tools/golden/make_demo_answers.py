@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers.utils import logging
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tools/demo"
@@ -48,6 +49,7 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "Tests/Golden/answers/demo.jsonl")
     parser.add_argument("--limit", type=int, help="only the first so many questions")
     arguments = parser.parse_args()
+    logging.disable_progress_bar()
     lines = [json.loads(line) for line in arguments.questions.read_text().splitlines()]
     lines = lines[: arguments.limit]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
