@@ -14,7 +14,9 @@ struct Decoder {
   let chunkRows: Int
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
   let hidden: Rows
-  let positions: UnsafeMutablePointer<Int32>
+  let pruner: Pruner
+  /// Each row's position behind the first one's.
+  private let offsets: UnsafeMutablePointer<Int32>
   private let cosines: UnsafeMutablePointer<Float>
   private let sines: UnsafeMutablePointer<Float>
   private let logits: UnsafeMutableBufferPointer<Float>
@@ -33,7 +35,9 @@ struct Decoder {
     self.operations = operations
     chunkRows = plan.chunkRows
     hidden = Rows(base: arena.pointer(plan.hidden), count: plan.promptRows, dim: config.dim)
-    positions = arena.pointer(plan.positions)
+    pruner = Pruner(
+      pruning: plan.limits.pruning, layerCount: config.layerCount, kept: arena.buffer(plan.kept))
+    offsets = arena.pointer(plan.offsets)
     cosines = arena.pointer(plan.cosines)
     sines = arena.pointer(plan.sines)
     logits = arena.buffer(plan.logits)
@@ -52,23 +56,51 @@ struct Decoder {
 
   /// Runs the first `count` rows of `hidden` through all layers and returns the logits `(vocabSize)` of the last.
   ///
-  /// `positions[0..<count]` holds the rows' positions. Appends `count` rows to every layer's cache. Allocates nothing.
-  func forward(_ count: Int, _ cache: inout KVArena) -> UnsafeMutableBufferPointer<Float> {
+  /// The rows stand at the positions behind each layer's last one. `schedule` says where rows of `visual` are dropped;
+  /// the layers behind have fewer rows. Appends every layer's rows to its cache. Allocates nothing.
+  func forward(
+    _ count: Int, _ cache: inout KVArena, schedule: Schedule = .none, visual: VisualRows? = nil
+  ) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
-    computeRotations(count)
+    for row in 0..<count { offsets[row] = Int32(row) }
+    let isCompact = pruner.pruning.positions == .compact
+    var left = count
+    var stage = 0
+    var rotatedFor: Int32?
     for layer in 0..<config.layerCount {
-      let weights = weights.layers[layer]
-      let first = cache.claim(count, layer: layer)
+      while stage < schedule.stages.count, schedule.stages[stage].afterLayer <= layer {
+        if let visual { left = prune(left, schedule.stages[stage].keep, visual, stage: stage) }
+        rotatedFor = nil
+        stage += 1
+      }
+      let position = cache.layers[layer].nextPosition
+      if rotatedFor != position {
+        computeRotations(left, from: position)
+        rotatedFor = position
+      }
+      let first = cache.claim(left, span: isCompact ? left : count, layer: layer)
       // Behind the last layer only the last row is read.
-      let needed = layer + 1 < config.layerCount ? 0 : count - 1
+      let needed = layer + 1 < config.layerCount ? 0 : left - 1
       var start = 0
-      while start < count {
-        let rows = start..<min(count, start + chunkRows)
-        block(weights, cache.layers[layer], rows: rows, needed: needed, at: first + start)
+      while start < left {
+        let rows = start..<min(left, start + chunkRows)
+        block(
+          weights.layers[layer], cache.layers[layer], rows: rows, needed: needed, at: first + start)
         start = rows.upperBound
       }
     }
-    return head(hidden.rows((count - 1)..<count))
+    return head(hidden.rows((left - 1)..<left))
+  }
+
+  /// Drops visual rows until `keep` are left, and closes the gaps. Returns how many rows there are.
+  private func prune(_ count: Int, _ keep: Int, _ visual: VisualRows, stage: Int) -> Int {
+    let left = pruner.choose(keep, of: count, visual, stage: stage)
+    for row in 0..<left {
+      let from = Int(pruner.kept[row])
+      if from != row { hidden[row].update(from: hidden[from], count: config.dim) }
+      offsets[row] = pruner.pruning.positions == .compact ? Int32(row) : offsets[from]
+    }
+    return left
   }
 
   /// One layer on one chunk: attention over everything cached so far, then the gated MLP.
@@ -134,10 +166,10 @@ struct Decoder {
   /// Cosines and sines of every row's position, `(count, headDim / 2)`, once for all layers.
   ///
   /// Source: Su et al. 2021, arXiv:2104.09864; the attention factor: Peng et al. 2023 (YaRN), arXiv:2309.00071.
-  private func computeRotations(_ count: Int) {
+  private func computeRotations(_ count: Int, from first: Int32) {
     let half = config.headDim / 2
     operations.forEachRow(count) { row in
-      let position = Float(positions[row])
+      let position = Float(first + offsets[row])
       for i in 0..<half {
         let angle = position * weights.inverseFrequencies[i]
         cosines[row * half + i] = cosf(angle) * config.ropeAttentionFactor

@@ -45,6 +45,8 @@ public struct Generation: Sendable {
   public var promptTokens = 0
   /// Rows of pictures that entered the decoder in this turn.
   public var visualTokens = 0
+  /// Of these, what a layer sees on average.
+  public var visualTokensAverage = 0.0
   /// Rows that this turn computed before its first token.
   public var prefilledTokens = 0
 
@@ -73,6 +75,7 @@ public struct Engine: ~Copyable {
   private var sampler: Sampler
   private let textBuffer: UnsafeMutableBufferPointer<UInt8>
   private var session = Session()
+  private var visual: VisualRows
 
   /// What the conversation has used so far.
   private struct Session {
@@ -119,6 +122,7 @@ public struct Engine: ~Copyable {
     cache = KVArena(plan, text: config.text, arena: arena)
     sampler = Sampler(
       sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates))
+    visual = VisualRows(arena.buffer(plan.visualSpans))
     textBuffer = arena.buffer(plan.text)
     self.config = config
     self.tokenizer = tokenizer
@@ -146,7 +150,7 @@ public struct Engine: ~Copyable {
     var result = Generation()
     let rows = try layOut(request, &result)
     let prefillStart = ProcessStatus.monotonicMilliseconds
-    var logits = run(rows)
+    var logits = try runPrompt(rows, &result)
     commit(request, rows: rows, &result)
     request.inspectLogits?(UnsafeBufferPointer(logits))
     let prefillEnd = ProcessStatus.monotonicMilliseconds
@@ -182,23 +186,29 @@ public struct Engine: ~Copyable {
     return result
   }
 
+  /// Rows in every layer's cache.
+  package var cachedRows: [Int] { cache.layers.map(\.count) }
+
   /// Takes a turn into the session without an answer.
   package mutating func prefill(_ request: Request) throws(RuntimeError) {
     var result = Generation()
     let rows = try layOut(request, &result)
-    _ = run(rows)
+    _ = try runPrompt(rows, &result)
     commit(request, rows: rows, &result)
   }
 
   /// What the decoder gets for one picture: `(visualTokenCount, dim)`.
-  package func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
+  package mutating func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
     var result = Generation()
+    visual.imageCount = 0
     let count = try place(imageAt: path, at: 0, &result)
     return Array(UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim))
   }
 
   /// Checks the request, then fills the decoder's first rows with embeddings. Returns how many.
-  private func layOut(_ request: Request, _ result: inout Generation) throws(RuntimeError) -> Int {
+  private mutating func layOut(_ request: Request, _ result: inout Generation) throws(RuntimeError)
+    -> Int
+  {
     let imageToken = config.specialTokens.image
     let places = imageToken < 0 ? 0 : request.tokens.reduce(0) { $0 + ($1 == imageToken ? 1 : 0) }
     guard request.images.isEmpty || encoder != nil || config.vision != nil else {
@@ -210,6 +220,7 @@ public struct Engine: ~Copyable {
     guard session.images + places <= plan.limits.imageCount else {
       throw .tooManyImages(needed: session.images + places, limit: plan.limits.imageCount)
     }
+    let limits = plan.limits
     let textRows = request.tokens.count - places + (session.pending == nil ? 0 : 1)
     let free = plan.limits.contextRows - session.textRows
     guard request.tokens.count > 0 else { throw .emptyPrompt }
@@ -218,8 +229,12 @@ public struct Engine: ~Copyable {
       throw .promptTooLong(
         neededRows: textRows + 1, freeRows: free, contextRows: plan.limits.contextRows)
     }
+    if request.tokens.last == imageToken, places > 0, limits.pruning.prunes {
+      throw .prunedPromptEndsWithPicture
+    }
     var row = 0
     var image = 0
+    visual.imageCount = 0
     if let pending = session.pending {
       try place(pending, at: row)
       row += 1
@@ -236,6 +251,21 @@ public struct Engine: ~Copyable {
     return row
   }
 
+  /// The prompt's rows through the decoder, pruned on the way.
+  private mutating func runPrompt(_ rows: Int, _ result: inout Generation) throws(RuntimeError)
+    -> UnsafeMutableBufferPointer<Float>
+  {
+    do {
+      let schedule = try plan.limits.pruning.schedule(
+        tokenCount: visual.count, layerCount: config.text.layerCount)
+      result.visualTokensAverage = schedule.average(
+        visual.count, layerCount: config.text.layerCount)
+      return decoder.forward(rows, &cache, schedule: schedule, visual: visual)
+    } catch {
+      throw .schedule(error)
+    }
+  }
+
   private func place(_ token: Int32, at row: Int) throws(RuntimeError) {
     guard token >= 0 && Int(token) < config.text.vocabSize else {
       throw .tokenOutOfRange(id: token, vocabSize: config.text.vocabSize)
@@ -244,7 +274,7 @@ public struct Engine: ~Copyable {
   }
 
   /// Decodes and encodes one picture into the decoder's rows from `row` on; returns their number.
-  private func place(imageAt path: String, at row: Int, _ result: inout Generation)
+  private mutating func place(imageAt path: String, at row: Int, _ result: inout Generation)
     throws(RuntimeError) -> Int
   {
     guard let encoder else { throw .modelTakesNoImages }
@@ -265,6 +295,7 @@ public struct Engine: ~Copyable {
     result.imageDecodeMilliseconds += decoded - start
     result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
     result.visualTokens += count
+    visual.append(first: row, count: count)
     return count
   }
 
@@ -275,20 +306,14 @@ public struct Engine: ~Copyable {
     session.pending = nil
     for token in request.tokens where token != config.specialTokens.image { sampler.note(token) }
     result.prefilledTokens = rows
-    result.promptTokens = cache.layers[0].count
+    result.promptTokens =
+      session.textRows + session.images * (config.vision?.visualTokenCount ?? 0)
   }
 
   /// One decode step: a row behind the others, at the next position.
   private mutating func step(_ token: Int32) -> UnsafeMutableBufferPointer<Float> {
     decoder.weights.embedding.gather(Int(token), into: decoder.hidden[0], operations.kernels)
     session.textRows += 1
-    return run(1)
-  }
-
-  /// The decoder's first `count` rows, at the positions behind the last one.
-  private mutating func run(_ count: Int) -> UnsafeMutableBufferPointer<Float> {
-    let next = cache.layers[0].nextPosition
-    for row in 0..<count { decoder.positions[row] = next + Int32(row) }
-    return decoder.forward(count, &cache)
+    return decoder.forward(1, &cache)
   }
 }

@@ -55,12 +55,12 @@ struct KVArena: ~Copyable {
     self.layers = layers
   }
 
-  /// Takes `count` rows of a layer into use and returns the first.
-  mutating func claim(_ count: Int, layer: Int) -> Int {
+  /// Takes `count` rows of a layer into use, which reach over `span` positions, and returns the first.
+  mutating func claim(_ count: Int, span: Int, layer: Int) -> Int {
     let first = layers[layer].count
     precondition(first + count <= layers[layer].capacity, "KV arena: a layer is full")
     layers[layer].count += count
-    layers[layer].nextPosition += Int32(count)
+    layers[layer].nextPosition += Int32(span)
     return first
   }
 

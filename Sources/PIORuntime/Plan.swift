@@ -44,6 +44,7 @@ public struct Limits: Equatable, Sendable {
   public var threadCount = 1
   public var kv = KVKind.f16
   public var compute = Compute.auto
+  public var pruning = Pruning()
 
   public init() {}
 
@@ -71,7 +72,10 @@ public struct Plan: Equatable, Sendable {
 
   let kv: Region<UInt8>
   let hidden: Region<Float>
-  let positions: Region<Int32>
+  /// Each row's position behind the first one's.
+  let offsets: Region<Int32>
+  let kept: Region<Int32>
+  let visualSpans: Region<Int32>
   let cosines: Region<Float>
   let sines: Region<Float>
   let logits: Region<Float>
@@ -100,12 +104,14 @@ public struct Plan: Equatable, Sendable {
     let chunk = min(rows, Plan.maxChunkRows)
     var layout = Layout()
 
-    let capacities = [Int](repeating: rows, count: text.layerCount)
+    let capacities = try Plan.capacities(config, limits)
     let rowBytes = text.kvHeadCount * limits.kv.byteCount(headDim: text.headDim)
     kvByteCount = capacities.reduce(0) { $0 + Plan.layerByteCount($1, rowBytes) }
     kv = layout.reserve(kvByteCount)
     hidden = layout.reserve(rows * text.dim)
-    positions = layout.reserve(rows)
+    offsets = layout.reserve(rows)
+    kept = layout.reserve(rows)
+    visualSpans = layout.reserve(2 * limits.imageCount)
     cosines = layout.reserve(rows * text.headDim / 2)
     sines = layout.reserve(rows * text.headDim / 2)
     logits = layout.reserve(text.vocabSize)
@@ -131,6 +137,21 @@ public struct Plan: Equatable, Sendable {
     promptRows = rows
     chunkRows = chunk
     arenaByteCount = layout.peak
+  }
+
+  /// Text rows and, for each picture, what the schedule leaves of it: with several pictures in one prompt a layer
+  /// never sees more than with each in a prompt of its own.
+  static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
+    let tokenCount = config.vision?.visualTokenCount ?? 0
+    let layerCount = config.text.layerCount
+    do {
+      let schedule = try limits.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
+      return schedule.tokens(tokenCount, layerCount: layerCount).map {
+        limits.contextRows + limits.imageCount * $0
+      }
+    } catch {
+      throw .schedule(error)
+    }
   }
 
   /// One layer's slice of the KV arena, a multiple of 64 bytes.

@@ -5,6 +5,9 @@ import PIOVision
 public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case tokenizer(TokenizerSectionError)
   case image(ImageError)
+  case schedule(ScheduleError)
+  /// The last row decides the answer: it cannot be one that pruning may drop.
+  case prunedPromptEndsWithPicture
   case cannotMap(byteCount: Int, errno: Int32)
   case unknownISA(name: String, known: String)
   /// A model without a vision tower was given a picture.
@@ -22,6 +25,9 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     switch self {
     case .tokenizer(let error): "tokenizer section: \(error)"
     case .image(let error): "\(error)"
+    case .schedule(let error): "\(error)"
+    case .prunedPromptEndsWithPicture:
+      "a prompt that ends with a picture cannot be pruned; put text behind it, or use --prune none"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"

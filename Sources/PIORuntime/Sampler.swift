@@ -20,7 +20,7 @@ public struct Sampling: Equatable, Sendable {
 /// Picks tokens from logits, in the order of Hugging Face's processors: penalty, temperature, top-k, top-p, min-p.
 package struct Sampler {
   private let sampling: Sampling
-  private var state: UInt64
+  private var generator: SplitMix64
   /// One bit a token: seen in the prompt or the answer.
   private let seen: UnsafeMutableBufferPointer<UInt8>
   private let candidates: UnsafeMutableBufferPointer<Int32>
@@ -32,7 +32,7 @@ package struct Sampler {
     self.sampling = sampling
     self.seen = seen
     self.candidates = candidates
-    state = sampling.seed
+    generator = SplitMix64(state: sampling.seed)
   }
 
   package func forgetAll() { seen.update(repeating: 0) }
@@ -122,13 +122,6 @@ package struct Sampler {
     }
   }
 
-  /// SplitMix64 (Steele et al. 2014): 24 random bits as a number in [0, 1).
-  private mutating func uniform() -> Float {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    z ^= z >> 31
-    return Float(z >> 40) / Float(1 << 24)
-  }
+  /// 24 random bits as a number in [0, 1).
+  private mutating func uniform() -> Float { Float(generator.next() >> 40) / Float(1 << 24) }
 }

@@ -72,7 +72,8 @@ struct RunCommand: ParsableCommand {
     let file = try ModelFile(path: model)
     if verify { try file.verify() }
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
-    let limits = session.limits(for: file.config, images: image.count)
+    let limits = try session.limits(
+      for: file.config, images: image.count, seed: sampling.seed)
     if session.compute == .quantized, let name = file.firstFloatMatrix {
       throw ValidationError("--compute quantized, but \(name) is stored in floating point")
     }

@@ -24,12 +24,14 @@ struct RunReport: Encodable {
   struct Counts: Encodable {
     var promptTokens: Int
     var visualTokens: Int
+    var visualTokensAverage: Double
     var prefilledTokens: Int
     var generatedTokens: Int
 
     enum CodingKeys: String, CodingKey {
       case promptTokens = "prompt_tokens"
       case visualTokens = "visual_tokens"
+      case visualTokensAverage = "visual_tokens_average"
       case prefilledTokens = "prefilled_tokens"
       case generatedTokens = "generated_tokens"
     }
@@ -80,6 +82,7 @@ struct RunReport: Encodable {
       decodeTokensPerSecond: rounded(generation.decodeTokensPerSecond))
     counts = Counts(
       promptTokens: generation.promptTokens, visualTokens: generation.visualTokens,
+      visualTokensAverage: rounded(generation.visualTokensAverage),
       prefilledTokens: generation.prefilledTokens, generatedTokens: generation.tokens.count)
     memory = Memory(
       peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: engine.modelByteCount,

@@ -1,0 +1,133 @@
+import Foundation
+import PIOFormat
+import PIORuntime
+import Testing
+
+/// Pruned prefill against the layers of `transformers`, cut by the same rule.
+struct PruningTests {
+  struct Case: Decodable, CustomTestStringConvertible {
+    let checkpoint: String
+    let images: [String]
+    let prompt: String
+    let schedule: String
+    let positions: String
+    let rows: [Int]
+    let logits: Golden.Values
+    let greedy: [Int32]
+
+    var testDescription: String {
+      "\(checkpoint.split(separator: "/").last!), \(images.count) picture(s), \(schedule), \(positions)"
+    }
+  }
+
+  static let folder = repository.appendingPathComponent("Tests/Golden/pruning")
+  static let cases: [Case] = {
+    let data = try! Data(contentsOf: folder.appendingPathComponent("golden.json"))
+    return try! JSONDecoder().decode([Case].self, from: data)
+  }()
+  static let values: [Float] = {
+    let data = try! Data(contentsOf: folder.appendingPathComponent("golden.bin"))
+    return data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+  }()
+
+  private func engine(_ test: Case, _ change: (inout Limits) throws -> Void = { _ in }) throws
+    -> Engine
+  {
+    let path = try Files.model(test.checkpoint, weights: .f32, vision: .f32)
+    let layerCount = try ModelFile(path: path).config.text.layerCount
+    let stages = try Schedule(parsing: test.schedule, layerCount: layerCount).stages
+    return try makeEngine(path) {
+      $0.compute = .f32
+      $0.kv = .f32
+      $0.pruning.budget = .stages(stages)
+      $0.pruning.positions = test.positions == "compact" ? .compact : .original
+      try? change(&$0)
+    }
+  }
+
+  private func paths(_ test: Case) -> [String] {
+    test.images.map { repository.appendingPathComponent($0).path }
+  }
+
+  @Test(arguments: cases)
+  func logitsAndTokensAreThoseOfTheReference(_ test: Case) throws {
+    var engine = try engine(test)
+    let (logits, generation) = try run(
+      &engine, engine.rawTokens(test.prompt, isFirst: true), images: paths(test),
+      count: max(1, test.greedy.count))
+    #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
+    #expect(zip(generation.tokens, test.greedy).allSatisfy { $0 == $1 })
+    #expect(generation.tokens.count >= test.greedy.count - 1)
+    // Every token but the last went through all layers behind the prompt's rows.
+    let run = max(0, generation.tokens.count - (generation.finishReason == .length ? 1 : 0))
+    #expect(engine.cachedRows == test.rows.map { $0 + run })
+  }
+
+  @Test func aBudgetOfAllTokensChangesNoBit() throws {
+    let test = Self.cases[0]
+    var pruned = try engine(test) { $0.pruning.budget = .average(10_000) }
+    var whole = try engine(test) { $0.pruning = Pruning() }
+    let tokens = whole.rawTokens(test.prompt, isFirst: true)
+    let a = try run(&pruned, tokens, images: paths(test), count: 8)
+    let b = try run(&whole, tokens, images: paths(test), count: 8)
+    #expect(a.logits == b.logits && a.generation.tokens == b.generation.tokens)
+    #expect(pruned.plan.kvByteCount == whole.plan.kvByteCount)
+  }
+
+  @Test func aPromptWithoutAPictureIsNotTouched() throws {
+    let test = Self.cases[0]
+    var pruned = try engine(test)
+    var whole = try engine(test) { $0.pruning = Pruning() }
+    let tokens: [Int32] = [1, 30, 40, 50, 60]
+    #expect(try run(&pruned, tokens).logits == run(&whole, tokens).logits)
+  }
+
+  @Test func laterLayersHoldFewerRowsAndNoMoreThanTheyNeed() throws {
+    let test = Self.cases.first { $0.schedule == "0:9,1:3" }!
+    let engine = try engine(test)
+    let limits = engine.plan.limits
+    let images = limits.imageCount
+    #expect(engine.plan.layerCapacities[0] == limits.contextRows + 9 * images)
+    #expect(
+      engine.plan.layerCapacities.dropFirst().allSatisfy { $0 == limits.contextRows + 3 * images })
+  }
+
+  @Test func randomKeepsWhatItsSeedSays() throws {
+    let test = Self.cases[0]
+    func logits(seed: UInt64) throws -> [Float] {
+      var engine = try engine(test) {
+        $0.pruning.method = .random
+        $0.pruning.seed = seed
+      }
+      return try run(
+        &engine, engine.rawTokens(test.prompt, isFirst: true), images: paths(test)
+      ).logits
+    }
+    let first = try logits(seed: 1)
+    #expect(try first == logits(seed: 1))
+    #expect(try first != logits(seed: 2))
+  }
+
+  @Test func aPrunedPromptMustEndInText() throws {
+    let test = Self.cases[0]
+    var engine = try engine(test)
+    #expect(throws: RuntimeError.prunedPromptEndsWithPicture) {
+      _ = try run(&engine, [1, engine.config.specialTokens.image], images: paths(test))
+    }
+  }
+
+  @Test(arguments: [PrunedPositions.original, .compact])
+  func aSecondTurnSeesWhatTheFirstLeft(_ positions: PrunedPositions) throws {
+    // In one prompt, or the second half as a turn of its own: the same rows at the same positions.
+    let test = Self.cases.first { $0.schedule == "1:4" && $0.images.count == 1 }!
+    var whole = try engine(test) { $0.pruning.positions = positions }
+    var turns = try engine(test) { $0.pruning.positions = positions }
+    let tokens = whole.rawTokens(test.prompt, isFirst: true)
+    let expected = try run(&whole, tokens, images: paths(test))
+    try turns.prefill(
+      Request(tokens: Array(tokens.dropLast(4)), images: paths(test), maxTokens: 1))
+    let found = try run(&turns, Array(tokens.suffix(4)))
+    #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
+    #expect(whole.cachedRows == turns.cachedRows)
+  }
+}

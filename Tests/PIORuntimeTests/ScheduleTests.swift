@@ -1,0 +1,61 @@
+import PIORuntime
+import Testing
+
+struct ScheduleTests {
+  @Test func givesThePublishedCountsForThirtyTwoLayers() throws {
+    let published = [(64, "1:92,10:54,15:22"), (128, "1:218,10:128,15:54")]
+    for (budget, text) in published {
+      #expect(
+        try Schedule(averaging: budget, of: 576, layerCount: 32)
+          == Schedule(parsing: text, layerCount: 32))
+      #expect(
+        try Schedule(parsing: text, layerCount: 32).average(576, layerCount: 32) == Double(budget))
+    }
+  }
+
+  @Test(arguments: [1, 16, 144, 576])
+  func realisesEveryBudgetWithinOneRowAndMonotonically(_ tokenCount: Int) throws {
+    for layerCount in 2...80 {
+      var previous = [Int](repeating: 0, count: layerCount)
+      for budget in 1...(tokenCount + 1) {
+        let schedule = try Schedule(averaging: budget, of: tokenCount, layerCount: layerCount)
+        let rows = schedule.tokens(tokenCount, layerCount: layerCount)
+        let sum = rows.reduce(0, +)
+        let wanted = min(budget, tokenCount) * layerCount
+        try #require(
+          sum <= wanted && sum > wanted - layerCount, "\(layerCount) layers, \(budget): \(sum)")
+        try #require(rows.allSatisfy { $0 >= 1 && $0 <= tokenCount })
+        try #require(zip(rows, rows.dropFirst()).allSatisfy { $0 >= $1 })
+        try #require(zip(rows, previous).allSatisfy { $0 >= $1 }, "\(layerCount) layers, \(budget)")
+        #expect(throws: Never.self) { try Schedule(schedule.stages, layerCount: layerCount) }
+        previous = rows
+      }
+    }
+  }
+
+  @Test func aBudgetOfAllTokensOrMorePrunesNothing() throws {
+    #expect(try Schedule(averaging: 576, of: 576, layerCount: 32) == .none)
+    #expect(try Schedule(averaging: 9999, of: 576, layerCount: 32) == .none)
+    #expect(throws: ScheduleError.budgetTooSmall(budget: 0, smallest: 1)) {
+      try Schedule(averaging: 0, of: 576, layerCount: 32)
+    }
+  }
+
+  @Test(arguments: [
+    ("", ScheduleError.notAStage("")), ("1", .notAStage("1")), ("1:2:3", .notAStage("1:2:3")),
+    ("1:a", .notAStage("1:a")), ("8:4", .layerOutOfRange(layer: 8, layerCount: 8)),
+    ("-1:4", .layerOutOfRange(layer: -1, layerCount: 8)), ("1:0", .keepsNothing(afterLayer: 1)),
+    ("2:9,2:8", .layersNotAscending(2, 2)), ("2:9,3:10", .countsNotFalling(9, 10)),
+    ("99999999999999999999:1", .notAStage("99999999999999999999:1")),
+  ])
+  func refusesWhatIsNoSchedule(_ text: String, _ error: ScheduleError) {
+    #expect(throws: error) { try Schedule(parsing: text, layerCount: 8) }
+  }
+
+  @Test func countsWhatEachLayerSees() throws {
+    let schedule = try Schedule(parsing: "0:300,2:64,3:9", layerCount: 5)
+    #expect(schedule.tokens(576, layerCount: 5) == [300, 300, 64, 9, 9])
+    #expect(schedule.tokens(100, layerCount: 5) == [100, 100, 64, 9, 9])
+    #expect(Schedule.none.tokens(7, layerCount: 3) == [7, 7, 7])
+  }
+}

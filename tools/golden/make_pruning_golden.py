@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Writes what the decoders of transformers compute when visual rows are dropped between layers.
+
+    tools/golden/make_pruning_golden.py
+
+The layers, norms and rotary positions are those of `transformers`, called one by one; the rows are
+cut here, evenly spaced, at the stages of a schedule ("1:92": behind the first layer 92 are left).
+Tests/Golden/pruning/golden.json lists the cases:
+
+    checkpoint, images, prompt    as in Tests/Golden/checkpoints
+    schedule, positions           "LAYER:COUNT,…" and "original" or "compact"
+    rows                          rows of every layer
+    logits                        {offset, shape}: of the prompt's last position, in golden.bin (f32)
+    greedy                        at most 6 arg-max tokens behind it, cut as in make_model_golden.py
+"""
+
+import json
+
+import numpy as np
+import torch
+from make_model_golden import FOLDER, ROOT, SMALLEST_LEAD, Model
+
+STEPS = 6
+TWO = "<image> and <image>: is the ring left of the moon?"
+ONE = "USER: <image>\nWhat color is the star? ASSISTANT:"
+SCHEDULES = ["0:7", "1:4", "0:9,1:3"]
+
+
+def spread(rows, keep):
+    """`keep` of `rows`, evenly spaced."""
+    return [rows[(2 * i + 1) * len(rows) // (2 * keep)] for i in range(keep)]
+
+
+def cut(pictures, keep):
+    """The rows of each picture that are left: shares in proportion, by rounding the running sum."""
+    total = sum(len(rows) for rows in pictures)
+    if keep >= total:
+        return pictures
+    kept, seen, given = [], 0, 0
+    for rows in pictures:
+        seen += len(rows)
+        owed = (keep * seen + total // 2) // total
+        kept.append(spread(rows, owed - given) if owed > given else [])
+        given = owed
+    return kept
+
+
+@torch.no_grad()
+def pruned_logits(model, ids, pixels, tokens, stages, compact):
+    """The last position's logits of ids + tokens, and how many rows each layer had."""
+    llava = model.model.model
+    decoder = llava.language_model
+    all_ids = torch.tensor(ids + tokens)
+    hidden = decoder.embed_tokens(all_ids)
+    visual = [row for row, token in enumerate(ids) if token == model.image_token]
+    llava.get_image_features(pixel_values=pixels)
+    hidden[visual] = model.features
+    per_picture = len(visual) // len(pixels)
+    pictures = [visual[i : i + per_picture] for i in range(0, len(visual), per_picture)]
+    positions = torch.arange(len(all_ids))
+    counts = []
+    for index, layer in enumerate(decoder.layers):
+        for keep in [keep for after, keep in stages if after == index]:
+            kept = cut(pictures, keep)
+            dropped = {row for rows in pictures for row in rows} - {r for rows in kept for r in rows}
+            left = [row for row in range(len(hidden)) if row not in dropped]
+            place = {row: i for i, row in enumerate(left)}
+            pictures = [[place[row] for row in rows] for rows in kept]
+            hidden = hidden[left]
+            positions = torch.arange(len(left)) if compact else positions[left]
+        count = len(hidden)
+        counts.append(count)
+        mask = torch.full((count, count), float("-inf")).triu(1)[None, None]
+        rotary = decoder.rotary_emb(hidden[None], positions[None])
+        output = layer(
+            hidden[None],
+            attention_mask=mask,
+            position_ids=positions[None],
+            position_embeddings=rotary,
+        )
+        hidden = (output[0] if isinstance(output, tuple) else output)[0]
+    return model.model.lm_head(decoder.norm(hidden[-1:]))[0].float(), counts
+
+
+def main():
+    values, cases, offset = [], [], 0
+    names = ["gqa-linear-sharded", "llama3-no-projector-bias", "mha-biases", "seven-heads-nested"]
+    for name in names:
+        model = Model(FOLDER / name)
+        place = f"Tests/Golden/checkpoints/{name}"
+        for prompt, pictures in [(ONE, ["exact.png"]), (TWO, ["wide.png", "exact.png"])]:
+            images = [f"{place}/{picture}" for picture in pictures]
+            ids, pixels = model.inputs(prompt, [ROOT / image for image in images])
+            for schedule in SCHEDULES:
+                stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
+                for positions in ["original", "compact"]:
+                    compact = positions == "compact"
+                    logits, rows = pruned_logits(model, ids, pixels, [], stages, compact)
+                    greedy = []
+                    while len(greedy) < STEPS and model.end not in greedy:
+                        last, _ = pruned_logits(model, ids, pixels, greedy, stages, compact)
+                        best = last.topk(2)
+                        if best.values[0] - best.values[1] < SMALLEST_LEAD:
+                            break
+                        greedy.append(best.indices[0].item())
+                    values.append(logits.numpy().astype("<f4"))
+                    cases.append(
+                        {
+                            "checkpoint": place,
+                            "images": images,
+                            "prompt": prompt,
+                            "schedule": schedule,
+                            "positions": positions,
+                            "rows": rows,
+                            "logits": {"offset": offset, "shape": [1, len(logits)]},
+                            "greedy": greedy,
+                        }
+                    )
+                    offset += len(logits)
+        print(name, cases[-1]["rows"], cases[-1]["greedy"])
+    folder = ROOT / "Tests/Golden/pruning"
+    folder.mkdir(exist_ok=True)
+    text = ",\n".join(f"  {json.dumps(case)}" for case in cases)
+    (folder / "golden.json").write_text(f"[\n{text}\n]\n")
+    np.concatenate(values).tofile(folder / "golden.bin")
+
+
+if __name__ == "__main__":
+    main()
