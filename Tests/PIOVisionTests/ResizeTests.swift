@@ -1,0 +1,115 @@
+import CPIOImage
+import Foundation
+import PIOVision
+import Testing
+
+@Suite struct ResizeTests {
+  /// Encodes a picture of one colour.
+  func plain(_ width: Int, _ height: Int, _ color: (UInt8, UInt8, UInt8)) -> Data {
+    var out = Data()
+    let pixels = (0..<width * height).flatMap { _ in [color.0, color.1, color.2] }
+    var error = pio_image_error()
+    let code = withUnsafeMutablePointer(to: &out) { out in
+      pio_png_write(
+        { context, bytes, count in
+          context!.assumingMemoryBound(to: Data.self).pointee.append(bytes!, count: count)
+          return 0
+        }, out, pixels, UInt32(width), UInt32(height), 3 * width, &error)
+    }
+    #expect(code == PIO_IMAGE_OK)
+    return out
+  }
+
+  /// Shapes at the ends of the limits, all fits, all orders of the passes.
+  @Test(
+    arguments: [
+      (1, 1), (1, 65_500), (65_500, 1), (2, 30_000), (30_000, 2), (976, 3), (3, 976), (400, 400),
+    ], ImagePreparation.Fit.allCases)
+  func keepsOneColourInEveryShape(size: (width: Int, height: Int), fit: ImagePreparation.Fit) throws
+  {
+    let bytes = plain(size.width, size.height, (10, 200, 90))
+    for (side, resizeTo) in [(28, 28), (28, 20), (14, 56), (3, 1), (1, 300)] {
+      for filter in ImagePreparation.Filter.allCases {
+        var preparation = ImagePreparation(side: side, patchSize: side)
+        preparation.fit = fit
+        preparation.filter = filter
+        preparation.resizeTo = resizeTo
+        preparation.rescaleFactor = 1
+        preparation.padColor = (10, 200, 90)
+        let found = try prepared(bytes: bytes, preparation)
+        #expect(found.info.width == size.width && found.info.height == size.height)
+        for channel in 0..<3 {
+          let values = Set(found.patches[(channel * side * side)..<((channel + 1) * side * side)])
+          let color: Float = [10, 200, 90][channel]
+          #expect(values.isSubset(of: resizeTo < side ? [0, color] : [color]), "\(values)")
+        }
+      }
+    }
+  }
+
+  @Test func everyOrientationIsTheSamePictureTurned() throws {
+    var preparation = ImagePreparation(side: 30, patchSize: 30)
+    preparation.fit = .pad
+    func turned(_ orientation: Int) throws -> [Float] {
+      let path = GoldenImages.path("orientation_\(orientation).jpg")
+      return try prepared(path: path, preparation).patches
+    }
+    let upright = try turned(1)
+    func same(_ other: [Float], _ source: (Int, Int) -> (x: Int, y: Int)) -> Bool {
+      (0..<30).allSatisfy { y in
+        (0..<30).allSatisfy { x in
+          let from = source(x, y)
+          return abs(other[y * 30 + x] - upright[from.y * 30 + from.x]) < 2.5 / 255
+        }
+      }
+    }
+    #expect(same(try turned(2)) { (29 - $0, $1) })
+    #expect(same(try turned(3)) { (29 - $0, 29 - $1) })
+    #expect(same(try turned(4)) { ($0, 29 - $1) })
+    #expect(same(try turned(5)) { ($1, $0) })
+    #expect(same(try turned(6)) { ($1, 29 - $0) })
+    #expect(same(try turned(7)) { (29 - $1, 29 - $0) })
+    #expect(same(try turned(8)) { (29 - $1, $0) })
+  }
+
+  @Test func scratchDoesNotGrowWithThePixelLimit() {
+    let preparation = ImagePreparation(side: 336, patchSize: 14)
+    var limits = ImageLimits()
+    let usual = imageScratchByteCount(preparation, limits: limits)
+    #expect(usual < 8 << 20)
+    limits.maxPixels = 4_000_000_000
+    #expect(imageScratchByteCount(preparation, limits: limits) == usual)
+    limits.maxEdge = 8000
+    #expect(imageScratchByteCount(preparation, limits: limits) < 1 << 20)
+  }
+
+  @Test func aPNGWrittenReadsBackAsItWas() throws {
+    let path = FileManager.default.temporaryDirectory
+      .appendingPathComponent("pioedge-\(UUID().uuidString).png").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let pixels = (0..<28 * 28 * 3).map { UInt8(truncatingIfNeeded: $0 &* 37) }
+    var error = pio_image_error()
+    #expect(pio_png_write_file(path, pixels, 28, 28, 84, &error) == PIO_IMAGE_OK)
+    var preparation = ImagePreparation(side: 28, patchSize: 28)
+    preparation.rescaleFactor = 1
+    let found = try prepared(path: path, preparation).patches
+    for i in 0..<28 * 28 {
+      for channel in 0..<3 {
+        #expect(found[channel * 784 + i] == Float(pixels[3 * i + channel]))
+      }
+    }
+  }
+
+  @Test func aPNGThatCannotBeWrittenSaysSo() {
+    var error = pio_image_error()
+    let pixels: [UInt8] = [0, 0, 0]
+    #expect(
+      pio_png_write_file("/nonexistent/x.png", pixels, 1, 1, 3, &error) == PIO_IMAGE_CANNOT_OPEN)
+    #expect(error.system_errno == ENOENT)
+    let refuse: @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<UInt8>?, Int) -> Int32 = {
+      _, _, _ in 1
+    }
+    #expect(pio_png_write(refuse, nil, pixels, 1, 1, 3, &error) == PIO_IMAGE_DAMAGED)
+    #expect(pio_png_write(refuse, nil, pixels, 0, 1, 3, &error) == PIO_IMAGE_DAMAGED)
+  }
+}
