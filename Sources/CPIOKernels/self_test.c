@@ -50,7 +50,7 @@ static int gemm_fails(const struct pio_kernels *k, struct quantized *q, uint32_t
 
 static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
   float keys[40 * DIM], values[40 * DIM], q[TOKENS * DIM], y[TOKENS * DIM], twin[TOKENS * DIM];
-  float scratch[128 * (DIM + 16) + 2048];
+  float scratch[128 * DIM + 1024];  // pio_attention_scratch(DIM)
   for (size_t i = 0; i < 40 * DIM; i++) keys[i] = next(state);
   for (size_t i = 0; i < 40 * DIM; i++) values[i] = next(state);
   for (size_t i = 0; i < TOKENS * DIM; i++) q[i] = next(state);

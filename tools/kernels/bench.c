@@ -139,9 +139,9 @@ static void bench_gemm(const struct pio_kernels *k, size_t rows, size_t cols, do
   free(y);
 }
 
-// A plain read of 64 MiB: the sum of its words.
+// A plain read of 256 MiB: the sum of its words.
 static void bench_read(void) {
-  size_t count = 8 << 20;
+  size_t count = 32 << 20;
   const uint64_t *p = bytes(count * 8);
   volatile uint64_t sink;
   double t;
@@ -153,8 +153,28 @@ static void bench_read(void) {
     sink = sum[0] + sum[1] + sum[2] + sum[3];
   });
   (void)sink;
-  printf("plain read of 64 MiB: %.1f GB/s\n", (double)count * 8 / t * 1e-9);
+  printf("plain read of 256 MiB: %.1f GB/s\n", (double)count * 8 / t * 1e-9);
   free((void *)p);
+}
+
+// Decoding: one token, weights far larger than the caches.
+static void bench_gemv(const struct pio_kernels *k) {
+  size_t rows = 16384, cols = 16384;
+  float *x = floats(cols), *y = floats(rows);
+  struct pio_activations a = {malloc(cols), malloc(cols), malloc(cols)};
+  for (uint32_t quant = PIO_INT8; quant <= PIO_INT4; quant++) {
+    struct pio_matrix w = matrix(rows, cols, 32, quant);
+    double t, size = (double)(rows / 16 * (cols / 32) * pio_block_bytes(quant, 32));
+    k->quantize(a, x, cols, 1, cols, 32);
+    BEST(t, k->gemm(y, rows, &w, a, 1, 0, rows / 16, NULL, 0));
+    printf("gemv int%d from memory: %.1f GB/s\n", quant == PIO_INT8 ? 8 : 4, size / t * 1e-9);
+    free((void *)w.blocks);
+  }
+  free(x);
+  free(y);
+  free(a.values);
+  free(a.scales);
+  free(a.sums);
 }
 
 static void bench_float(const struct pio_kernels *k, double peak) {
@@ -230,6 +250,7 @@ int main(int argc, char **argv) {
   peaks(&macs, &flops);
   printf("%s; peaks: %.0f int8 GMAC/s, %.0f f32 GFLOP/s\n", k->isa, macs, flops);
   bench_read();
+  bench_gemv(k);
   bench_gemm(k, 4096, 4096, macs);
   bench_float(k, flops);
   bench_attention(k, flops);

@@ -79,10 +79,17 @@ static void all_dots(float *out, const float *w, size_t w_stride, const float *x
 
 enum { CHUNK = 256, FEW = 6 };  // columns that are transposed at a time; tokens not worth it
 
-static void finish(float *y, const float *sums, const float *bias, size_t rows, int add) {
-  for (size_t r = 0; r < rows; r++) {
-    float sum = bias ? sums[r] + bias[r] : sums[r];
-    y[r] = add ? y[r] + sum : sum;
+// y (= or +=) sums (+ bias).
+INLINE void finish(float *y, const float *sums, const float *bias, size_t rows, int add) {
+  for (size_t r = 0; r < rows; r += WIDTH) {
+    size_t n = rows - r < WIDTH ? rows - r : WIDTH;
+    vf sum = v_load(sums + r);
+    if (bias) sum = v_add(sum, n == WIDTH ? v_load(bias + r) : v_load_n(bias + r, n));
+    if (n == WIDTH) {
+      v_store(y + r, add ? v_add(v_load(y + r), sum) : sum);
+    } else {
+      v_store_n(y + r, add ? v_add(v_load_n(y + r, n), sum) : sum, n);
+    }
   }
 }
 
@@ -122,7 +129,7 @@ void NAME(gemm_f32)(float *y, size_t y_stride, const float *w, size_t w_stride, 
       continue;
     }
     for (size_t t = 0; t < tokens; t++) {
-      float sums[LANES];
+      float sums[LANES] = {0};
       all_dots(sums, w + r * w_stride, w_stride, x + t * x_stride, cols, count);
       finish(y + t * y_stride + r, sums, panel_bias, count, accumulate);
     }

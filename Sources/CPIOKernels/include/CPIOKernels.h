@@ -1,6 +1,8 @@
 // The kernels' contracts. Shapes are (rows, columns), row-major unless said otherwise; a stride
-// counts elements from one row to the next. Pointers must not overlap unless said otherwise;
-// nothing here allocates, starts threads, keeps state or fails: callers check shapes.
+// counts elements from one row to the next. Pointers must not overlap unless said otherwise and
+// need no alignment beyond their element's; nothing behind the stated shapes is read or written.
+// Nothing here allocates, starts threads, keeps state or fails: callers check shapes. Stack: below
+// 64 KiB.
 //
 // `pio_kernels_best` reads the CPU once; every table returns the same bits for the integer products
 // (see `pio_gemm`), and float results within the bounds stated at each function.
@@ -65,16 +67,17 @@ struct pio_kv {
 };
 
 // Activations for `pio_gemm`, rounded to nearest even: scale = max|x| / 127 over the group, value =
-// x / scale clamped to +-127; an all-zero group has scale 0. A group with a NaN or infinity gets
-// scale NaN, values 0, so that what it touches is NaN. `group` is that of the weights.
+// x / scale clamped to +-127; an all-zero group, or one whose scale would underflow, has scale 0.
+// A group with a NaN or infinity gets scale NaN, values 0, so that what it touches is NaN. `group`
+// is that of the weights; x: (tokens, cols), stride `stride`. Every ISA returns these bits.
 typedef void pio_quantize(struct pio_activations out, const float *x, size_t stride, size_t tokens,
                           size_t cols, uint32_t group);
 
 // y = X W^T (+ bias) for tokens t in [0, tokens) and rows of blocks [block_begin, block_end) (16
 // rows each; rows past w->rows are not written). Groups ascending, from acc = 0:
-//   acc = fmaf((float)sum_g, weight_scale * input_scale, acc)      sum_g = sum of (code - zero) *
-//   value, int32 affine: sum_g = sum of code * value, then acc = fmaf(minimum, input_scale *
-//   (float)input_sum, acc)
+//   sum = the group's sum of (code - zero) * value, int32 (affine: code * value)
+//   acc = fmaf((float)sum, weight_scale * input_scale, acc)
+//   affine, then: acc = fmaf(minimum, input_scale * (float)input_sum, acc)
 // then acc + bias[row] where bias is not NULL, and where `accumulate` y + that. Every ISA, tile and
 // thread count returns these bits. y: (tokens, rows), stride y_stride.
 typedef void pio_gemm(float *y, size_t y_stride, const struct pio_matrix *w,
@@ -87,31 +90,38 @@ typedef void pio_gemm_f32(float *y, size_t y_stride, const float *w, size_t w_st
                           const float *x, size_t x_stride, size_t tokens, size_t rows, size_t cols,
                           const float *bias, int accumulate);
 
-// out[i] = weight[i] * x[i] / sqrt(mean(x^2) + epsilon). out may be x. Zhang & Sennrich 2019.
+// out[i] = weight[i] * x[i] / sqrt(mean(x^2) + epsilon). out may be x. Relative error
+// below (dim + 16) * 2^-24. Zhang & Sennrich 2019.
 typedef void pio_rms_norm(float *out, const float *x, const float *weight, float epsilon,
                           size_t dim);
 
-// out[i] = weight[i] * (x[i] - mean) / sqrt(variance + epsilon) + bias[i]. out may be x. Ba et al.
-// 2016.
+// out[i] = weight[i] * (x[i] - mean) / sqrt(variance + epsilon) + bias[i]. out may be x.
+// Error below (dim + 16) * 2^-24 * (|weight[i]| (|z| + max|x| / deviation) + |bias[i]|), z the
+// normalized number. Ba et al. 2016.
 typedef void pio_layer_norm(float *out, const float *x, const float *weight, const float *bias,
                             float epsilon, size_t dim);
 
 // Rotates `heads` heads of one row in place, halves paired (i, i + head_dim/2), by the angles whose
-// cosines and sines (head_dim/2) are given. Su et al. 2021, in the layout of Llama's Hugging Face
-// weights.
+// cosines and sines (head_dim/2) are given; the same bits on every ISA. Su et al. 2021, in the
+// layout of Llama's Hugging Face weights.
 typedef void pio_rope(float *x, const float *cosines, const float *sines, size_t heads,
                       size_t head_dim);
 
-// gate[i] = gate[i] * sigmoid(gate[i]) * up[i].
+// gate[i] = gate[i] * sigmoid(gate[i]) * up[i]. Relative error below 2^-21, or 1e-35 absolute, for
+// finite numbers; the same bits on every ISA, NaN gives NaN. exp is a polynomial of degree 6, its
+// relative error below 2^-23. Shazeer 2020.
 typedef void pio_silu_mul(float *gate, const float *up, size_t count);
 
 // x[i] = activation(x[i]); kind: 0 gelu (erf), 1 gelu (tanh), 2 quick gelu: x * sigmoid(1.702 x).
+// Error below 2^-21 |x| for finite x; the same bits on every ISA, NaN gives NaN. Hendrycks & Gimpel
+// 2016.
 typedef void pio_activate(float *x, size_t count, int kind);
 
 // y[i] += x[i].
 typedef void pio_add(float *y, const float *x, size_t count);
 
-// Writes one position's key and value (head_dim) of one head, converted to the cache's kind.
+// Writes one position's key and value (head_dim) of one head, converted to the cache's kind: f16 to
+// nearest even, int8 as `pio_quantize` does a group. The same bits on every ISA.
 typedef void pio_kv_store(const struct pio_kv *kv, size_t position, const float *key,
                           const float *value);
 
@@ -120,7 +130,11 @@ typedef void pio_kv_store(const struct pio_kv *kv, size_t position, const float 
 //   * step
 // (step 1: causal, 0: bidirectional). q, out: row t at t * stride, head h at h * head_dim behind
 // it. Online softmax in f32 over tiles of keys; scratch: `pio_attention_scratch(head_dim)` floats.
-// out may be q. visible(t) >= 1 for every row. Dao et al. 2022 (arXiv:2205.14135).
+// out may be q, with the same strides. 1 <= visible(t) < 2^24 for every row. Keys and values at or
+// behind the last row's visible(t) are not read; before it, a NaN or infinity in one may reach
+// every row of the call. Absolute error below max|V| * 2^-23 * (head_dim * S + visible(t) + 8), S
+// the largest scale * sum|q k|, against exact arithmetic on the same cache. Dao et al. 2022
+// (arXiv:2205.14135).
 typedef void pio_attention(float *out, size_t out_stride, const float *q, size_t q_stride,
                            const struct pio_kv *kv, size_t rows, size_t heads, size_t first_visible,
                            size_t step, float scale, float *scratch);
