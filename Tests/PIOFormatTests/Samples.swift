@@ -33,7 +33,7 @@ struct Sample {
     encodings = specs.map { spec in
       allEncodings.filter { spec.role.allows($0) }.randomElement(using: &random)!
     }
-    tokenizer = []
+    tokenizer = hasVision ? try! smallTokenizer().encoded() : []
     provenance = Provenance(
       converter: "pioedge test", recipe: "--weights mixed --seed \(seed)",
       sources: [
@@ -69,6 +69,22 @@ struct Sample {
       return try readFile(folder + "/a.piom")
     }
   }
+}
+
+/// Five pieces, one merge, one added token.
+private func smallTokenizer() -> TokenizerContents {
+  var contents = TokenizerContents()
+  contents.flags = .byteLevel
+  contents.steps = [.gpt2]
+  for text in ["a", "b", "c", "ab"] {
+    contents.pieces.append(.init(text: Array(text.utf8), key: Array(text.utf8), flags: .known))
+  }
+  contents.pieces.append(.init(text: Array("<image>".utf8), key: nil, flags: [.known, .special]))
+  for (id, byte) in "abc".utf8.enumerated() { contents.byteIDs[Int(byte)] = Int32(id) }
+  contents.merges = [.init(left: 0, right: 1, result: 3)]
+  contents.added = [.init(id: 4, pattern: Array("<image>".utf8), normalized: false)]
+  contents.beginIDs = [2]
+  return contents
 }
 
 let allEncodings: [TensorEncoding] = TensorKind.allCases.flatMap { kind in
