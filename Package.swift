@@ -6,7 +6,10 @@ let blas = Context.environment["PIOEDGE_BLAS"] != "0"
 
 let package = Package(
   name: "pioedge",
-  products: [.executable(name: "pioedge", targets: ["pioedge"])],
+  products: [
+    .executable(name: "pioedge", targets: ["pioedge"]),
+    .library(name: "AllocationCounter", type: .dynamic, targets: ["AllocationCounter"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
   ],
@@ -45,6 +48,8 @@ let package = Package(
     .testTarget(
       name: "PIOConvertTests",
       dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
+    // Preloaded by a test: counts what a run of the tool asks of the heap.
+    .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
     .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat"]),
   ],
   swiftLanguageModes: [.v6],

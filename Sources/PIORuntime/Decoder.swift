@@ -1,5 +1,4 @@
 import CPIOKernels
-import Glibc
 import PIOFormat
 
 /// The Llama decoder: rows of embeddings in, logits of the last row out.
@@ -17,8 +16,7 @@ struct Decoder {
   let pruner: Pruner
   /// Each row's position behind the first one's.
   private let offsets: UnsafeMutablePointer<Int32>
-  private let cosines: UnsafeMutablePointer<Float>
-  private let sines: UnsafeMutablePointer<Float>
+  private let rotations: Rotations
   private let logits: UnsafeMutableBufferPointer<Float>
   private let scratch: Scratch
 
@@ -38,8 +36,9 @@ struct Decoder {
     pruner = Pruner(
       pruning: plan.limits.pruning, layerCount: config.layerCount, kept: arena.buffer(plan.kept))
     offsets = arena.pointer(plan.offsets)
-    cosines = arena.pointer(plan.cosines)
-    sines = arena.pointer(plan.sines)
+    rotations = Rotations(
+      cosines: arena.pointer(plan.cosines), sines: arena.pointer(plan.sines),
+      headDim: config.headDim)
     logits = arena.buffer(plan.logits)
     let rows = plan.chunkRows
     let regions = plan.decoder
@@ -141,9 +140,7 @@ struct Decoder {
     var input = LinearInput(normed)
     operations.linear(&input, weights.gate, gate)
     operations.linear(&input, weights.up, up)
-    operations.forEachRow(x.count) { row in
-      operations.kernels.silu_mul(gate[row], up[row], config.hiddenDim)
-    }
+    operations.forEachRow(x.count, .siluMul(gate: gate, up: up))
     var inner = LinearInput(gate)
     operations.linear(&inner, weights.down, x, accumulate: true)
   }
@@ -158,32 +155,21 @@ struct Decoder {
   }
 
   private func norm(_ x: Rows, _ weight: UnsafePointer<Float>, into out: Rows) {
-    operations.forEachRow(x.count) { row in
-      operations.kernels.rms_norm(out[row], x[row], weight, config.rmsNormEpsilon, config.dim)
-    }
+    operations.rmsNorm(x, weight, epsilon: config.rmsNormEpsilon, into: out)
   }
 
-  /// Cosines and sines of every row's position, `(count, headDim / 2)`, once for all layers.
+  /// Cosines and sines of every row's position, once for all layers that have the same.
   ///
   /// Source: Su et al. 2021, arXiv:2104.09864; the attention factor: Peng et al. 2023 (YaRN), arXiv:2309.00071.
   private func computeRotations(_ count: Int, from first: Int32) {
-    let half = config.headDim / 2
-    operations.forEachRow(count) { row in
-      let position = Float(first + offsets[row])
-      for i in 0..<half {
-        let angle = position * weights.inverseFrequencies[i]
-        cosines[row * half + i] = cosf(angle) * config.ropeAttentionFactor
-        sines[row * half + i] = sinf(angle) * config.ropeAttentionFactor
-      }
-    }
+    operations.forEachRow(
+      count,
+      .angles(
+        rotations, frequencies: weights.inverseFrequencies, offsets: offsets, first: first,
+        factor: config.ropeAttentionFactor))
   }
 
   private func rotate(_ x: Rows, from firstRow: Int) {
-    let half = config.headDim / 2
-    operations.forEachRow(x.count) { row in
-      let angles = (firstRow + row) * half
-      operations.kernels.rope(
-        x[row], cosines + angles, sines + angles, x.dim / config.headDim, config.headDim)
-    }
+    operations.forEachRow(x.count, .rotate(x, rotations, firstRow: firstRow))
   }
 }

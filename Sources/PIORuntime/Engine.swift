@@ -2,7 +2,6 @@ import CPIOKernels
 import PIOFormat
 import PIOText
 import PIOThreads
-import PIOVision
 
 /// One turn: what is new in it. What earlier turns said is in the cache.
 public struct Request {
@@ -76,6 +75,7 @@ public struct Engine: ~Copyable {
   private let textBuffer: UnsafeMutableBufferPointer<UInt8>
   private var session = Session()
   private var visual: VisualRows
+  private var schedule = Schedule.none
 
   /// What the conversation has used so far.
   private struct Session {
@@ -148,15 +148,17 @@ public struct Engine: ~Copyable {
   ) throws(RuntimeError) -> Generation {
     let start = ProcessStatus.monotonicMilliseconds
     var result = Generation()
+    // The last of what allocates: from here on only the picture codecs do.
+    result.tokens.reserveCapacity(min(request.maxTokens, plan.limits.contextRows))
+    _ = ProcessStatus.millisecondsSinceStart
     let rows = try layOut(request, &result)
     let prefillStart = ProcessStatus.monotonicMilliseconds
-    var logits = try runPrompt(rows, &result)
+    var logits = decoder.forward(rows, &cache, schedule: schedule, visual: visual)
     commit(request, rows: rows, &result)
     request.inspectLogits?(UnsafeBufferPointer(logits))
     let prefillEnd = ProcessStatus.monotonicMilliseconds
     result.prefillMilliseconds = prefillEnd - prefillStart
     var stream = TextStream(tokenizer, buffer: textBuffer)
-    result.tokens.reserveCapacity(min(request.maxTokens, plan.limits.contextRows))
     while true {
       guard let token = sampler.next(logits) else {
         let position = session.textRows
@@ -193,7 +195,7 @@ public struct Engine: ~Copyable {
   package mutating func prefill(_ request: Request) throws(RuntimeError) {
     var result = Generation()
     let rows = try layOut(request, &result)
-    _ = try runPrompt(rows, &result)
+    _ = decoder.forward(rows, &cache, schedule: schedule, visual: visual)
     commit(request, rows: rows, &result)
   }
 
@@ -232,6 +234,7 @@ public struct Engine: ~Copyable {
     if request.tokens.last == imageToken, places > 0, limits.pruning.prunes {
       throw .prunedPromptEndsWithPicture
     }
+    try planPruning(places, &result)
     var row = 0
     var image = 0
     visual.imageCount = 0
@@ -251,19 +254,17 @@ public struct Engine: ~Copyable {
     return row
   }
 
-  /// The prompt's rows through the decoder, pruned on the way.
-  private mutating func runPrompt(_ rows: Int, _ result: inout Generation) throws(RuntimeError)
-    -> UnsafeMutableBufferPointer<Float>
+  /// Where the prompt's visual rows are dropped, decided before its pictures are read.
+  private mutating func planPruning(_ places: Int, _ result: inout Generation) throws(RuntimeError)
   {
+    let tokenCount = places * (config.vision?.visualTokenCount ?? 0)
+    let layerCount = config.text.layerCount
     do {
-      let schedule = try plan.limits.pruning.schedule(
-        tokenCount: visual.count, layerCount: config.text.layerCount)
-      result.visualTokensAverage = schedule.average(
-        visual.count, layerCount: config.text.layerCount)
-      return decoder.forward(rows, &cache, schedule: schedule, visual: visual)
+      schedule = try plan.limits.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
     } catch {
       throw .schedule(error)
     }
+    result.visualTokensAverage = schedule.average(tokenCount, layerCount: layerCount)
   }
 
   private func place(_ token: Int32, at row: Int) throws(RuntimeError) {
@@ -280,12 +281,7 @@ public struct Engine: ~Copyable {
     guard let encoder else { throw .modelTakesNoImages }
     let start = ProcessStatus.monotonicMilliseconds
     do {
-      _ = try prepareImage(
-        path: path, ImagePreparation(encoder.config),
-        limits: plan.limits.image,
-        scratch: encoder.imageScratch,
-        into: UnsafeMutableBufferPointer(
-          start: encoder.patches.base, count: encoder.patches.count * encoder.patches.dim))
+      try encoder.load(path)
     } catch {
       throw .image(error)
     }

@@ -76,83 +76,111 @@ struct Operations {
   }
 
   private func applyQuantized(_ weight: Linear, _ x: Rows, _ out: Rows, accumulate: Bool) {
-    var matrix = weight.matrix
     let blocks = (weight.rows + 15) / 16
     // Enough tasks to balance the threads, at most 16 blocks: a panel that stays in the second-level cache.
     let blocksPerTask = min(16, max(1, blocks / (pool.threadCount * 4)))
-    let tasks = (blocks + blocksPerTask - 1) / blocksPerTask
-    withUnsafePointer(to: &matrix) { matrix in
-      pool.run(tasks) { task, _ in
-        let first = task * blocksPerTask
-        kernels.gemm(
-          out.base, out.dim, matrix, activations, x.count, first,
-          min(blocks, first + blocksPerTask), weight.bias, accumulate ? 1 : 0)
-      }
-    }
+    pool.run(
+      (blocks + blocksPerTask - 1) / blocksPerTask,
+      QuantizedProduct(
+        operations: self, weight: weight, out: out, accumulate: accumulate, blocks: blocks,
+        blocksPerTask: blocksPerTask))
   }
 
   private func quantize(_ x: Rows, group: Int) {
-    let groups = (x.dim + group - 1) / group
     let rowsPerTask = max(1, x.count / (pool.threadCount * 2))
-    pool.run((x.count + rowsPerTask - 1) / rowsPerTask) { task, _ in
-      let first = task * rowsPerTask
-      let slice = pio_activations(
-        values: activations.values + first * groups * group,
-        scales: activations.scales + first * groups, sums: activations.sums + first * groups)
-      kernels.quantize(
-        slice, x[first], x.dim, min(rowsPerTask, x.count - first), x.dim, UInt32(group))
-    }
+    pool.run(
+      (x.count + rowsPerTask - 1) / rowsPerTask,
+      Quantization(operations: self, x: x, group: group, rowsPerTask: rowsPerTask))
   }
 
-  /// The f32 mode: rows of weights as they are, or dequantized a tile at a time, times the whole input.
   private func applyFloat(_ weight: Linear, _ x: Rows, _ out: Rows, accumulate: Bool) {
-    let tasks = (weight.rows + linearTileRows - 1) / linearTileRows
-    pool.run(tasks) { task, thread in
-      let first = task * linearTileRows
-      let count = min(linearTileRows, weight.rows - first)
-      let tile = floatRows(weight, first..<(first + count), thread: thread)
-      let bias = weight.bias.map { $0 + first }
-      // A few rows are a matter of bandwidth, and BLAS packs the weights first.
-      if x.count >= 8,
-        pio_sgemm(
-          out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
-          weight.columns, accumulate ? 1 : 0) != 0
-      {
-        if let bias {
-          for row in 0..<x.count { kernels.add(out[row] + first, bias, count) }
-        }
-      } else {
-        kernels.gemm_f32(
-          out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
-          weight.columns, bias, accumulate ? 1 : 0)
+    pool.run(
+      (weight.rows + linearTileRows - 1) / linearTileRows,
+      FloatProduct(operations: self, weight: weight, x: x, out: out, accumulate: accumulate))
+  }
+}
+
+/// Panels of row blocks times the quantized input.
+private struct QuantizedProduct: ParallelBody {
+  let operations: Operations
+  let weight: Linear
+  let out: Rows
+  let accumulate: Bool
+  let blocks: Int
+  let blocksPerTask: Int
+
+  func run(task: Int, thread: Int) {
+    let first = task * blocksPerTask
+    var matrix = weight.matrix
+    operations.kernels.gemm(
+      out.base, out.dim, &matrix, operations.activations, out.count, first,
+      min(blocks, first + blocksPerTask), weight.bias, accumulate ? 1 : 0)
+  }
+}
+
+/// Slices of rows into the plan's activations.
+private struct Quantization: ParallelBody {
+  let operations: Operations
+  let x: Rows
+  let group: Int
+  let rowsPerTask: Int
+
+  func run(task: Int, thread: Int) {
+    let groups = (x.dim + group - 1) / group
+    let first = task * rowsPerTask
+    let all = operations.activations
+    let slice = pio_activations(
+      values: all.values + first * groups * group, scales: all.scales + first * groups,
+      sums: all.sums + first * groups)
+    operations.kernels.quantize(
+      slice, x[first], x.dim, min(rowsPerTask, x.count - first), x.dim, UInt32(group))
+  }
+}
+
+/// The f32 mode: rows of weights as they are, or dequantized a tile at a time, times the whole input.
+private struct FloatProduct: ParallelBody {
+  let operations: Operations
+  let weight: Linear
+  let x: Rows
+  let out: Rows
+  let accumulate: Bool
+
+  func run(task: Int, thread: Int) {
+    let first = task * linearTileRows
+    let count = min(linearTileRows, weight.rows - first)
+    let kernels = operations.kernels
+    let tile = floatRows(first..<(first + count), thread: thread)
+    let bias = weight.bias.map { $0 + first }
+    // A few rows are a matter of bandwidth, and BLAS packs the weights first.
+    if x.count >= 8,
+      pio_sgemm(
+        out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
+        weight.columns, accumulate ? 1 : 0) != 0
+    {
+      if let bias {
+        for row in 0..<x.count { kernels.add(out[row] + first, bias, count) }
       }
+    } else {
+      kernels.gemm_f32(
+        out.base + first, out.dim, tile, weight.columns, x.base, x.dim, x.count, count,
+        weight.columns, bias, accumulate ? 1 : 0)
     }
   }
 
-  /// Rows of a weight matrix in f32: a view where they are stored so, else dequantized into the thread's tile.
-  private func floatRows(_ weight: Linear, _ rows: Range<Int>, thread: Int) -> UnsafePointer<Float>
-  {
+  /// Rows of the weight in f32: a view where they are stored so, else dequantized into the thread's tile.
+  private func floatRows(_ rows: Range<Int>, thread: Int) -> UnsafePointer<Float> {
     let count = rows.count * weight.columns
     let offset = rows.lowerBound * weight.columns
-    let tile = tiles + thread * tileFloats
+    let tile = operations.tiles + thread * operations.tileFloats
+    let halves = weight.data.assumingMemoryBound(to: UInt16.self) + offset
     switch weight.kind {
     case .f32: return weight.data.assumingMemoryBound(to: Float.self) + offset
-    case .f16:
-      kernels.f16_to_f32(tile, weight.data.assumingMemoryBound(to: UInt16.self) + offset, count)
-    case .bf16:
-      kernels.bf16_to_f32(tile, weight.data.assumingMemoryBound(to: UInt16.self) + offset, count)
+    case .f16: operations.kernels.f16_to_f32(tile, halves, count)
+    case .bf16: operations.kernels.bf16_to_f32(tile, halves, count)
     case .int8, .int4, .int4Affine:
       var matrix = weight.matrix
       pio_dequantize_rows(tile, weight.columns, &matrix, rows.lowerBound, rows.upperBound)
     }
     return UnsafePointer(tile)
-  }
-
-  /// Calls `body` for slices of rows, on all threads.
-  func forEachRow(_ count: Int, _ body: (Int) -> Void) {
-    let rowsPerTask = max(1, count / (pool.threadCount * 2))
-    pool.run((count + rowsPerTask - 1) / rowsPerTask) { task, _ in
-      for row in (task * rowsPerTask)..<min(count, (task + 1) * rowsPerTask) { body(row) }
-    }
   }
 }

@@ -6,25 +6,26 @@ public enum ProcessStatus {
   public static var peakResidentBytes: Int { field("VmHWM:", of: "/proc/self/status") * 1024 }
 
   /// Milliseconds since the process was started. The kernel keeps the start in ticks of 10 ms, rounded down: the
-  /// figure is up to that much too long, never too short.
-  public static var millisecondsSinceStart: Double {
-    var now = timespec()
-    clock_gettime(CLOCK_BOOTTIME, &now)
-    let milliseconds = Double(now.tv_sec) * 1e3 + Double(now.tv_nsec) / 1e6
+  /// figure is up to that much too long, never too short. Allocates at the first call alone.
+  public static var millisecondsSinceStart: Double { milliseconds(CLOCK_BOOTTIME) - start }
+
+  /// When the process was started, on the boot clock.
+  private static let start: Double = {
     guard let text = contents(of: "/proc/self/stat"), let name = text.lastIndex(of: 0x29) else {
-      return 0
+      return milliseconds(CLOCK_BOOTTIME)
     }
     // Fields behind the name in brackets, from the third; the start is the 22nd.
     let fields = text[(name + 2)...].split(separator: 0x20)
-    guard fields.count > 19 else { return 0 }
-    let ticks = Double(number(fields[19]))
-    return milliseconds - ticks * 1e3 / Double(sysconf(Int32(_SC_CLK_TCK)))
-  }
+    guard fields.count > 19 else { return milliseconds(CLOCK_BOOTTIME) }
+    return Double(number(fields[19])) * 1e3 / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }()
 
   /// Milliseconds on a clock that only goes forward.
-  public static var monotonicMilliseconds: Double {
+  public static var monotonicMilliseconds: Double { milliseconds(CLOCK_MONOTONIC) }
+
+  private static func milliseconds(_ clock: clockid_t) -> Double {
     var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
+    clock_gettime(clock, &now)
     return Double(now.tv_sec) * 1e3 + Double(now.tv_nsec) / 1e6
   }
 

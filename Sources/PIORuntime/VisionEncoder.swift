@@ -37,8 +37,10 @@ struct VisionEncoder {
   let weights: VisionWeights
   let operations: Operations
   /// `(patchCount, 3 · patchSize²)`: where the picture is prepared.
-  let patches: Rows
-  let imageScratch: UnsafeMutableRawBufferPointer
+  private let patches: Rows
+  private let imageScratch: UnsafeMutableRawBufferPointer
+  private let preparation: ImagePreparation
+  private let imageLimits: ImageLimits
   private let chunkRows: Int
   private let hidden: Rows
   private let query: Rows
@@ -57,6 +59,8 @@ struct VisionEncoder {
     self.config = config
     self.weights = weights
     self.operations = operations
+    preparation = ImagePreparation(config)
+    imageLimits = plan.limits.image
     let rows = config.positionCount
     let dim = config.dim
     chunkRows = min(rows, Plan.maxChunkRows)
@@ -78,6 +82,13 @@ struct VisionEncoder {
         dim: max(config.hiddenDim, config.projectorHiddenDim)))
   }
 
+  /// Decodes a picture and prepares it into `patches`.
+  func load(_ path: String) throws(ImageError) {
+    _ = try prepareImage(
+      path: path, preparation, limits: imageLimits, scratch: imageScratch,
+      into: UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim))
+  }
+
   /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`. Allocates nothing.
   func encode(into out: Rows) {
     precondition(out.count == config.visualTokenCount, "encode: row count")
@@ -94,9 +105,7 @@ struct VisionEncoder {
       operations.linear(&input, weights.patchEmbedding, out)
     }
     hidden[0].update(from: weights.classEmbedding, count: config.dim)
-    operations.forEachRow(config.positionCount) { row in
-      operations.kernels.add(hidden[row], weights.positions + row * config.dim, config.dim)
-    }
+    operations.forEachRow(config.positionCount, .addTable(hidden, weights.positions))
     norm(hidden, weights.preNorm, into: hidden)
   }
 
@@ -127,7 +136,7 @@ struct VisionEncoder {
     let inner = scratch.inner.reshaped(count: x.count, dim: config.hiddenDim)
     var input = LinearInput(normed)
     operations.linear(&input, weights.up, inner)
-    activate(inner, config.activation)
+    operations.activate(inner, config.activation)
     var activated = LinearInput(inner)
     operations.linear(&activated, weights.down, x, accumulate: true)
   }
@@ -139,23 +148,14 @@ struct VisionEncoder {
       let inner = scratch.inner.reshaped(count: rows.count, dim: config.projectorHiddenDim)
       var input = LinearInput(features)
       operations.linear(&input, weights.projector1, inner)
-      activate(inner, config.projectorActivation)
+      operations.activate(inner, config.projectorActivation)
       var activated = LinearInput(inner)
       operations.linear(&activated, weights.projector2, out.rows(rows))
     }
   }
 
-  private func activate(_ x: Rows, _ activation: Activation) {
-    operations.forEachRow(x.count) { row in
-      operations.kernels.activate(x[row], x.dim, Int32(activation.rawValue))
-    }
-  }
-
   private func norm(_ x: Rows, _ weights: LayerNormWeights, into out: Rows) {
-    operations.forEachRow(x.count) { row in
-      operations.kernels.layer_norm(
-        out[row], x[row], weights.weight, weights.bias, config.layerNormEpsilon, config.dim)
-    }
+    operations.layerNorm(x, weights, epsilon: config.layerNormEpsilon, into: out)
   }
 
   private func forEachChunk(_ count: Int, _ body: (Range<Int>) -> Void) {

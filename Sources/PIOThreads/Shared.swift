@@ -15,7 +15,7 @@ final class Shared: Sendable {
   let running = Atomic<Bool>(false)
   private let ticket = Atomic<UInt64>(0)
   private let taskCount = Atomic<Int>(0)
-  private let body = Atomic<UInt>(0)  // the address of a TaskBody
+  private let body = Atomic<UInt>(0)  // the address of a Job
   private let done = Atomic<Int>(0)
   private let stopping = Atomic<Bool>(false)
   private let spinCount: Int
@@ -48,7 +48,8 @@ final class Shared: Sendable {
       let (claimed, _) = ticket.compareExchange(
         expected: seen, desired: seen - 1, ordering: .acquiring)
       if !claimed { continue }
-      UnsafePointer<TaskBody>(bitPattern: job)!.pointee(count - left, thread)
+      let pointer = UnsafePointer<Job>(bitPattern: job)!
+      pointer.pointee.invoke(pointer.pointee.body, count - left, thread)
       let finished = done.add(1, ordering: .acquiringAndReleasing).newValue
       if finished == count { gate.wakeCaller() }
     }

@@ -9,7 +9,6 @@ import Synchronization
 /// The one thread pool: `threadCount - 1` workers, made once, and the thread that calls `run`.
 ///
 /// Idle workers spin for some microseconds, as long as there is a core for each thread, then sleep.
-/// A `run` allocates nothing.
 public final class ThreadPool: Sendable {
   public let threadCount: Int
   private let shared: Shared
@@ -28,31 +27,64 @@ public final class ThreadPool: Sendable {
     workers.join()
   }
 
-  /// Calls `body(task, thread)` once for every task below `taskCount`, on whichever thread is free,
+  /// Calls `body.run(task, thread)` once for every task below `taskCount`, on whichever thread is free,
   /// tasks ascending; returns when all are done, and everything they wrote is visible then.
   ///
   /// `thread` is below `threadCount` and no two calls at one time share it; the caller is thread 0.
-  /// Traps if a `run` of this pool is under way, so also if `body` calls it.
+  /// Traps if a `run` of this pool is under way, so also if `body` calls it. Allocates nothing.
+  @inlinable
+  public func run<Body: ParallelBody>(_ taskCount: Int, _ body: Body) {
+    withUnsafePointer(to: body) { pointer in
+      execute(taskCount, UnsafeRawPointer(pointer)) { body, task, thread in
+        body.assumingMemoryBound(to: Body.self).pointee.run(task: task, thread: thread)
+      }
+    }
+  }
+
+  /// The same for a closure, whose context Swift puts on the heap: two small allocations a call.
   public func run(_ taskCount: Int, _ body: (_ task: Int, _ thread: Int) -> Void) {
+    withoutActuallyEscaping(body) { run(taskCount, ClosureBody(body: $0)) }
+  }
+
+  @usableFromInline
+  func execute(
+    _ taskCount: Int, _ body: UnsafeRawPointer,
+    _ invoke: @escaping (UnsafeRawPointer, Int, Int) -> Void
+  ) {
     precondition(taskCount >= 0 && taskCount < Int(UInt32.max), "ThreadPool: too many tasks")
     let nested = shared.running.exchange(true, ordering: .acquiring)
     precondition(!nested, "ThreadPool: run inside a run")
     if threadCount == 1 || taskCount <= 1 {
-      for task in 0..<taskCount { body(task, 0) }
+      for task in 0..<taskCount { invoke(body, task, 0) }
     } else {
-      withoutActuallyEscaping(body) { body in
-        withUnsafePointer(to: body) { pointer in
-          shared.publish(taskCount, UnsafeRawPointer(pointer))
-          shared.work(thread: 0)
-          shared.waitUntilDone(taskCount)
-        }
+      let job = Job(body: body, invoke: invoke)
+      withUnsafePointer(to: job) { pointer in
+        shared.publish(taskCount, UnsafeRawPointer(pointer))
+        shared.work(thread: 0)
+        shared.waitUntilDone(taskCount)
       }
     }
     shared.running.store(false, ordering: .releasing)
   }
 }
 
-typealias TaskBody = (_ task: Int, _ thread: Int) -> Void
+/// Work that can be cut into tasks. A struct of what the tasks need: threads call it where it lies,
+/// on the caller's stack, so that nothing is boxed.
+public protocol ParallelBody {
+  func run(task: Int, thread: Int)
+}
+
+private struct ClosureBody: ParallelBody {
+  let body: (_ task: Int, _ thread: Int) -> Void
+
+  func run(task: Int, thread: Int) { body(task, thread) }
+}
+
+/// A body whose type is forgotten, and how to call it.
+struct Job {
+  let body: UnsafeRawPointer
+  let invoke: (UnsafeRawPointer, Int, Int) -> Void
+}
 
 /// The threads themselves.
 private struct Workers: @unchecked Sendable {
