@@ -37,10 +37,8 @@ enum PieceJSON {
   /// Parses one value with nothing but white space around it. Throws the offset of what is wrong.
   static func parse(_ bytes: [UInt8]) throws(PieceJSONError) -> PieceJSON {
     guard String(validating: bytes, as: UTF8.self) != nil else { throw PieceJSONError(offset: 0) }
-    return try bytes.withUnsafeBufferPointer { buffer throws(PieceJSONError) in
-      var parser = PieceJSONParser(bytes: buffer)
-      return try parser.document()
-    }
+    var parser = PieceJSONParser(bytes: bytes)
+    return try parser.document()
   }
 }
 
@@ -50,11 +48,11 @@ struct PieceJSONError: Error {
 
 /// Recursive descent over valid UTF-8, at most 64 levels deep.
 private struct PieceJSONParser {
-  let bytes: UnsafeBufferPointer<UInt8>
+  let bytes: [UInt8]
   var i = 0
   var depth = 0
 
-  init(bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+  init(bytes: [UInt8]) { self.bytes = bytes }
 
   mutating func document() throws(PieceJSONError) -> PieceJSON {
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { i = 3 }
@@ -81,8 +79,8 @@ private struct PieceJSONParser {
   private mutating func value() throws(PieceJSONError) -> PieceJSON {
     skipSpace()
     switch byte {
-    case UInt8(ascii: "{"): return try nested { p throws(PieceJSONError) in try p.object() }
-    case UInt8(ascii: "["): return try nested { p throws(PieceJSONError) in try p.array() }
+    case UInt8(ascii: "{"): return try nested(isObject: true)
+    case UInt8(ascii: "["): return try nested(isObject: false)
     case UInt8(ascii: "\""): return .string(try string())
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
@@ -91,12 +89,10 @@ private struct PieceJSONParser {
     }
   }
 
-  private mutating func nested(
-    _ body: (inout PieceJSONParser) throws(PieceJSONError) -> PieceJSON
-  ) throws(PieceJSONError) -> PieceJSON {
+  private mutating func nested(isObject: Bool) throws(PieceJSONError) -> PieceJSON {
     guard depth < 64 else { throw wrong }
     depth += 1
-    let value = try body(&self)
+    let value = isObject ? try object() : try array()
     depth -= 1
     return value
   }
