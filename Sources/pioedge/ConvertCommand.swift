@@ -172,19 +172,19 @@ extension ConvertReport {
       let tensors: Int
       let weights: Int
       let bytes: Int
-      let bits_per_weight: Double
-      let snr_db: Double?
-      let worst_tensor: String?
-      let worst_snr_db: Double?
+      let bitsPerWeight: Double
+      let snrDb: Double?
+      let worstTensor: String?
+      let worstSnrDb: Double?
     }
     struct Tensor: Encodable {
       let name: String
       let kind: String
       let bytes: Int
-      let snr_db: Double?
+      let snrDb: Double?
     }
     let bytes: Int
-    let source_bytes: Int
+    let sourceBytes: Int
     let seconds: Double
     let recipe: String
     let parts: [Part]
@@ -195,24 +195,25 @@ extension ConvertReport {
   fileprivate func json(seconds: Double) throws -> String {
     try jsonText(
       JSON(
-        bytes: byteCount, source_bytes: sourceByteCount, seconds: seconds, recipe: recipe,
+        bytes: byteCount, sourceBytes: sourceByteCount, seconds: seconds, recipe: recipe,
         parts: parts.map {
           JSON.Part(
             part: $0.name, kind: $0.kind.name, tensors: $0.tensorCount, weights: $0.weightCount,
-            bytes: $0.byteCount, bits_per_weight: $0.bitsPerWeight, snr_db: $0.snrDecibels,
-            worst_tensor: $0.worst?.entry.spec.name, worst_snr_db: $0.worst?.snrDecibels)
+            bytes: $0.byteCount, bitsPerWeight: $0.bitsPerWeight, snrDb: $0.snrDecibels,
+            worstTensor: $0.worst?.entry.spec.name, worstSnrDb: $0.worst?.snrDecibels)
         },
         tensors: tensors.map {
           JSON.Tensor(
             name: $0.entry.spec.name, kind: $0.entry.encoding.kind.name, bytes: $0.entry.byteCount,
-            snr_db: $0.snrDecibels)
+            snrDb: $0.snrDecibels)
         }, ignored: ignored))
   }
 }
 
-/// One JSON object on one line, keys sorted.
+/// One JSON object on one line, keys sorted, `camelCase` as `snake_case`.
 func jsonText(_ value: some Encodable) throws -> String {
   let encoder = JSONEncoder()
+  encoder.keyEncodingStrategy = .convertToSnakeCase
   encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
   return String(decoding: try encoder.encode(value), as: UTF8.self)
 }

@@ -162,27 +162,27 @@ private struct ModelSummary: Encodable {
   }
   struct Config: Encodable {
     let dim: Int
-    let hidden_dim: Int
+    let hiddenDim: Int
     let layers: Int
     let heads: Int
-    let kv_heads: Int
-    let head_dim: Int
+    let kvHeads: Int
+    let headDim: Int
     let vocabulary: Int
-    let max_positions: Int
-    let rope_theta: Float
-    let rope_scaling: String
-    let tied_head: Bool
-    let image_size: Int?
-    let patch_size: Int?
-    let vision_layers: Int?
-    let visual_tokens: Int?
-    let prompt_template: String
+    let maxPositions: Int
+    let ropeTheta: Float
+    let ropeScaling: String
+    let tiedHead: Bool
+    let imageSize: Int?
+    let patchSize: Int?
+    let visionLayers: Int?
+    let visualTokens: Int?
+    let promptTemplate: String
   }
   let bytes: Int
   let verified: Bool
   let config: Config
   let sections: [SectionSummary]
-  let tokenizer_bytes: Int
+  let tokenizerBytes: Int
   let tensors: [Tensor]
   let converter: String
   let recipe: String
@@ -193,15 +193,15 @@ private struct ModelSummary: Encodable {
     bytes = model.byteCount
     verified = isVerified
     config = Config(
-      dim: text.dim, hidden_dim: text.hiddenDim, layers: text.layerCount, heads: text.headCount,
-      kv_heads: text.kvHeadCount, head_dim: text.headDim, vocabulary: text.vocabSize,
-      max_positions: text.maxPositions, rope_theta: text.ropeTheta,
-      rope_scaling: "\(text.ropeScaling)", tied_head: text.tiedHead,
-      image_size: vision?.imageSize, patch_size: vision?.patchSize,
-      vision_layers: vision?.layerCount, visual_tokens: vision?.visualTokenCount,
-      prompt_template: model.config.prompt.name)
+      dim: text.dim, hiddenDim: text.hiddenDim, layers: text.layerCount, heads: text.headCount,
+      kvHeads: text.kvHeadCount, headDim: text.headDim, vocabulary: text.vocabSize,
+      maxPositions: text.maxPositions, ropeTheta: text.ropeTheta,
+      ropeScaling: "\(text.ropeScaling)", tiedHead: text.tiedHead,
+      imageSize: vision?.imageSize, patchSize: vision?.patchSize,
+      visionLayers: vision?.layerCount, visualTokens: vision?.visualTokenCount,
+      promptTemplate: model.config.prompt.name)
     sections = pioedge.sections(model.tensors)
-    tokenizer_bytes = model.tokenizerSection.count
+    tokenizerBytes = model.tokenizerSection.count
     tensors = model.tensors.map { tensor in
       Tensor(
         name: tensor.spec.name, section: tensor.spec.section.partName,
