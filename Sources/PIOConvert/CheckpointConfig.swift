@@ -11,7 +11,7 @@ struct CheckpointConfig {
   /// Of the checkpoint's vision tower; those behind the feature layer are not converted.
   var visionLayerCount = 0
   /// What `<image>` is in the token stream; nil for a decoder alone.
-  var imageTokenID: Int32?
+  var imageTokenID: Int?
 
   init(folder: String) throws(ConvertError) {
     let root = try ConfigObject(folder: folder, file: "config.json")
@@ -42,7 +42,7 @@ struct CheckpointConfig {
     vision.preprocessing = try imagePreprocessing(folder: folder, imageSize: vision.imageSize)
     self.vision = vision
     let key = root["image_token_index"] == nil ? "image_token_id" : "image_token_index"
-    imageTokenID = Int32(try root.count(key, default: 32_000, in: 0...text.vocabSize - 1))
+    imageTokenID = try root.count(key, default: 32_000, in: 0...text.vocabSize - 1)
   }
 }
 

@@ -84,7 +84,7 @@ private struct ConversionPlan {
       text: source.text, vision: source.vision, prompt: PromptTemplate(),
       specialTokens: SpecialTokens())
     // Bounds first: the list of tensors is only as small as the numbers that make it.
-    config.specialTokens.image = source.imageTokenID ?? -1
+    config.specialTokens.image = Int32(source.imageTokenID ?? -1)
     try validate(config)
     let specs = tensorSpecs(for: config)
     try names.bind(specs, source)

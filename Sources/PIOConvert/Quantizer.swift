@@ -30,11 +30,23 @@ struct WeightGroup {
   }
 }
 
-/// To the nearest integer, ties to even, for |x| < 2^22: the additions push the fraction out.
+/// 1.5 · 2^23: adding it to a number below 2^22 pushes the fraction out, to the nearest integer,
+/// ties to even; the integer then stands in the low bits.
+private let roundingBias = Float(12_582_912)
+
 @inline(__always)
 private func rounded(_ x: Vector) -> Vector {
-  let magic = Vector(repeating: 12_582_912)
-  return (x + magic) - magic
+  let bias = Vector(repeating: roundingBias)
+  return (x + bias) - bias
+}
+
+/// Writes the integers next to `x`, each less `low`.
+@inline(__always)
+private func store(_ x: Vector, less low: Int32, to codes: UnsafeMutablePointer<UInt8>) {
+  let biased = unsafeBitCast(x + Vector(repeating: roundingBias), to: SIMD8<Int32>.self)
+  let code = biased &- (Int32(bitPattern: roundingBias.bitPattern) &+ low)
+  UnsafeMutableRawPointer(codes).storeBytes(
+    of: SIMD8<UInt8>(truncatingIfNeeded: code), as: SIMD8<UInt8>.self)
 }
 
 @inline(__always)
@@ -93,11 +105,8 @@ struct SymmetricQuantizer {
   func encode(_ group: WeightGroup, _ fit: GroupFit, into codes: UnsafeMutablePointer<UInt8>) {
     let inverse = fit.scale == 0 ? 0 : 1 / Float(fit.scale)
     for i in 0..<group.vectorCount {
-      let q = rounded(
-        clamped(
-          group.weights[i] * inverse, Vector(repeating: low), Vector(repeating: high)))
-      let code = SIMD8<Int32>(q) &- Int32(low)
-      for lane in 0..<8 { codes[8 * i + lane] = UInt8(truncatingIfNeeded: code[lane]) }
+      let q = clamped(group.weights[i] * inverse, Vector(repeating: low), Vector(repeating: high))
+      store(q, less: Int32(low), to: codes + 8 * i)
     }
   }
 
@@ -196,13 +205,9 @@ struct AffineQuantizer {
     let inverse = fit.scale == 0 ? 0 : 1 / Float(fit.scale)
     let minimum = Vector(repeating: Float(fit.minimum))
     for i in 0..<group.vectorCount {
-      let c =
-        rounded(
-          clamped(
-            (group.weights[i] - minimum) * inverse, .zero, Vector(repeating: Self.high)))
-        * group.mask[i]
-      let code = SIMD8<Int32>(c)
-      for lane in 0..<8 { codes[8 * i + lane] = UInt8(truncatingIfNeeded: code[lane]) }
+      let c = clamped(
+        (group.weights[i] - minimum) * inverse, .zero, Vector(repeating: Self.high))
+      store(c * group.mask[i], less: 0, to: codes + 8 * i)
     }
   }
 
