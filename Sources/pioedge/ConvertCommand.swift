@@ -2,6 +2,7 @@ import ArgumentParser
 import FoundationEssentials
 import PIOConvert
 import PIOFormat
+import PIORuntime
 import PIOThreads
 import Synchronization
 
@@ -186,6 +187,7 @@ extension ConvertReport {
     let bytes: Int
     let sourceBytes: Int
     let seconds: Double
+    let peakResidentBytes: Int
     let recipe: String
     let parts: [Part]
     let tensors: [Tensor]
@@ -195,7 +197,8 @@ extension ConvertReport {
   fileprivate func json(seconds: Double) throws -> String {
     try jsonText(
       JSON(
-        bytes: byteCount, sourceBytes: sourceByteCount, seconds: seconds, recipe: recipe,
+        bytes: byteCount, sourceBytes: sourceByteCount, seconds: seconds,
+        peakResidentBytes: ProcessStatus.peakResidentBytes, recipe: recipe,
         parts: parts.map {
           JSON.Part(
             part: $0.name, kind: $0.kind.name, tensors: $0.tensorCount, weights: $0.weightCount,
