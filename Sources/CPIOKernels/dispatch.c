@@ -3,7 +3,9 @@
 #include "internal.h"
 #include "tables.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -16,8 +18,9 @@ static const struct pio_kernels avx512vnni = PIO_TABLE("avx512vnni", avx512vnni,
 
 // The compiler's runtime asks cpuid, and xgetbv whether the system saves the registers.
 static int runs_avx2(void) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  unsigned a, b, c = 0, d;  // clang 17 does not know the name f16c
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) return 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 static int runs_avx512vnni(void) {
