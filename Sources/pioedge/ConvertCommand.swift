@@ -23,7 +23,7 @@ struct ConvertCommand: ParsableCommand {
 
       Examples:
         pioedge convert ./llava-1.5-7b-hf llava.piom --weights int4
-        pioedge convert ./checkpoint model.piom --weights int8 --keep 'text.head.*=f16'
+        pioedge convert ./checkpoint model.piom --keep 'text.head.*=f16'
         pioedge convert ./checkpoint exact.piom --weights f32 --vision-weights f32
         pioedge convert ./checkpoint model.piom --dry-run
       """)
