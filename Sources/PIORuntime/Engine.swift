@@ -95,6 +95,9 @@ public struct Engine: ~Copyable {
     guard let table = isa.map({ pio_kernels_named($0) }) ?? pio_kernels_best() else {
       throw .unknownISA(name: isa ?? "", known: String(cString: pio_kernels_best().pointee.isa))
     }
+    guard pio_kernels_self_test(table) == 0 else {
+      throw .kernelsDisagree(isa: String(cString: table.pointee.isa))
+    }
     let tokenizer: Tokenizer
     do {
       let section = try TokenizerSection(

@@ -10,6 +10,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case prunedPromptEndsWithPicture
   case cannotMap(byteCount: Int, errno: Int32)
   case unknownISA(name: String, known: String)
+  /// The kernels do not compute what their scalar twins do: a processor or a build that is not what it says.
+  case kernelsDisagree(isa: String)
   /// A model without a vision tower was given a picture.
   case modelTakesNoImages
   case imageCount(placeholders: Int, images: Int)
@@ -31,6 +33,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"
+    case .kernelsDisagree(let isa):
+      "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no pictures"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) picture(s)"
