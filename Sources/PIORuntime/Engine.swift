@@ -73,9 +73,9 @@ public struct Engine: ~Copyable {
   private var cache: KVArena
   private var sampler: Sampler
   private let textBuffer: UnsafeMutableBufferPointer<UInt8>
-  private var session = Session()
+  private var session: Session
   private var visual: VisualRows
-  private var schedule = Schedule.none
+  private var schedule: Schedule
 
   /// What the conversation has used so far.
   private struct Session {
@@ -125,6 +125,9 @@ public struct Engine: ~Copyable {
     cache = KVArena(plan, text: config.text, arena: arena)
     sampler = Sampler(
       sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates))
+    // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
+    session = Session()
+    schedule = .none
     visual = VisualRows(arena.buffer(plan.visualSpans))
     textBuffer = arena.buffer(plan.text)
     self.config = config
