@@ -11,7 +11,8 @@ final class SourceFile: Sendable {
   private let descriptor: Int32
 
   init(path: String) throws(ConvertError) {
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // A pipe would keep the opening waiting for its other end.
+    descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard descriptor >= 0 else { throw .cannotRead(path: path, errno: errno) }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else {
@@ -21,7 +22,7 @@ final class SourceFile: Sendable {
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)
-      throw .cannotRead(path: path, errno: EINVAL)
+      throw .notAFile(path: path)
     }
     self.path = path
     byteCount = Int(status.st_size)

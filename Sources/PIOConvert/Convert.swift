@@ -47,10 +47,11 @@ public struct ConvertProgress: Sendable, Equatable {
 public func convert(
   _ options: ConvertOptions, progress: (ConvertProgress) -> Bool = { _ in true }
 ) throws(ConvertError) -> ConvertReport {
-  if !options.isDryRun, !options.replacesTarget, SourceFile.exists(options.target) {
-    throw .targetExists(path: options.target)
-  }
+  if !options.isDryRun { try checkTarget(options) }
   let plan = try ConversionPlan(options)
+  if !options.isDryRun, let file = plan.files.file(at: options.target) {
+    throw .targetIsSource(path: options.target, file: file)
+  }
   let sourceByteCount = plan.checkpoint.files.reduce(0) { $0 + $1.byteCount }
   var tensors: [ConvertReport.Tensor]
   if options.isDryRun {
@@ -167,6 +168,15 @@ private struct ConversionPlan {
     } catch {
       throw .model(error)
     }
+  }
+}
+
+private func checkTarget(_ options: ConvertOptions) throws(ConvertError) {
+  do throws(ModelFileError) {
+    try ModelWriter.checkTarget(options.target, replacing: options.replacesTarget)
+  } catch {
+    if case .exists(let path) = error { throw .targetExists(path: path) }
+    throw .model(error)
   }
 }
 

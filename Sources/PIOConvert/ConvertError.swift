@@ -9,6 +9,8 @@ import PIOFormat
 /// Why a checkpoint was not converted. Nothing was written, or what was written is gone again.
 public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case cannotRead(path: String, errno: Int32)
+  /// A folder, a pipe, a device.
+  case notAFile(path: String)
   case fileTooLong(path: String, byteCount: Int, limit: Int)
   case json(file: String, JSONError)
   /// A key of a configuration file that is missing, malformed or asks for what we do not run.
@@ -27,6 +29,8 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case tokenizer(TokenizerConvertError)
   case sourceChanged(path: String)
   case targetExists(path: String)
+  /// The target is a file of the source, by this or another name.
+  case targetIsSource(path: String, file: String)
   case model(ModelFileError)
   /// The caller asked for an end.
   case cancelled
@@ -34,6 +38,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .cannotRead(let path, let errno): "\(path): \(String(cString: strerror(errno)))"
+    case .notAFile(let path): "\(path) is not a regular file"
     case .fileTooLong(let path, let byteCount, let limit):
       "\(path) has \(grouped(byteCount)) bytes, more than \(grouped(limit))"
     case .json(let file, let error): "\(file) is not valid JSON: \(error)"
@@ -60,6 +65,8 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
     case .tokenizer(let error): "\(error)"
     case .sourceChanged(let path): "\(path) changed while it was read"
     case .targetExists(let path): "\(path) exists; --force replaces it"
+    case .targetIsSource(let path, let file):
+      "\(path) is the source's own \(file) and is not replaced"
     case .model(let error): "\(error)"
     case .cancelled: "interrupted; nothing was written"
     }

@@ -73,7 +73,7 @@ extension ConfigObject {
 
   /// `{"shortest_edge": n}`, `{"height": n, "width": n}` or n alone, which is a shortest edge.
   fileprivate func size(_ key: String, default value: Int) throws(ConvertError) -> TargetSize {
-    let edges = 1...16_384
+    let edges = 1...8192
     switch self[key] {
     case nil: return .shortestEdge(value)
     case .integer: return .shortestEdge(try count(key, default: value, in: edges))

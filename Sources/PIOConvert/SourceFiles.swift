@@ -1,6 +1,12 @@
 import PIOFormat
 import PIOThreads
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
 /// The files of a checkpoint that decide the result, for the provenance of what is made of them.
 struct SourceFiles {
   private let folder: String
@@ -15,6 +21,17 @@ struct SourceFiles {
       "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     ].filter { [folder] in SourceFile.exists("\(folder)/\($0)") }
     names = (checkpoint.names + settings).sorted()
+  }
+
+  /// The file that `path` is too, under whatever name.
+  func file(at path: String) -> String? {
+    var target = stat()
+    guard stat(path, &target) == 0 else { return nil }
+    return names.first { name in
+      var status = stat()
+      return stat("\(folder)/\(name)", &status) == 0 && status.st_dev == target.st_dev
+        && status.st_ino == target.st_ino
+    }
   }
 
   /// The list with digests of the right length.

@@ -3,6 +3,8 @@ import PIOFormat
 /// Why a checkpoint's tokenizer cannot be converted.
 public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case cannotRead(file: String, errno: Int32)
+  /// A folder, a pipe, a device.
+  case notAFile(file: String)
   case tooLarge(file: String, byteCount: Int, limit: Int)
   case badJSON(file: String, offset: Int)
   /// Something is not there, or is not what it must be.
@@ -18,6 +20,7 @@ public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConve
   public var description: String {
     switch self {
     case .cannotRead(let file, let errno): "\(file): cannot be read (errno \(errno))"
+    case .notAFile(let file): "\(file) is not a regular file"
     case .tooLarge(let file, let found, let limit):
       "\(file): \(found) bytes, at most \(limit) are read"
     case .badJSON(let file, let offset): "\(file): no valid JSON at byte \(offset)"

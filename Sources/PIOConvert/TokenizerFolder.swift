@@ -39,10 +39,14 @@ struct TokenizerFolder {
   }
 
   private func bytes(_ name: String) throws(TokenizerConvertError) -> [UInt8]? {
-    let descriptor = open(path + "/" + name, O_RDONLY | O_CLOEXEC)
+    // A pipe would keep the opening waiting for its other end.
+    let descriptor = open(path + "/" + name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     if descriptor < 0 && errno == ENOENT { return nil }
     guard descriptor >= 0 else { throw .cannotRead(file: name, errno: errno) }
     defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw .cannotRead(file: name, errno: errno) }
+    guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(file: name) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)
     while true {

@@ -50,7 +50,7 @@ extension ImagePreprocessing {
   fileprivate func validate(imageSize: Int) throws(ModelFileError) {
     // A crop is cut out of the resized picture; the other fits resize to the input itself.
     try check(
-      "image.resize_to", resizeTo, fit == .crop ? imageSize...16_384 : imageSize...imageSize)
+      "image.resize_to", resizeTo, fit == .crop ? imageSize...8192 : imageSize...imageSize)
     try check("image.rescale_factor", rescaleFactor, 1e-9...1e3)
     for mean in [mean.0, mean.1, mean.2] { try check("image.mean", mean, -1e6...1e6) }
     for std in [std.0, std.1, std.2] { try check("image.std", std, 1e-6...1e6) }

@@ -16,6 +16,11 @@ public struct ModelWriter: ~Copyable {
   private var buffer: [UInt8]
   private var bufferOffset: Int
 
+  /// Throws where `init` would refuse `path` itself; long work is better preceded by it.
+  public static func checkTarget(_ path: String, replacing: Bool) throws(ModelFileError) {
+    try OutputFile.check(path: path, replacing: replacing)
+  }
+
   /// `encodings`: one for each of `tensorSpecs(for: config)`. Writes no tensor yet.
   public init(
     path: String, config: ModelConfig, encodings: [TensorEncoding], tokenizerSection: [UInt8],

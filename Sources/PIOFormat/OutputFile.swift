@@ -11,20 +11,42 @@ struct OutputFile: ~Copyable {
   /// The name it has for now; empty: none.
   private var temporary: String
 
-  /// Throws where `path` exists and is not to be replaced, or is no regular file.
+  /// Throws as `check` does, and where nothing can be written.
   ///
   /// `unnamed` false: do as on a file system without nameless files.
   init(path: String, replacing: Bool, unnamed: Bool = true) throws(ModelFileError) {
-    var status = stat()
-    if stat(path, &status) == 0 {
-      guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
-      guard replacing else { throw .exists(path: path) }
-    }
+    try Self.check(path: path, replacing: replacing)
     let (fd, temporary) = try openTemporary(for: path, unnamed: unnamed)
     self.path = path
     self.replacing = replacing
     self.fd = fd
     self.temporary = temporary
+  }
+
+  /// Throws where a file cannot get the name `path`: it exists and is not to be replaced, is no
+  /// regular file, is no name, or its folder is not there or not ours to write.
+  static func check(path: String, replacing: Bool) throws(ModelFileError) {
+    var status = stat()
+    if lstat(path, &status) == 0 {
+      // Nothing behind a link: neither a file to be replaced nor a free name.
+      if status.st_mode & S_IFMT == S_IFLNK, stat(path, &status) != 0 {
+        throw .notAFile(path: path)
+      }
+      guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
+      guard replacing else { throw .exists(path: path) }
+    } else if errno != ENOENT {
+      throw .cannotWrite(path: path, errno: errno)
+    }
+    let nameByteCount = lastComponent(of: path).utf8.count
+    guard nameByteCount > 0 else {
+      throw .cannotWrite(path: path, errno: path.isEmpty ? ENOENT : EISDIR)
+    }
+    guard nameByteCount <= maxNameByteCount else {
+      throw .cannotWrite(path: path, errno: ENAMETOOLONG)
+    }
+    guard access(folder(of: path), W_OK | X_OK) == 0 else {
+      throw .cannotWrite(path: path, errno: errno)
+    }
   }
 
   deinit {
@@ -99,8 +121,16 @@ struct OutputFile: ~Copyable {
 /// `O_TMPFILE`, a macro too complex to be imported; the number is the same on every Linux we run on.
 private let temporaryFileFlag: Int32 = 0o20_000_000 | O_DIRECTORY
 
+/// Of a folder's entry, on every file system we know (`NAME_MAX`).
+private let maxNameByteCount = 255
+
+/// In the folder of `path`; a name too long for the ending loses its own end.
 private func temporaryName(_ path: String, _ attempt: Int) -> String {
-  "\(path).\(getpid())\(attempt > 0 ? "-\(attempt)" : "").partial"
+  let ending = ".\(getpid())\(attempt > 0 ? "-\(attempt)" : "").partial"
+  var stem = path
+  var excess = lastComponent(of: path).utf8.count + ending.utf8.count - maxNameByteCount
+  while excess > 0 { excess -= UTF8.width(stem.unicodeScalars.removeLast()) }
+  return stem + ending
 }
 
 /// The name is empty where the file system can do without.
@@ -133,6 +163,11 @@ private func writeAll(_ fd: Int32, _ bytes: UnsafeRawBufferPointer, _ offset: In
 }
 
 private func folder(of path: String) -> String {
-  guard let slash = path.lastIndex(of: "/") else { return "." }
+  guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
   return slash == path.startIndex ? "/" : String(path[..<slash])
+}
+
+private func lastComponent(of path: String) -> Substring {
+  guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return path[...] }
+  return path[path.utf8.index(after: slash)...]
 }

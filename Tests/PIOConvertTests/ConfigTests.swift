@@ -65,6 +65,7 @@ private func json(_ text: String) -> Any {
       ("size", #"{"longest_edge": 32}"#, "longest_edge 32"),
       ("size", #"{"height": 32, "width": 40}"#, "size is not square"),
       ("size", #"{"shortest_edge": 16}"#, "size is 16"),
+      ("size", #"{"shortest_edge": 8193}"#, "shortest_edge is 8193, not in 1…8192"),
       ("crop_size", #"{"height": 24, "width": 24}"#, "crop_size is not the image_size"),
       ("do_center_crop", #"false"#, "do_center_crop false"),
       ("image_std", #"[0, 1, 1]"#, "image_std"),

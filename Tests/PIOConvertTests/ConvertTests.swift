@@ -241,6 +241,56 @@ private func squares(_ values: [Float]) -> Double {
     #expect(folder.contents == ["model.piom"])
   }
 
+  @Test(arguments: ["model.safetensors", "config.json", "tokenizer.json"], [false, true])
+  func neverReplacesAFileOfTheSource(name: String, throughALink: Bool) throws {
+    let folder = try TemporaryFolder()
+    try CheckpointFixture("mha-biases").write(to: folder)
+    let path = "\(folder.path)/\(name)"
+    let before = FileManager.default.contents(atPath: path)
+    var all = options(folder.path, folder)
+    all.chatTemplate = "plain"
+    all.target = throughALink ? "\(folder.path)/link" : "\(folder.path)/./\(name)"
+    all.replacesTarget = true
+    if throughALink {
+      try FileManager.default.createSymbolicLink(atPath: all.target, withDestinationPath: path)
+    }
+    #expect(conversionError(all) == .targetIsSource(path: all.target, file: name))
+    #expect(before != nil && FileManager.default.contents(atPath: path) == before)
+  }
+
+  @Test(
+    .timeLimit(.minutes(1)),
+    arguments: ["config.json", "processor_config.json", "model.safetensors"])
+  func aPipeIsNoSourceFile(name: String) throws {
+    let folder = try TemporaryFolder()
+    try CheckpointFixture("mha-biases").write(to: folder)
+    let path = "\(folder.path)/\(name)"
+    try FileManager.default.removeItem(atPath: path)
+    try #require(mkfifo(path, 0o600) == 0)
+    #expect(conversionError(options(folder.path, folder)) == .notAFile(path: path))
+  }
+
+  @Test(
+    .timeLimit(.minutes(1)),
+    arguments: ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+  func aPipeIsNoTokenizerFile(name: String) throws {
+    let folder = try TemporaryFolder()
+    try CheckpointFixture("mha-biases").write(to: folder)
+    let path = "\(folder.path)/\(name)"
+    try? FileManager.default.removeItem(atPath: path)
+    try #require(mkfifo(path, 0o600) == 0)
+    #expect(
+      conversionError(options(folder.path, folder)) == .tokenizer(.notAFile(file: name)))
+  }
+
+  @Test func refusesANameBeforeReadingTheSource() throws {
+    let folder = try TemporaryFolder()
+    var all = options("/nonexistent", folder)
+    all.target = "\(folder.path)/" + String(repeating: "n", count: 256)
+    #expect(
+      conversionError(all) == .model(.cannotWrite(path: all.target, errno: ENAMETOOLONG)))
+  }
+
   @Test func anEarlyEndLeavesNothing() throws {
     let folder = try TemporaryFolder()
     var calls = 0

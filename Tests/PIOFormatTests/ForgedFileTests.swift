@@ -118,7 +118,8 @@ func absurdSizesInTheHeaderAreRefused(offset: Int, size: Int) {
   (MetadataKey.textDim, Int64(0)), (.textDim, -1), (.textDim, .max), (.textLayerCount, 1 << 40),
   (.textHeadCount, 0), (.textKVHeadCount, 0), (.textHeadDim, 3), (.textVocabSize, 1 << 40),
   (.textTiedHead, 2), (.textRopeScaling, 4), (.visionPatchSize, 0), (.visionImageSize, 8191),
-  (.visionActivation, 256), (.visionLayerCount, -1), (.imageResizeTo, 1), (.imagePadColor, 1 << 24),
+  (.visionActivation, 256), (.visionLayerCount, -1), (.imageResizeTo, 1), (.imageResizeTo, 8193),
+  (.imagePadColor, 1 << 24),
   (.imageFit, -1), (.tokenBegin, -2), (.tokenBegin, 1 << 32), (.tokenImage, -1),
   (.tokenEnd, 1 << 31), (.promptAddsBeginToken, .min),
 ])

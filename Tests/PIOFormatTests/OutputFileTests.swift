@@ -50,3 +50,53 @@ func aFileMadeByAnotherMeanwhileIsNotReplaced(unnamed: Bool) throws {
     try #expect(entries(of: folder) == ["a.piom"])
   }
 }
+
+@Test(arguments: [
+  ("", ENOENT), ("folder/new/", EISDIR), ("nowhere/a.piom", ENOENT), ("file/a.piom", ENOTDIR),
+])
+func refusesWhatCannotBeAName(name: String, code: Int32) throws {
+  try withTemporaryFolder { folder in
+    try FileManager.default.createDirectory(
+      atPath: folder + "/folder", withIntermediateDirectories: false)
+    try Data([9]).write(to: URL(fileURLWithPath: folder + "/file"))
+    let path = name.isEmpty ? "" : "\(folder)/\(name)"
+    for replacing in [true, false] {
+      #expect(throws: ModelFileError.cannotWrite(path: path, errno: code)) {
+        try OutputFile.check(path: path, replacing: replacing)
+      }
+    }
+  }
+}
+
+@Test func refusesALinkToNothing() throws {
+  try withTemporaryFolder { folder in
+    let path = folder + "/a.piom"
+    try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "nothing")
+    for replacing in [true, false] {
+      #expect(throws: ModelFileError.notAFile(path: path)) {
+        try OutputFile.check(path: path, replacing: replacing)
+      }
+    }
+  }
+}
+
+/// 255 bytes leave no room for an ending, 256 are no name.
+@Test(arguments: [true, false], [true, false])
+func namesMayBeAsLongAsTheFileSystemAllows(unnamed: Bool, replacing: Bool) throws {
+  try withTemporaryFolder { folder in
+    let name = "n" + String(repeating: "é", count: 127)
+    let path = "\(folder)/\(name)"
+    if replacing { try Data([9]).write(to: URL(fileURLWithPath: path)) }
+    func write() throws {
+      var file = try OutputFile(path: path, replacing: replacing, unnamed: unnamed)
+      try file.write([1], at: 0)
+      try file.commit()
+    }
+    try write()
+    try #expect(readFile(path) == [1])
+    try #expect(entries(of: folder) == [name])
+    #expect(throws: ModelFileError.cannotWrite(path: path + "n", errno: ENAMETOOLONG)) {
+      try OutputFile.check(path: path + "n", replacing: replacing)
+    }
+  }
+}
