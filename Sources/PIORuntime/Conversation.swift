@@ -4,7 +4,7 @@ import PIOText
 extension Engine {
   /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token).
   public func rawTokens(_ text: String, isFirst: Bool) -> [Int32] {
-    tokenizer.encode(text, addSpecialTokens: isFirst)
+    tokenizer.encode(text, addSpecialTokens: isFirst, continues: !isFirst)
   }
 
   /// A turn in the model's chat template, up to where the answer begins.
@@ -19,6 +19,7 @@ extension Engine {
       isFirst
       ? parts.firstQuestion(turn, system: system)
       : parts.assistantSuffix + parts.laterQuestion(turn)
-    return tokenizer.encode(text, addSpecialTokens: isFirst && config.prompt.addsBeginToken)
+    return tokenizer.encode(
+      text, addSpecialTokens: isFirst && config.prompt.addsBeginToken, continues: !isFirst)
   }
 }

@@ -2,6 +2,7 @@ import CPIOKernels
 import PIOFormat
 import PIOText
 import PIOThreads
+import PIOVision
 
 /// One turn: what is new in it. What earlier turns said is in the cache.
 public struct Request {
@@ -145,6 +146,19 @@ public struct Engine: ~Copyable {
     session = Session()
   }
 
+  /// Reads a picture's header: whether a turn could show it.
+  public func checkImage(_ path: String) throws(RuntimeError) {
+    guard config.vision != nil else { throw .modelTakesNoImages }
+    guard session.images < plan.limits.imageCount else {
+      throw .tooManyImages(needed: session.images + 1, limit: plan.limits.imageCount)
+    }
+    do {
+      _ = try imageInfo(path: path, limits: plan.limits.image)
+    } catch {
+      throw .image(error)
+    }
+  }
+
   /// Runs one turn behind what the session already holds.
   ///
   /// `emit` gets whole UTF-8 characters, in a buffer of the arena that lives for the call. An error before the first
@@ -167,7 +181,7 @@ public struct Engine: ~Copyable {
     var stream = TextStream(tokenizer, buffer: textBuffer)
     while true {
       guard let token = sampler.next(logits) else {
-        let position = session.textRows
+        let position = Int(cache.layers[0].nextPosition) - 1
         reset()
         throw .nonFiniteLogits(position: position)
       }

@@ -39,7 +39,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) picture(s)"
     case .tooManyImages(let needed, let limit):
-      "\(needed) pictures, planned for \(limit); raise --images"
+      "\(needed) pictures, planned for \(limit); raise --images (in a chat, /reset starts over)"
     case .promptTooLong(let needed, let free, let context):
       "the prompt needs \(needed) text rows, \(free) of \(context) are free; raise --context"
     case .emptyPrompt: "the prompt is empty"

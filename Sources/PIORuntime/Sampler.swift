@@ -45,11 +45,11 @@ package struct Sampler {
   package mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32? {
     precondition(logits.count == candidates.count, "sampler: vocabulary")
     var best = 0
-    if sampling.repetitionPenalty != 1 { penalize(logits) }
     for token in 0..<logits.count {
       guard logits[token].isFinite else { return nil }
-      if logits[token] > logits[best] { best = token }
     }
+    if sampling.repetitionPenalty != 1 { penalize(logits) }
+    for token in 0..<logits.count where logits[token] > logits[best] { best = token }
     return sampling.temperature > 0 ? draw(logits, maximum: logits[best]) : Int32(best)
   }
 

@@ -14,7 +14,7 @@ struct Encoder {
 
   /// `text` is valid UTF-8.
   mutating func encode(
-    _ text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool
+    _ text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool, continues: Bool
   ) -> [Int32] {
     if addSpecialTokens { out += tokenizer.tables.beginIDs }
     tokenizer.rawAdded.forEachStretch(text) { stretch in
@@ -22,45 +22,57 @@ struct Encoder {
         out.append(stretch.id)
       } else {
         let segment = UnsafeBufferPointer(rebasing: text[stretch.range])
-        encodeSegment(segment, isFirst: stretch.range.lowerBound == 0)
+        let start: Start = stretch.range.lowerBound > 0 ? .inside : continues ? .continued : .first
+        encodeSegment(segment, start)
       }
     }
     if addSpecialTokens { out += tokenizer.tables.endIDs }
     return out
   }
 
+  /// Where a stretch of text starts: it decides what is put in front.
+  private enum Start {
+    /// At the start of the whole text.
+    case first
+    /// At the start of a text that goes on from another one.
+    case continued
+    /// Behind an added token.
+    case inside
+  }
+
   /// What lies between two raw added tokens: normalized, then cut at the normalized ones.
-  private mutating func encodeSegment(_ segment: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+  private mutating func encodeSegment(_ segment: UnsafeBufferPointer<UInt8>, _ start: Start) {
     if tokenizer.normalizer.isIdentity {
-      encodeNormalized(segment, isFirst: isFirst)
+      encodeNormalized(segment, start)
     } else {
-      tokenizer.normalizer.normalized(segment).withUnsafeBufferPointer {
-        encodeNormalized($0, isFirst: isFirst)
-      }
+      let normalized = tokenizer.normalizer.normalized(segment, continues: start == .continued)
+      normalized.withUnsafeBufferPointer { encodeNormalized($0, start) }
     }
   }
 
-  private mutating func encodeNormalized(_ text: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+  private mutating func encodeNormalized(_ text: UnsafeBufferPointer<UInt8>, _ start: Start) {
     tokenizer.normalizedAdded.forEachStretch(text) { stretch in
       if stretch.id >= 0 {
         out.append(stretch.id)
       } else {
         let words = UnsafeBufferPointer(rebasing: text[stretch.range])
-        encodeWords(words, isFirst: isFirst && stretch.range.lowerBound == 0)
+        encodeWords(words, stretch.range.lowerBound == 0 ? start : .inside)
       }
     }
   }
 
   /// The pre-tokenizer: what it puts in front and replaces, then its steps.
-  private mutating func encodeWords(_ segment: UnsafeBufferPointer<UInt8>, isFirst: Bool) {
+  private mutating func encodeWords(_ segment: UnsafeBufferPointer<UInt8>, _ start: Start) {
     let tables = tokenizer.tables
     var changed: [UInt8] = []
-    if tables.flags.contains(.prefixSpace) && segment.first != 0x20 {
+    if tables.flags.contains(.prefixSpace) && segment.first != 0x20 && start != .continued {
       changed.append(0x20)
       changed += segment
     } else if tables.metaspace != .absent {
       let isMarked = segment.first == 0x20 || segment.starts(with: spaceMark)
-      let wantsMark = tables.metaspace == .always || (tables.metaspace == .first && isFirst)
+      let wantsMark =
+        (tables.metaspace == .always && start != .continued)
+        || (tables.metaspace == .first && start == .first)
       if wantsMark && !isMarked { changed += spaceMark }
       appendMarkingSpaces(segment, to: &changed)
     } else {

@@ -14,10 +14,11 @@ public struct Normalizer: Sendable {
   /// NFC, then `▁` in front, then `▁` for every space, as far as the flags ask for it.
   ///
   /// `text` is valid UTF-8. Empty text stays empty.
-  public func normalized(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8] {
+  /// `continues`: the text goes on from another one, and gets no `▁` in front.
+  public func normalized(_ text: UnsafeBufferPointer<UInt8>, continues: Bool = false) -> [UInt8] {
     if text.isEmpty { return [] }
     let composed = flags.contains(.composes) ? compose(text) : Array(text)
-    var out: [UInt8] = flags.contains(.prepends) ? spaceMark : []
+    var out: [UInt8] = flags.contains(.prepends) && !continues ? spaceMark : []
     if flags.contains(.replacesSpaces) {
       appendMarkingSpaces(composed, to: &out)
     } else {

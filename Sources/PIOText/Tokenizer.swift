@@ -19,13 +19,14 @@ public struct Tokenizer: Sendable {
 
   /// The ids of a text; added tokens inside it are recognised, special ones too.
   ///
-  /// `addSpecialTokens`: with what the post-processor puts around it (`<s>`).
+  /// `addSpecialTokens`: with what the post-processor puts around it (`<s>`). `continues`: the text
+  /// goes on from one that was encoded before, so that nothing is put in front of it (`▁`).
   /// Takes O(n log n) for n bytes.
-  public func encode(_ text: String, addSpecialTokens: Bool) -> [Int32] {
+  public func encode(_ text: String, addSpecialTokens: Bool, continues: Bool = false) -> [Int32] {
     var text = text
     return text.withUTF8 { bytes in
       var encoder = Encoder(self)
-      return encoder.encode(bytes, addSpecialTokens: addSpecialTokens)
+      return encoder.encode(bytes, addSpecialTokens: addSpecialTokens, continues: continues)
     }
   }
 

@@ -99,7 +99,7 @@ struct ConvertCommand: ParsableCommand {
       }
       line.clear()
       let elapsed = seconds(ContinuousClock.now - start)
-      print(try json ? report.json(seconds: elapsed) : text(report, seconds: elapsed))
+      try printOutput(json ? report.json(seconds: elapsed) : text(report, seconds: elapsed))
     } catch {
       line.clear()
       throw fail(error)

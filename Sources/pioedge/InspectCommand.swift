@@ -30,7 +30,7 @@ struct InspectCommand: ParsableCommand {
     do {
       let model = try ModelFile(path: file)
       if verify { try verify(model) }
-      print(try json ? jsonText(ModelSummary(model, isVerified: verify)) : text(model))
+      try printOutput(json ? jsonText(ModelSummary(model, isVerified: verify)) : text(model))
     } catch {
       throw fail(error)
     }

@@ -68,12 +68,23 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
+    do {
+      try answer()
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func answer() throws {
     let start = ProcessStatus.monotonicMilliseconds
     let file = try ModelFile(path: model)
     if verify { try file.verify() }
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
+    let isChat = prompt == nil && !jsonl && isatty(STDIN_FILENO) != 0
     let limits = try session.limits(
-      for: file.config, images: image.count, seed: sampling.seed)
+      for: file.config, images: image.count, isChat: isChat, seed: sampling.seed)
     if session.compute == .quantized, let name = file.firstFloatMatrix {
       throw ValidationError("--compute quantized, but \(name) is stored in floating point")
     }
@@ -101,13 +112,8 @@ struct RunCommand: ParsableCommand {
       }
       return nil
     }
-    var text = ""
-    while let line = readLine(strippingNewline: false) {
-      text += line
-      guard text.utf8.count <= 16 << 20 else {
-        throw ValidationError("the prompt on stdin exceeds 16 MiB")
-      }
-    }
+    var input = Input()
+    var text = try input.all()
     if text.hasSuffix("\n") && !raw { text.removeLast() }
     return text
   }

@@ -26,7 +26,10 @@ struct SessionOptions: ParsableArguments {
   @Option(help: "Most tokens of one answer.")
   var maxTokens = 256
 
-  @Option(help: "Pictures of the whole session (default: those given with --image, at least 1).")
+  @Option(
+    help:
+      "Pictures of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
+  )
   var images: Int?
 
   @Option(help: "Most pixels of one picture; larger ones are refused before they are decoded.")
@@ -77,10 +80,19 @@ struct SessionOptions: ParsableArguments {
     guard holds else { throw ValidationError("\(option) takes a whole number from \(range)") }
   }
 
+  /// What fits beside 512 text rows into the model's positions, at most 4.
+  private func chatImages(_ config: ModelConfig) -> Int {
+    let tokens = max(1, config.vision?.visualTokenCount ?? 1)
+    return min(4, (config.text.maxPositions - min(512, context ?? 512)) / tokens)
+  }
+
   /// The limits for this model.
-  func limits(for config: ModelConfig, images given: Int, seed: UInt64) throws -> Limits {
+  func limits(for config: ModelConfig, images given: Int, isChat: Bool, seed: UInt64) throws
+    -> Limits
+  {
     var limits = Limits()
-    limits.imageCount = config.vision == nil ? 0 : images ?? max(1, given)
+    limits.imageCount =
+      config.vision == nil ? 0 : images ?? max(1, given, isChat ? chatImages(config) : 1)
     let visualRows = limits.imageCount * (config.vision?.visualTokenCount ?? 0)
     limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
     limits.maxImagePixels = maxImagePixels

@@ -13,14 +13,17 @@ struct Turns {
 
   func answerOnce(_ engine: inout Engine, text: String, images: [String], json: Bool) throws {
     var answer: [UInt8] = []
+    let output = Output()
     let generation = try generate(&engine, text, images, isFirst: true) { bytes in
-      if json { answer += bytes } else { write(bytes) }
+      if json { answer += bytes } else { output.write(bytes) }
     }
+    if !json { output.write("\n") }
     let report = RunReport(
       generation, answer: String(decoding: answer, as: UTF8.self), engine: engine,
       loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.processToFirstTokenMilliseconds)
-    print(json ? try jsonLine(report) : "")
+    if json { output.write(try jsonLine(report) + "\n") }
+    try output.check()
     if stats { printError(report.summary) }
   }
 
@@ -38,15 +41,26 @@ struct Turns {
 
   /// One result or error object for every line of stdin, flushed as it is ready. Each line is a conversation of its own.
   func answerLines(_ engine: inout Engine) throws {
-    while let text = readLine() {
+    var input = Input()
+    while true {
+      let text: String
+      switch try input.line() {
+      case .end: return
+      case .tooLong:
+        let problem = "a line longer than \(Input.maxByteCount) bytes"
+        try printOutput(jsonLine(Failure(error: problem)))
+        continue
+      case .text(let line): text = line
+      }
       guard text.contains(where: { !$0.isWhitespace }) else { continue }
       engine.reset()
+      let result: String
       do {
-        print(try answerLine(&engine, text))
+        result = try answerLine(&engine, text)
       } catch {
-        print(try jsonLine(Failure(error: oneLine(error))))
+        result = try jsonLine(Failure(error: oneLine(error)))
       }
-      fflush(nil)
+      try printOutput(result)
     }
   }
 
@@ -57,6 +71,9 @@ struct Turns {
     } catch {
       throw LineError(
         description: "not a line of the form {\"image\": \"FILE\", \"prompt\": \"TEXT\"}")
+    }
+    guard line.image == nil || line.images == nil else {
+      throw LineError(description: "\"image\" and \"images\" in one line: give one of them")
     }
     var answer: [UInt8] = []
     let images = line.images ?? (line.image.map { [$0] } ?? [])
@@ -78,42 +95,66 @@ struct Turns {
 
   // MARK: Chat
 
+  /// What the chat shows the model.
+  private struct Pictures {
+    /// Shown again after a reset.
+    var current: [String]
+    /// Shown with the next question.
+    var pending: [String]
+  }
+
   func chat(_ engine: inout Engine, images: [String]) throws {
-    var images = images
-    var shown = false
+    var pictures = Pictures(current: images, pending: images)
     var isFirst = true
+    var input = Input()
+    let output = Output()
     printError("/image FILE shows another picture, /reset forgets, /quit ends.")
     while true {
-      write("> ")
-      guard let line = readLine() else { return print("") }
-      let words = line.split(separator: " ", maxSplits: 1).map(String.init)
+      try output.check()
+      output.write("> ")
+      guard case .text(let line) = try input.line() else { return output.write("\n") }
+      let words = line.split(separator: " ", maxSplits: 1).map(trimmed)
       switch words.first {
       case nil: continue
       case "/quit": return
       case "/reset":
         engine.reset()
-        (isFirst, shown) = (true, false)
+        isFirst = true
+        pictures.pending = pictures.current
       case "/image":
         guard words.count == 2 else {
           printError("/image takes the name of a file")
           continue
         }
-        (images, shown) = ([words[1]], false)
+        do {
+          try engine.checkImage(words[1])
+          pictures.pending = [words[1]]
+        } catch {
+          printError("error: \(error)")
+        }
       case let word? where word.hasPrefix("/"):
         printError("\(word) is not known: /image FILE, /reset, /quit")
       default:
         do {
           let generation = try generate(
-            &engine, line, shown ? [] : images, isFirst: isFirst, emit: write)
-          print("")
-          (isFirst, shown) = (false, true)
+            &engine, line, pictures.pending, isFirst: isFirst, emit: output.write)
+          output.write("\n")
+          if !pictures.pending.isEmpty { pictures.current = pictures.pending }
+          pictures.pending = []
+          isFirst = false
           if stats { printStats(generation, engine) }
         } catch let error as RuntimeError {
           printError("error: \(error)")
           if case .nonFiniteLogits = error { throw error }
+          // The session is as it was: so is what it is shown.
+          pictures.pending = isFirst ? pictures.current : []
         }
       }
     }
+  }
+
+  private func trimmed(_ text: Substring) -> String {
+    String(text.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
   }
 
   private func printStats(_ generation: Generation, _ engine: borrowing Engine) {
@@ -137,41 +178,19 @@ struct Turns {
     var request = Request(tokens: tokens, images: images, maxTokens: maxTokens)
     var logits: [Float] = []
     if dumpLogits != nil { request.inspectLogits = { logits = Array($0) } }
-    defer { if let dumpLogits, !logits.isEmpty { writeLogits(logits, to: dumpLogits) } }
-    return try engine.generate(request, emit: emit)
+    let generation = try engine.generate(request, emit: emit)
+    if let dumpLogits { try writeLogits(logits, to: dumpLogits) }
+    return generation
   }
 
-  private func writeLogits(_ logits: [Float], to path: String) {
+  private func writeLogits(_ logits: [Float], to path: String) throws(ConsoleError) {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw .cannotWrite(what: path, errno: errno) }
     let count = logits.count * 4
     let written = logits.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, count) }
-    if descriptor < 0 || written != count || close(descriptor) != 0 {
-      printError("error: cannot write \(path) (errno \(errno))")
+    let failure = written == count ? 0 : written < 0 ? errno : ENOSPC
+    guard close(descriptor) == 0, failure == 0 else {
+      throw .cannotWrite(what: path, errno: failure == 0 ? errno : failure)
     }
-  }
-}
-
-/// To stdout at once.
-func write(_ bytes: UnsafeBufferPointer<UInt8>) {
-  fflush(nil)
-  var rest = bytes[...]
-  while !rest.isEmpty {
-    let count = UnsafeBufferPointer(rebasing: rest)
-    let written = Glibc.write(STDOUT_FILENO, count.baseAddress, count.count)
-    if written < 0 && errno != EINTR { return }
-    rest = rest.dropFirst(max(0, written))
-  }
-}
-
-func write(_ text: String) {
-  var text = text
-  text.withUTF8 { write($0) }
-}
-
-func printError(_ text: String) {
-  fflush(nil)
-  let line = text + "\n"
-  _ = line.utf8.withContiguousStorageIfAvailable {
-    Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count)
   }
 }

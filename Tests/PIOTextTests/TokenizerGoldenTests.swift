@@ -21,6 +21,21 @@ struct TokenizerGoldenTests {
     }
   }
 
+  /// A chat's later turn is encoded by itself: its tokens must be those it has in the whole conversation, which
+  /// `idsAreThoseOfTheReference` ties to the reference.
+  @Test(arguments: GoldenTokenizer.names)
+  func aContinuedTextHasTheTokensOfTheWhole(name: String) throws {
+    let tokenizer = try GoldenTokenizer(name).tokenizer
+    let first = "USER: What is it? ASSISTANT: A ring."
+    for second in [" USER: Where is it? ASSISTANT:", " 3 more", "\nUSER: ok ASSISTANT:"] {
+      let whole = tokenizer.encode(first + second, addSpecialTokens: false)
+      let pieces =
+        tokenizer.encode(first, addSpecialTokens: false)
+        + tokenizer.encode(second, addSpecialTokens: false, continues: true)
+      #expect(pieces == whole, "\(second)")
+    }
+  }
+
   @Test(arguments: GoldenTokenizer.names)
   func decodedTextsAreThoseOfTheReference(name: String) throws {
     let golden = try GoldenTokenizer(name)

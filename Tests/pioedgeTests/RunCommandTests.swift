@@ -124,6 +124,53 @@ struct RunCommandTests {
     }
   }
 
+  @Test(arguments: [["--json"], []])
+  func outputThatCannotBeWrittenIsAFailure(_ options: [String]) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: Tool.executable)
+    process.arguments = ["run", Tool.demo, "--image", picture, question] + options
+    process.standardOutput = FileHandle(forWritingAtPath: "/dev/full")
+    let stderr = Pipe()
+    process.standardError = stderr
+    try process.run()
+    let error = String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 1)
+    #expect(isOneLine(error) && error.contains("standard output"))
+  }
+
+  @Test func aLineThatNeverEndsIsRefusedInBoundedMemory() throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = [
+      "-c",
+      """
+      (head -c 200000000 /dev/zero; echo; echo '{"prompt": "Hi", "image": "\(picture)"}') \
+        | "\(Tool.executable)" run "\(Tool.demo)" --jsonl
+      """,
+    ]
+    let stdout = Pipe()
+    process.standardOutput = stdout
+    try process.run()
+    let lines = stdout.fileHandleForReading.readDataToEndOfFile().split(separator: 0x0A)
+      .compactMap { (try? JSONSerialization.jsonObject(with: $0)) as? [String: Any] }
+    process.waitUntilExit()
+    try #require(process.terminationStatus == 0 && lines.count == 2)
+    #expect((lines[0]["error"] as? String)?.contains("longer than") == true)
+    let memory = try #require(lines[1]["memory"] as? [String: Int])
+    #expect(memory["peak_resident_bytes"]! < 100 << 20)
+  }
+
+  @Test func extremePenaltiesAreNotDamage() {
+    for penalty in ["3e38", "1e-45"] {
+      let result = Tool.run([
+        "run", Tool.demo, "--image", picture, question, "--max-tokens", "3", "--repetition-penalty",
+        penalty,
+      ])
+      #expect(result.status == 0, "\(penalty): \(result.error)")
+    }
+  }
+
   @Test func damagedWeightsEndInAnErrorAndNotInText() throws {
     // Every byte of the last tensor's end becomes an infinite scale: the head's logits are no numbers.
     var bytes = try Data(contentsOf: URL(fileURLWithPath: Tool.demo))
