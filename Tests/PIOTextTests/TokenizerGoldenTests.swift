@@ -25,15 +25,17 @@ struct TokenizerGoldenTests {
   /// `idsAreThoseOfTheReference` ties to the reference.
   @Test(arguments: GoldenTokenizer.names)
   func aContinuedTextHasTheTokensOfTheWhole(name: String) throws {
-    let tokenizer = try GoldenTokenizer(name).tokenizer
+    let golden = try GoldenTokenizer(name)
     let first = "USER: What is it? ASSISTANT: A ring."
     for second in [" USER: Where is it? ASSISTANT:", " 3 more", "\nUSER: ok ASSISTANT:"] {
-      let whole = tokenizer.encode(first + second, addSpecialTokens: false)
+      let whole = golden.tokenizer.encode(first + second, addSpecialTokens: false)
       let pieces =
-        tokenizer.encode(first, addSpecialTokens: false)
-        + tokenizer.encode(second, addSpecialTokens: false, continues: true)
+        golden.tokenizer.encode(first, addSpecialTokens: false)
+        + golden.tokenizer.encode(second, addSpecialTokens: false, continues: true)
       #expect(pieces == whole, "\(second)")
     }
+    // The tables are views of what the fixture owns.
+    withExtendedLifetime(golden) {}
   }
 
   @Test(arguments: GoldenTokenizer.names)
