@@ -69,6 +69,7 @@ enum Files {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
       "pioedge-runtime-tests-\(getpid())")
     try! FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    atexit { try? FileManager.default.removeItem(at: Files.folder) }
     return folder
   }()
   private static let lock = NSLock()

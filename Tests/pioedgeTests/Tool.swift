@@ -28,6 +28,7 @@ enum Tool {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
       "pioedge-tool-tests-\(getpid())")
     try! FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    atexit { try? FileManager.default.removeItem(at: Tool.scratch) }
     return folder
   }()
 
