@@ -8,7 +8,7 @@ struct OutputFile: ~Copyable {
   private let fd: Int32
   private let path: String
   private let replacing: Bool
-  /// The name it has for now; empty: none.
+  /// The name of the unfinished file; empty where it has none (O_TMPFILE).
   private var temporary: String
 
   /// Throws as `check` does, and where nothing can be written.
