@@ -1,0 +1,113 @@
+"""Shapes of real models by name, and the tensors that a checkpoint of one has."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Vision:
+    """A CLIP vision tower; ViT-L/14-336 unless said otherwise."""
+
+    layers: int = 24
+    dim: int = 1024
+    hidden: int = 4096
+    heads: int = 16
+    image: int = 336
+    patch: int = 14
+
+    @property
+    def positions(self):
+        return (self.image // self.patch) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama decoder, with a vision tower or alone."""
+
+    layers: int
+    dim: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    vocabulary: int = 32_000
+    positions: int = 4096
+    tied: bool = False
+    vision: Vision | None = None
+
+    @property
+    def head_dim(self):
+        return self.dim // self.heads
+
+    def with_layers(self, layers):
+        return replace(self, layers=layers)
+
+
+SHAPES = {
+    "tinyllama-1.1b-vitl": Shape(22, 2048, 5632, 32, 4, vision=Vision()),
+    "cap-2gib": Shape(28, 3072, 8192, 24, 8, vision=Vision()),
+    "llava-7b": Shape(32, 4096, 11008, 32, 32, vision=Vision()),
+    "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4),
+    "llama-160m": Shape(12, 768, 3072, 12, 12),
+    "smollm2-135m": Shape(30, 576, 1536, 9, 3, vocabulary=49_152, tied=True),
+    # For tests of the tools themselves.
+    "tiny": Shape(3, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14)),
+}
+
+
+def tensors(shape):
+    """(name, shape, spread) of every tensor, as the published LLaVA-1.5 and Llama files name them.
+
+    Spread: the standard deviation of a weight, chosen so that activations keep the size they have
+    in a trained model; ("norm",): about one.
+    """
+    prefix = "language_model." if shape.vision else ""
+    yield f"{prefix}model.embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
+    for layer in range(shape.layers):
+        yield from decoder_layer(f"{prefix}model.layers.{layer}.", shape)
+    yield f"{prefix}model.norm.weight", (shape.dim,), "norm"
+    if not shape.tied:
+        yield f"{prefix}lm_head.weight", (shape.vocabulary, shape.dim), 3 / shape.dim**0.5
+    if shape.vision:
+        yield from vision_tower("vision_tower.vision_model.", shape.vision)
+        yield from linear("multi_modal_projector.linear_1", shape.dim, shape.vision.dim, bias=True)
+        yield from linear("multi_modal_projector.linear_2", shape.dim, shape.dim, bias=True)
+
+
+def linear(name, rows, columns, bias=False, gain=1.0):
+    yield f"{name}.weight", (rows, columns), gain / columns**0.5
+    if bias:
+        yield f"{name}.bias", (rows,), 0.02
+
+
+def layer_norm(name, dim):
+    yield f"{name}.weight", (dim,), "norm"
+    yield f"{name}.bias", (dim,), 0.02
+
+
+def decoder_layer(prefix, shape):
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    yield f"{prefix}input_layernorm.weight", (shape.dim,), "norm"
+    yield from linear(f"{prefix}self_attn.q_proj", queries, shape.dim, gain=1.5)
+    yield from linear(f"{prefix}self_attn.k_proj", keys, shape.dim, gain=1.5)
+    yield from linear(f"{prefix}self_attn.v_proj", keys, shape.dim)
+    yield from linear(f"{prefix}self_attn.o_proj", shape.dim, queries)
+    yield f"{prefix}post_attention_layernorm.weight", (shape.dim,), "norm"
+    yield from linear(f"{prefix}mlp.gate_proj", shape.hidden, shape.dim)
+    yield from linear(f"{prefix}mlp.up_proj", shape.hidden, shape.dim)
+    yield from linear(f"{prefix}mlp.down_proj", shape.dim, shape.hidden)
+
+
+def vision_tower(prefix, vision):
+    yield f"{prefix}embeddings.class_embedding", (vision.dim,), 0.02
+    patch = (vision.dim, 3, vision.patch, vision.patch)
+    yield f"{prefix}embeddings.patch_embedding.weight", patch, 1 / (3 * vision.patch**2) ** 0.5
+    yield f"{prefix}embeddings.position_embedding.weight", (vision.positions, vision.dim), 0.02
+    yield from layer_norm(f"{prefix}pre_layrnorm", vision.dim)
+    for layer in range(vision.layers):
+        name = f"{prefix}encoder.layers.{layer}."
+        yield from layer_norm(f"{name}layer_norm1", vision.dim)
+        for part in ["q_proj", "k_proj", "v_proj", "out_proj"]:
+            yield from linear(f"{name}self_attn.{part}", vision.dim, vision.dim, bias=True)
+        yield from layer_norm(f"{name}layer_norm2", vision.dim)
+        yield from linear(f"{name}mlp.fc1", vision.hidden, vision.dim, bias=True)
+        yield from linear(f"{name}mlp.fc2", vision.dim, vision.hidden, bias=True)
+    yield from layer_norm(f"{prefix}post_layernorm", vision.dim)
