@@ -4,6 +4,16 @@
 
 #include "CPIOKernels.h"
 
+#define PIO_DECLARE_GRADIENTS(isa)                            \
+  extern pio_gemm_back pio_gemm_back_##isa;                   \
+  extern pio_gemm_back_float pio_gemm_back_float_##isa;       \
+  extern pio_rms_norm_back pio_rms_norm_back_##isa;           \
+  extern pio_rope_back pio_rope_back_##isa;                   \
+  extern pio_silu_mul_back pio_silu_mul_back_##isa;           \
+  extern pio_softmax pio_softmax_##isa;                       \
+  extern pio_cross_entropy_back pio_cross_entropy_back_##isa; \
+  extern pio_kv_read pio_kv_read_##isa;
+
 #define PIO_DECLARE_FLOAT(isa)                \
   extern pio_quantize pio_quantize_##isa;     \
   extern pio_gemm_f32 pio_gemm_f32_##isa;     \
@@ -16,7 +26,8 @@
   extern pio_kv_store pio_kv_store_##isa;     \
   extern pio_attention pio_attention_##isa;   \
   extern pio_widen pio_f16_to_f32_##isa;      \
-  extern pio_widen pio_bf16_to_f32_##isa;
+  extern pio_widen pio_bf16_to_f32_##isa;     \
+  PIO_DECLARE_GRADIENTS(isa)
 
 PIO_DECLARE_FLOAT(scalar)
 PIO_DECLARE_FLOAT(avx2)
@@ -26,13 +37,20 @@ PIO_DECLARE_FLOAT(neon)
 extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_neon,
     pio_gemm_dotprod, pio_gemm_i8mm;
 
+#define PIO_GRADIENTS(isa)                                                                        \
+  {                                                                                               \
+    pio_gemm_back_##isa, pio_gemm_back_float_##isa, pio_rms_norm_back_##isa, pio_rope_back_##isa, \
+        pio_silu_mul_back_##isa, pio_softmax_##isa, pio_cross_entropy_back_##isa,                 \
+        pio_kv_read_##isa                                                                         \
+  }
+
 // A table: the integer product of one instruction set with the float operations of another.
 #define PIO_TABLE(name, gemm_isa, isa_)                                                       \
   {                                                                                           \
     name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_, \
         pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,     \
         pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_f16_to_f32_##isa_,     \
-        pio_bf16_to_f32_##isa_                                                                \
+        pio_bf16_to_f32_##isa_, PIO_GRADIENTS(isa_)                                           \
   }
 
 #endif

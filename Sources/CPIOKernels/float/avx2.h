@@ -2,8 +2,9 @@
 //
 // `..._n` touches the first n lanes only and loads zeros behind them. v_max and v_min give `b`
 // where `a` or `b` is a NaN. v_if_less: a < b ? x : y. v_times_power: y * 2^n for whole n, by the
-// bits. v_store_i8 stores whole numbers in -128...127 and returns them. A tile of the products is
-// TILE broadcast numbers x VECTORS vectors.
+// bits. v_bits: the lanes shifted left, then arithmetically right. v_store_i8 stores whole numbers
+// in -128...127 and returns them. A tile of the products is TILE broadcast numbers x VECTORS
+// vectors.
 #include <immintrin.h>
 
 #define PIO_ISA avx2
@@ -106,4 +107,13 @@ static inline int32_t vi_sum(vi a) {
   __m128i x = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+}
+static inline vi vi_load(const uint8_t *p) {
+  return _mm256_loadu_si256((const __m256i *)p);
+}
+static inline vi vi_xor(vi x, int32_t bits) {
+  return _mm256_xor_si256(x, _mm256_set1_epi32(bits));
+}
+static inline vf v_bits(vi x, int left, int right) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, left), right));
 }

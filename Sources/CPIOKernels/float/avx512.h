@@ -95,3 +95,12 @@ static inline vi vi_add(vi a, vi b) {
 static inline int32_t vi_sum(vi a) {
   return _mm512_reduce_add_epi32(a);
 }
+static inline vi vi_load(const uint8_t *p) {
+  return _mm512_loadu_si512(p);
+}
+static inline vi vi_xor(vi x, int32_t bits) {
+  return _mm512_xor_si512(x, _mm512_set1_epi32(bits));
+}
+static inline vf v_bits(vi x, int left, int right) {
+  return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, left), right));
+}

@@ -101,3 +101,12 @@ static inline vi vi_add(vi a, vi b) {
 static inline int32_t vi_sum(vi a) {
   return vaddvq_s32(a);
 }
+static inline vi vi_load(const uint8_t *p) {
+  return vreinterpretq_s32_u8(vld1q_u8(p));
+}
+static inline vi vi_xor(vi x, int32_t bits) {
+  return veorq_s32(x, vdupq_n_s32(bits));
+}
+static inline vf v_bits(vi x, int left, int right) {
+  return vcvtq_f32_s32(vshlq_s32(vshlq_s32(x, vdupq_n_s32(left)), vdupq_n_s32(-right)));
+}

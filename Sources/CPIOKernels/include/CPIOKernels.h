@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "CPIOGradients.h"
+
 // Weight codes of a matrix in kernel layout. The numbers are those of the file format.
 enum pio_quant { PIO_INT8 = 3, PIO_INT4 = 4, PIO_INT4_AFFINE = 5 };
 
@@ -158,6 +160,7 @@ struct pio_kernels {
   pio_attention *attention;
   pio_widen *f16_to_f32;
   pio_widen *bf16_to_f32;
+  struct pio_gradients gradients;
 };
 
 const struct pio_kernels *pio_kernels_scalar(void);  // the oracle, always there
