@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum pio_image_code pio_fail(struct pio_image_error *error, enum pio_image_code code,
                              uint64_t needed, const char *message) {
@@ -167,4 +170,8 @@ void pio_image_close(struct pio_image *image) {
   pio_png_close(image);
   if (image->input.fd >= 0) close(image->input.fd);
   free(image);
+#ifdef __GLIBC__
+  // What the codec had goes back to the system, not to a heap that only another picture would use.
+  malloc_trim(0);
+#endif
 }

@@ -2,15 +2,29 @@ import Glibc
 
 /// A regular file mapped read-only. Sole owner: the pages are unmapped when it dies.
 ///
-/// The file must not shrink while it is mapped: reading a page that is gone raises SIGBUS.
+/// A page that can no longer be read (the file was cut short, the disk failed) ends the process with one line and exit
+/// code 1, by `FaultGuard`, and not with SIGBUS.
 public struct MappedFile: ~Copyable, @unchecked Sendable {
   public let bytes: UnsafeRawBufferPointer  // valid while this value lives
+  private let descriptor: Int32
 
   public init(path: String) throws(ModelFileError) {
     // Without O_NONBLOCK, opening a pipe nobody writes to waits for ever.
     let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard fd >= 0 else { throw .cannotOpen(path: path, errno: errno) }
-    defer { close(fd) }  // the mapping outlives the descriptor
+    do {
+      bytes = try Self.map(fd, path: path)
+    } catch {
+      close(fd)
+      throw error
+    }
+    descriptor = fd
+    FaultGuard.watch(bytes, path: path)
+  }
+
+  private static func map(_ fd: Int32, path: String) throws(ModelFileError)
+    -> UnsafeRawBufferPointer
+  {
     var status = stat()
     guard fstat(fd, &status) == 0 else { throw .cannotOpen(path: path, errno: errno) }
     guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
@@ -18,8 +32,123 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
     guard count > 0 else { throw .truncated(section: "file", neededBytes: 1, foundBytes: 0) }
     guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, fd, 0), base != MAP_FAILED
     else { throw .cannotOpen(path: path, errno: errno) }
-    bytes = UnsafeRawBufferPointer(start: base, count: count)
+    return UnsafeRawBufferPointer(start: base, count: count)
   }
 
-  deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count) }
+  deinit {
+    FaultGuard.forget(bytes)
+    munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
+    close(descriptor)
+  }
+
+  public var pages: FilePages {
+    FilePages(bytes: bytes, descriptor: descriptor)
+  }
+}
+
+/// Brings parts of a mapped file into memory and drops them. Valid while the file's owner lives.
+///
+/// Ranges are bytes of the file; they are widened to whole pages.
+public struct FilePages: @unchecked Sendable {
+  let bytes: UnsafeRawBufferPointer
+  let descriptor: Int32
+
+  /// How pages are brought in.
+  public enum Method: Sendable {
+    /// `MADV_POPULATE_READ`, Linux 5.14 and later.
+    case populate
+    /// One byte of each page is read: everywhere.
+    case touch
+  }
+
+  /// What this kernel has.
+  public var bestMethod: Method {
+    let page = min(Self.pageByteCount, bytes.count)
+    let start = UnsafeMutableRawPointer(mutating: bytes.baseAddress!)
+    return madvise(start, page, Self.populateRead) == 0 || errno != EINVAL ? .populate : .touch
+  }
+
+  /// `MADV_POPULATE_READ`; not in every libc's headers.
+  private static let populateRead: Int32 = 22
+
+  /// 4 KiB on most boards, 16 KiB on a Raspberry Pi 5, up to 64 KiB.
+  public static let pageByteCount = sysconf(Int32(_SC_PAGESIZE))
+
+  /// Maps every page of `range`, read ahead from the disk in one go. Returns 0, or the errno of what could not be read.
+  public func populate(_ range: Range<Int>, _ method: Method) -> Int32 {
+    guard let pages = wholePages(range) else { return 0 }
+    posix_fadvise(descriptor, pages.lowerBound, pages.count, POSIX_FADV_WILLNEED)
+    switch method {
+    case .populate:
+      while madvise(pointer(pages), pages.count, Self.populateRead) != 0 {
+        let failure = errno
+        // A signal, or memory that is being reclaimed at the moment.
+        if failure != EINTR && failure != EAGAIN { return failure }
+      }
+    case .touch:
+      // The last page is the first to go when a file is cut short: a clear error for the common case.
+      var status = stat()
+      if fstat(descriptor, &status) != 0 { return errno }
+      if Int(status.st_size) < bytes.count { return EFAULT }
+      var sum: UInt8 = 0
+      for offset in stride(from: pages.lowerBound, to: pages.upperBound, by: Self.pageByteCount) {
+        sum &+= bytes[offset]
+      }
+      withExtendedLifetime(sum) {}
+      Self.keep(sum)
+    }
+    return 0
+  }
+
+  /// So that reading the pages is not optimised away.
+  @inline(never) private static func keep(_ byte: UInt8) {}
+
+  /// Unmaps the pages of `range`; with `fromCache` the page cache forgets them too.
+  public func drop(_ range: Range<Int>, fromCache: Bool) {
+    guard let pages = wholePages(range) else { return }
+    madvise(pointer(pages), pages.count, MADV_DONTNEED)
+    if fromCache { posix_fadvise(descriptor, pages.lowerBound, pages.count, POSIX_FADV_DONTNEED) }
+  }
+
+  /// Keeps the pages of `range` in memory for good. Returns 0 or an errno.
+  public func lock(_ range: Range<Int>) -> Int32 {
+    guard let pages = wholePages(range) else { return 0 }
+    return mlock(pointer(pages), pages.count) == 0 ? 0 : errno
+  }
+
+  /// Bytes from `offset` on, copied without mapping their pages. Returns 0 or an errno; a file that ends before: EFAULT.
+  public func read(into target: UnsafeMutableRawBufferPointer, at offset: Int) -> Int32 {
+    var done = 0
+    while done < target.count {
+      let count = pread(
+        descriptor, target.baseAddress! + done, target.count - done, off_t(offset + done))
+      if count == 0 { return EFAULT }
+      if count < 0 {
+        if errno == EINTR { continue }
+        return errno
+      }
+      done += count
+    }
+    return 0
+  }
+
+  /// Bytes of `range` that are in memory now, by `mincore`: of this file in the page cache.
+  public func cachedByteCount(_ range: Range<Int>) -> Int {
+    guard let pages = wholePages(range) else { return 0 }
+    let count = (pages.count + Self.pageByteCount - 1) / Self.pageByteCount
+    var flags = [UInt8](repeating: 0, count: count)
+    guard mincore(pointer(pages), pages.count, &flags) == 0 else { return 0 }
+    return flags.reduce(0) { $0 + Int($1 & 1) } * Self.pageByteCount
+  }
+
+  private func pointer(_ range: Range<Int>) -> UnsafeMutableRawPointer {
+    UnsafeMutableRawPointer(mutating: bytes.baseAddress! + range.lowerBound)
+  }
+
+  private func wholePages(_ range: Range<Int>) -> Range<Int>? {
+    let mask = Self.pageByteCount - 1
+    let start = max(0, range.lowerBound) & ~mask
+    let end = min(bytes.count, (range.upperBound + mask) & ~mask)
+    return start < end ? start..<end : nil
+  }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import PIOFormat
 
 /// The runtime's only memory: one anonymous mapping, cut up by the plan. Pages cost nothing until they are touched.
 struct Arena: ~Copyable {
@@ -16,6 +17,13 @@ struct Arena: ~Copyable {
   }
 
   deinit { munmap(base, byteCount) }
+
+  /// Gives the memory from `offset` on back; it reads as zeros afterwards.
+  func giveBack(from offset: Int) {
+    let page = FilePages.pageByteCount
+    let start = (offset + page - 1) / page * page
+    if start < byteCount { madvise(base + start, byteCount - start, MADV_DONTNEED) }
+  }
 
   func pointer<T: BitwiseCopyable>(_ region: Region<T>) -> UnsafeMutablePointer<T> {
     precondition(region.offset + region.byteCount <= byteCount, "region outside the arena")

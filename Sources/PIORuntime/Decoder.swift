@@ -9,6 +9,7 @@ import PIOFormat
 struct Decoder {
   let config: TextConfig
   let weights: TextWeights
+  let stream: WeightStream
   let operations: Operations
   let chunkRows: Int
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
@@ -25,11 +26,12 @@ struct Decoder {
   }
 
   init(
-    config: TextConfig, weights: TextWeights, operations: Operations, plan: Plan,
-    arena: borrowing Arena
+    config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
+    plan: Plan, arena: borrowing Arena
   ) {
     self.config = config
     self.weights = weights
+    self.stream = stream
     self.operations = operations
     chunkRows = plan.chunkRows
     hidden = Rows(base: arena.pointer(plan.hidden), count: plan.promptRows, dim: config.dim)
@@ -56,10 +58,11 @@ struct Decoder {
   /// Runs the first `count` rows of `hidden` through all layers and returns the logits `(vocabSize)` of the last.
   ///
   /// The rows stand at the positions behind each layer's last one. `schedule` says where rows of `visual` are dropped;
-  /// the layers behind have fewer rows. Appends every layer's rows to its cache. Allocates nothing.
+  /// the layers behind have fewer rows. Appends every layer's rows to its cache. Allocates nothing. Throws where weights
+  /// cannot be read; what the cache holds means nothing then.
   func forward(
     _ count: Int, _ cache: inout KVArena, schedule: Schedule = .none, visual: VisualRows? = nil
-  ) -> UnsafeMutableBufferPointer<Float> {
+  ) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
     for row in 0..<count { offsets[row] = Int32(row) }
     let isCompact = pruner.pruning.positions == .compact
@@ -67,6 +70,7 @@ struct Decoder {
     var stage = 0
     var rotatedFor: Int32?
     for layer in 0..<config.layerCount {
+      try stream.acquire(stream.layer(layer))
       while stage < schedule.stages.count, schedule.stages[stage].afterLayer <= layer {
         if let visual { left = prune(left, schedule.stages[stage].keep, visual, stage: stage) }
         rotatedFor = nil
@@ -87,8 +91,9 @@ struct Decoder {
           weights.layers[layer], cache.layers[layer], rows: rows, needed: needed, at: first + start)
         start = rows.upperBound
       }
+      stream.release(stream.layer(layer))
     }
-    return head(hidden.rows((left - 1)..<left))
+    return try head(hidden.rows((left - 1)..<left))
   }
 
   /// Drops visual rows until `keep` are left, and closes the gaps. Returns how many rows there are.
@@ -145,12 +150,18 @@ struct Decoder {
     operations.linear(&inner, weights.down, x, accumulate: true)
   }
 
-  private func head(_ row: Rows) -> UnsafeMutableBufferPointer<Float> {
+  /// Logits of one row, a block of the head's rows at a time.
+  private func head(_ row: Rows) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     let normed = scratch.normed.rows(0..<1)
     norm(row, weights.norm, into: normed)
     var input = LinearInput(normed)
-    operations.linear(
-      &input, weights.head, Rows(base: logits.baseAddress!, count: 1, dim: config.vocabSize))
+    for (index, block) in stream.headBlocks.enumerated() {
+      try stream.acquire(stream.headBlock(index))
+      let out = Rows(
+        base: logits.baseAddress! + block.rows.lowerBound, count: 1, dim: block.rows.count)
+      operations.linear(&input, weights.head.rows(block.rows), out)
+      stream.release(stream.headBlock(index))
+    }
     return logits
   }
 

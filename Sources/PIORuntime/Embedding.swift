@@ -2,29 +2,46 @@ import CPIOKernels
 import PIOFormat
 
 extension Embedding {
+  /// Bytes that `gather` reads for one row: the row, or the panel of 16 that it lies in.
+  static func rowByteCount(_ config: ModelConfig, _ encodings: [TensorEncoding]) -> Int {
+    for (spec, encoding) in zip(tensorSpecs(for: config), encodings)
+    where spec.name == "text.embedding" {
+      let rows = encoding.layout == .rows ? 1 : 16
+      return byteCount(encoding, TensorShape(rows: rows, columns: config.text.dim)) ?? 0
+    }
+    return 0
+  }
+
   /// Row `id` of the table in f32. `out` is `(dim)`.
-  func gather(_ id: Int, into out: UnsafeMutablePointer<Float>, _ kernels: pio_kernels) {
+  ///
+  /// The row is read from the file into `buffer`: touching it where it is mapped would bring the pages around it in.
+  func gather(
+    _ id: Int, into out: UnsafeMutablePointer<Float>, buffer: UnsafeMutableBufferPointer<UInt8>,
+    _ pages: FilePages, _ kernels: pio_kernels
+  ) throws(RuntimeError) {
     precondition(id >= 0 && id < rows, "gather: token out of range")
+    let isPanel = encoding.layout == .blocks16
+    let failure = pages.read(
+      into: UnsafeMutableRawBufferPointer(buffer),
+      at: offset + (isPanel ? id / 16 : id) * buffer.count)
+    guard failure == 0 else { throw .cannotReadWeights(errno: failure) }
+    let row = UnsafeRawPointer(buffer.baseAddress!)
     switch (encoding.layout, encoding.kind) {
-    case (.rows, .f32):
-      out.update(from: data.assumingMemoryBound(to: Float.self) + id * dim, count: dim)
-    case (.rows, .f16):
-      kernels.f16_to_f32(out, data.assumingMemoryBound(to: UInt16.self) + id * dim, dim)
-    case (.rows, .bf16):
-      kernels.bf16_to_f32(out, data.assumingMemoryBound(to: UInt16.self) + id * dim, dim)
-    case (.rows, _): gatherQuantizedRow(id, into: out)
+    case (.rows, .f32): out.update(from: row.assumingMemoryBound(to: Float.self), count: dim)
+    case (.rows, .f16): kernels.f16_to_f32(out, row.assumingMemoryBound(to: UInt16.self), dim)
+    case (.rows, .bf16): kernels.bf16_to_f32(out, row.assumingMemoryBound(to: UInt16.self), dim)
+    case (.rows, _): dequantizeRow(row, into: out)
     case (.blocks16, _):
       var matrix = pio_matrix(
-        blocks: data.assumingMemoryBound(to: UInt8.self), rows: rows, cols: dim,
+        blocks: row.assumingMemoryBound(to: UInt8.self), rows: 16, cols: dim,
         group: UInt32(encoding.group), quant: UInt32(encoding.kind.rawValue))
-      pio_dequantize_rows(out, dim, &matrix, id, id + 1)
+      pio_dequantize_rows(out, dim, &matrix, id % 16, id % 16 + 1)
     }
   }
 
   /// int8 by rows: the codes, padded to the group, then the row's f16 scales.
-  private func gatherQuantizedRow(_ id: Int, into out: UnsafeMutablePointer<Float>) {
+  private func dequantizeRow(_ row: UnsafeRawPointer, into out: UnsafeMutablePointer<Float>) {
     let groups = (dim + encoding.group - 1) / encoding.group
-    let row = data + id * groups * (encoding.group + 2)
     let codes = row.assumingMemoryBound(to: UInt8.self)
     let scales = (row + groups * encoding.group).assumingMemoryBound(to: UInt16.self)
     for column in 0..<dim {

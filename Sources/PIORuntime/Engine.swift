@@ -59,6 +59,8 @@ public struct Generation: Sendable {
 /// A mapped model and the memory to run it: the one owner of both.
 public struct Engine: ~Copyable {
   public let config: ModelConfig
+  public let memory: MemoryPlan
+  /// The runtime's own part of `memory`.
   public let plan: Plan
   public let tokenizer: Tokenizer
   /// Name of the kernels in use.
@@ -68,11 +70,13 @@ public struct Engine: ~Copyable {
   private let file: ModelFile
   private let arena: Arena
   private let pool: ThreadPool
+  private let stream: WeightStream
   private let operations: Operations
   private let decoder: Decoder
   private let encoder: VisionEncoder?
   private var cache: KVArena
   private var sampler: Sampler
+  private let embeddingRow: UnsafeMutableBufferPointer<UInt8>
   private let textBuffer: UnsafeMutableBufferPointer<UInt8>
   private var session: Session
   private var visual: VisualRows
@@ -99,30 +103,34 @@ public struct Engine: ~Copyable {
     guard pio_kernels_self_test(table) == 0 else {
       throw .kernelsDisagree(isa: String(cString: table.pointee.isa))
     }
-    let tokenizer: Tokenizer
-    do {
-      let section = try TokenizerSection(
-        file.tokenizerSection, vocabSize: file.config.text.vocabSize)
-      tokenizer = Tokenizer(TokenizerTables(section))
-    } catch {
-      throw .tokenizer(error)
-    }
+    let tokenizer = try Engine.tokenizer(of: file)
     var config = file.config
     if let fit, let vision = config.vision {
       config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
     }
-    let plan = try Plan(
-      config, encodings: file.tensors.map(\.encoding), limits: limits,
-      maxPieceBytes: tokenizer.maxPieceByteCount)
+    let sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
+    let process = ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
+    let memory = try MemoryPlan(sizes, limits: limits, process: process)
+    if let cap = limits.memoryCap, !memory.fits {
+      throw .doesNotFit(
+        cap: cap, smallest: memory.smallestCapBytes,
+        remedies: MemoryPlan.remedies(sizes, limits: limits, process: process))
+    }
+    let plan = memory.arena
     let arena = try Arena(byteCount: plan.arenaByteCount)
     let binding = Binding(file)
+    stream = WeightStream(
+      memory.residency, file.pages, dropsCache: memory.dropsCache(SystemMemory()),
+      locks: limits.locksWeights)
     pool = ThreadPool(threadCount: limits.threadCount)
     operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)
     decoder = Decoder(
-      config: config.text, weights: binding.text(), operations: operations, plan: plan,
-      arena: arena)
+      config: config.text, weights: binding.text(plan, arena), stream: stream,
+      operations: operations,
+      plan: plan, arena: arena)
     encoder = VisionEncoder(
-      config, weights: binding.vision(), operations: operations, plan: plan, arena: arena)
+      config, weights: binding.vision(), stream: stream, operations: operations, memory: memory,
+      arena: arena)
     cache = KVArena(plan, text: config.text, arena: arena)
     sampler = Sampler(
       sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates))
@@ -131,13 +139,29 @@ public struct Engine: ~Copyable {
     schedule = .none
     visual = VisualRows(arena.buffer(plan.visualSpans))
     textBuffer = arena.buffer(plan.text)
+    embeddingRow = arena.buffer(plan.embeddingRow)
     self.config = config
     self.tokenizer = tokenizer
+    self.memory = memory
     self.plan = plan
     self.isa = String(cString: table.pointee.isa)
     self.file = file
     self.arena = arena
   }
+
+  /// The tokenizer that the file holds, as views of it.
+  public static func tokenizer(of file: borrowing ModelFile) throws(RuntimeError) -> Tokenizer {
+    do {
+      let section = try TokenizerSection(
+        file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+      return Tokenizer(TokenizerTables(section))
+    } catch {
+      throw .tokenizer(error)
+    }
+  }
+
+  /// Bytes of weights brought into memory since the start.
+  public var loadedWeightBytes: Int { stream.loadedBytes }
 
   /// Forgets the conversation; the memory stays.
   public mutating func reset() {
@@ -153,7 +177,7 @@ public struct Engine: ~Copyable {
       throw .tooManyImages(needed: session.images + 1, limit: plan.limits.imageCount)
     }
     do {
-      _ = try imageInfo(path: path, limits: plan.limits.image)
+      _ = try imageInfo(path: path, limits: plan.limits.image(codecBytes: memory.codecByteCount))
     } catch {
       throw .image(error)
     }
@@ -173,7 +197,7 @@ public struct Engine: ~Copyable {
     _ = ProcessStatus.millisecondsSinceStart
     let rows = try layOut(request, &result)
     let prefillStart = ProcessStatus.monotonicMilliseconds
-    var logits = decoder.forward(rows, &cache, schedule: schedule, visual: visual)
+    var logits = try prefill(rows)
     commit(request, rows: rows, &result)
     request.inspectLogits?(UnsafeBufferPointer(logits))
     let prefillEnd = ProcessStatus.monotonicMilliseconds
@@ -201,7 +225,7 @@ public struct Engine: ~Copyable {
         session.pending = token
         break
       }
-      logits = step(token)
+      logits = try step(token)
     }
     emit(stream.finish())
     result.decodeMilliseconds = ProcessStatus.monotonicMilliseconds - prefillEnd
@@ -215,14 +239,28 @@ public struct Engine: ~Copyable {
   package mutating func prefill(_ request: Request) throws(RuntimeError) {
     var result = Generation()
     let rows = try layOut(request, &result)
-    _ = decoder.forward(rows, &cache, schedule: schedule, visual: visual)
+    _ = try prefill(rows)
     commit(request, rows: rows, &result)
+  }
+
+  private mutating func prefill(_ rows: Int) throws(RuntimeError)
+    -> UnsafeMutableBufferPointer<Float>
+  {
+    do {
+      return try decoder.forward(rows, &cache, schedule: schedule, visual: visual)
+    } catch {
+      // Some layers have rows that others lack.
+      reset()
+      throw error
+    }
   }
 
   /// What the decoder gets for one picture: `(visualTokenCount, dim)`.
   package mutating func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
     var result = Generation()
     visual.imageCount = 0
+    stream.beginEncoding()
+    defer { endEncoding() }
     let count = try place(imageAt: path, at: 0, &result)
     return Array(UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim))
   }
@@ -258,6 +296,10 @@ public struct Engine: ~Copyable {
     var row = 0
     var image = 0
     visual.imageCount = 0
+    if places > 0 { stream.beginEncoding() }
+    defer {
+      if places > 0 { endEncoding() }
+    }
     if let pending = session.pending {
       try place(pending, at: row)
       row += 1
@@ -291,7 +333,18 @@ public struct Engine: ~Copyable {
     guard token >= 0 && Int(token) < config.text.vocabSize else {
       throw .tokenOutOfRange(id: token, vocabSize: config.text.vocabSize)
     }
-    decoder.weights.embedding.gather(Int(token), into: decoder.hidden[row], operations.kernels)
+    try embed(token, at: row)
+  }
+
+  private func embed(_ token: Int32, at row: Int) throws(RuntimeError) {
+    try decoder.weights.embedding.gather(
+      Int(token), into: decoder.hidden[row], buffer: embeddingRow, file.pages, operations.kernels)
+  }
+
+  /// The tower's weights and buffers make room for the decoder's.
+  private func endEncoding() {
+    stream.endEncoding()
+    arena.giveBack(from: plan.decoderEnd)
   }
 
   /// Decodes and encodes one picture into the decoder's rows from `row` on; returns their number.
@@ -300,6 +353,7 @@ public struct Engine: ~Copyable {
   {
     guard let encoder else { throw .modelTakesNoImages }
     let start = ProcessStatus.monotonicMilliseconds
+    arena.giveBack(from: plan.imageEnd)
     do {
       try encoder.load(path)
     } catch {
@@ -307,7 +361,8 @@ public struct Engine: ~Copyable {
     }
     let decoded = ProcessStatus.monotonicMilliseconds
     let count = encoder.config.visualTokenCount
-    encoder.encode(into: decoder.hidden.rows(row..<(row + count)))
+    arena.giveBack(from: plan.visionEnd)
+    try encoder.encode(into: decoder.hidden.rows(row..<(row + count)))
     result.imageDecodeMilliseconds += decoded - start
     result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
     result.visualTokens += count
@@ -327,9 +382,16 @@ public struct Engine: ~Copyable {
   }
 
   /// One decode step: a row behind the others, at the next position.
-  private mutating func step(_ token: Int32) -> UnsafeMutableBufferPointer<Float> {
-    decoder.weights.embedding.gather(Int(token), into: decoder.hidden[0], operations.kernels)
-    session.textRows += 1
-    return decoder.forward(1, &cache)
+  private mutating func step(_ token: Int32) throws(RuntimeError)
+    -> UnsafeMutableBufferPointer<Float>
+  {
+    do {
+      try embed(token, at: 0)
+      session.textRows += 1
+      return try decoder.forward(1, &cache)
+    } catch {
+      reset()
+      throw error
+    }
   }
 }

@@ -15,6 +15,19 @@ struct Linear {
   let columns: Int
   let bias: UnsafePointer<Float>?
 
+  /// The rows of `range` alone; it starts at a multiple of 16.
+  func rows(_ range: Range<Int>) -> Linear {
+    precondition(range.lowerBound % 16 == 0 && range.upperBound <= self.rows, "rows out of range")
+    let encoding = TensorEncoding(kind: kind, layout: .blocks16, group: group)
+    let offset =
+      kind.isQuantized
+      ? range.lowerBound / 16 * ((columns - 1) / group + 1) * blockByteCount(encoding)
+      : range.lowerBound * columns * (kind == .f32 ? 4 : 2)
+    return Linear(
+      data: data + offset, kind: kind, group: group, rows: range.count, columns: columns,
+      bias: bias.map { $0 + range.lowerBound })
+  }
+
   var matrix: pio_matrix {
     pio_matrix(
       blocks: data.assumingMemoryBound(to: UInt8.self), rows: rows, cols: columns,

@@ -41,18 +41,50 @@ public struct Limits: Equatable, Sendable {
   /// Pictures of the whole session.
   public var imageCount = 1
   public var maxImagePixels = ImageLimits().maxPixels
+  /// Heap of the picture codecs; nil: what the other phases need anyway, and at least `minCodecBytes`.
+  public var codecBytes: Int?
   public var threadCount = 1
   public var kv = KVKind.f16
   public var compute = Compute.auto
   public var pruning = Pruning()
+  /// Most bytes of the process that may be resident; nil: as many as there are.
+  public var memoryCap: Int?
+  public var stream = StreamMode.auto
+  /// Decoder weights that stay in memory are locked there.
+  public var locksWeights = false
+  /// Pictures may come when the decoder has run already: a chat, or one conversation after another.
+  public var isConversation = true
+
+  /// Rows of a picture at a time, and a progressive picture of 2.7 million pixels (4:2:0).
+  static let minCodecBytes = 8 << 20
+  static let maxCodecBytes = ImageLimits().maxCodecBytes
+
+  /// Bytes of text that can be worth encoding: more than fill the context with the longest pieces, four times over for
+  /// what normalisation takes away.
+  func maxTextBytes(maxPieceBytes: Int) -> Int {
+    contextRows.multipliedReportingOverflow(by: 4 * max(4, maxPieceBytes)).partialValue
+  }
 
   public init() {}
 
-  var image: ImageLimits {
+  func image(codecBytes: Int) -> ImageLimits {
     var image = ImageLimits()
     image.maxPixels = maxImagePixels
+    // As many pixels in a shape of up to 16:1; the resizer's tables grow with the longest edge.
+    image.maxEdge = min(image.maxEdge, 4 * Int(Double(maxImagePixels).squareRoot().rounded(.up)))
+    image.maxCodecBytes = codecBytes
     return image
   }
+}
+
+/// What happens to weights that are not in use.
+public enum StreamMode: String, Sendable, CaseIterable {
+  /// As many as fit under the cap stay, the others are read each time they are needed.
+  case auto
+  /// None stays.
+  case on
+  /// The file is mapped and left to the kernel.
+  case off
 }
 
 /// Where every byte of the runtime's own memory goes: a pure function of the model's numbers and the limits.
@@ -69,9 +101,20 @@ public struct Plan: Equatable, Sendable {
   public let chunkRows: Int
   public let arenaByteCount: Int
   public let kvByteCount: Int
+  /// Ends of what is in use while a picture is decoded, while it is encoded, and while the decoder runs. All three
+  /// begin with what they share, up to `sharedEnd`.
+  let imageEnd: Int
+  let visionEnd: Int
+  let decoderEnd: Int
+  let sharedEnd: Int
 
   let kv: Region<UInt8>
   let hidden: Region<Float>
+  /// Copies of two small tensors that every pass needs, wherever the file's pages are.
+  let inverseFrequencies: Region<Float>
+  let norm: Region<Float>
+  /// What an embedding row is gathered from.
+  let embeddingRow: Region<UInt8>
   /// Each row's position behind the first one's.
   let offsets: Region<Int32>
   let kept: Region<Int32>
@@ -90,18 +133,17 @@ public struct Plan: Equatable, Sendable {
   /// Rows of a chunk: enough that a weight read once serves many, few enough that the scratch stays small.
   static let maxChunkRows = 128
 
-  public init(
-    _ config: ModelConfig, encodings: [TensorEncoding], limits: Limits, maxPieceBytes: Int
-  )
-    throws(RuntimeError)
-  {
+  init(
+    _ config: ModelConfig, encodings: [TensorEncoding], limits: Limits, maxPieceBytes: Int,
+    chunkRows: Int = Plan.maxChunkRows
+  ) throws(RuntimeError) {
     let text = config.text
     let visualRows = (config.vision?.visualTokenCount ?? 0) * limits.imageCount
     let rows = limits.contextRows + visualRows
     guard rows <= text.maxPositions else {
       throw .contextTooLong(rows: rows, maxRows: text.maxPositions)
     }
-    let chunk = min(rows, Plan.maxChunkRows)
+    let chunk = min(rows, chunkRows)
     var layout = Layout()
 
     let capacities = try Plan.capacities(config, limits)
@@ -109,6 +151,9 @@ public struct Plan: Equatable, Sendable {
     kvByteCount = capacities.reduce(0) { $0 + Plan.layerByteCount($1, rowBytes) }
     kv = layout.reserve(kvByteCount)
     hidden = layout.reserve(rows * text.dim)
+    inverseFrequencies = layout.reserve(text.headDim / 2)
+    norm = layout.reserve(text.dim)
+    embeddingRow = layout.reserve(Embedding.rowByteCount(config, encodings))
     offsets = layout.reserve(rows)
     kept = layout.reserve(rows)
     visualSpans = layout.reserve(2 * limits.imageCount)
@@ -119,23 +164,31 @@ public struct Plan: Equatable, Sendable {
     seen = layout.reserve((text.vocabSize + 7) / 8)
     self.text = layout.reserve(maxPieceBytes + 16)
     linear = LinearRegions(
-      &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunk)
+      &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunkRows)
     let scratch = max(text.headDim, config.vision?.headDim ?? 0)
     attention = layout.reserve(pio_attention_scratch(scratch) * limits.threadCount)
 
     let shared = layout.end
     if let vision = config.vision, limits.imageCount > 0 {
-      self.vision = VisionRegions(&layout, vision, limits: limits)
+      let regions = VisionRegions(&layout, vision, limits: limits, chunkRows: chunkRows)
+      self.vision = regions
+      imageEnd = regions.imageEnd
+      // The patches are read by the encoder's first step, wherever they end.
+      visionEnd = max(layout.end, regions.patches.offset + regions.patches.byteCount)
     } else {
       self.vision = nil
+      imageEnd = shared
+      visionEnd = shared
     }
     layout.rewind(to: shared)
     decoder = DecoderRegions(&layout, text, chunkRows: chunk)
+    decoderEnd = layout.end
+    sharedEnd = shared
 
     self.limits = limits
     layerCapacities = capacities
     promptRows = rows
-    chunkRows = chunk
+    self.chunkRows = chunk
     arenaByteCount = layout.peak
   }
 
@@ -173,8 +226,8 @@ struct LinearRegions: Equatable, Sendable {
     _ layout: inout Layout, config: ModelConfig, encodings: [TensorEncoding], limits: Limits,
     chunkRows: Int
   ) {
-    let visionRows = config.vision.map { min($0.positionCount, Plan.maxChunkRows) } ?? 0
-    let rows = max(chunkRows, visionRows)
+    // The encoder's chunks and the decoder's are no longer than this.
+    let rows = chunkRows
     var paddedColumns = 0
     var groupCount = 0
     var tileColumns = 0
@@ -226,10 +279,14 @@ struct VisionRegions: Equatable, Sendable {
   let key: Region<Float>
   let value: Region<Float>
   let inner: Region<Float>
+  let chunkRows: Int
+  /// Where the picture's buffers end.
+  let imageEnd: Int
 
-  init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits) {
+  init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits, chunkRows: Int) {
     let rows = vision.positionCount
-    let chunk = min(rows, Plan.maxChunkRows)
+    let chunk = min(rows, chunkRows)
+    self.chunkRows = chunk
     hidden = layout.reserve(rows * vision.dim)
     let mark = layout.end
     // The picture is decoded and resized before the first layer needs its buffers; patches are read by the
@@ -237,7 +294,8 @@ struct VisionRegions: Equatable, Sendable {
     patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
     image = layout.reserve(
       imageScratchByteCount(
-        ImagePreparation(vision), limits: limits.image))
+        ImagePreparation(vision), limits: limits.image(codecBytes: 0)))
+    imageEnd = layout.end
     layout.rewind(to: mark)
     query = layout.reserve(rows * vision.dim)
     keyValue = layout.reserve(2 * rows * vision.dim)

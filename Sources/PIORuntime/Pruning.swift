@@ -6,6 +6,13 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   case uniform
   /// Drawn evenly, from a seed.
   case random
+
+  /// Whether a stage multiplies with the head: its blocks are then in memory beside a layer.
+  var readsHead: Bool {
+    switch self {
+    case .none, .uniform, .random: false
+    }
+  }
 }
 
 /// What positions the rows behind a stage have.

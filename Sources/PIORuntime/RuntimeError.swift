@@ -1,3 +1,4 @@
+import Glibc
 import PIOFormat
 import PIOVision
 
@@ -8,6 +9,9 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case schedule(ScheduleError)
   /// The last row decides the answer: it cannot be one that pruning may drop.
   case prunedPromptEndsWithPicture
+  /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
+  case doesNotFit(cap: Int, smallest: Int, remedies: [String])
+  case cannotReadWeights(errno: Int32)
   case cannotMap(byteCount: Int, errno: Int32)
   case unknownISA(name: String, known: String)
   /// The kernels do not compute what their scalar twins do: a processor or a build that is not what it says.
@@ -17,11 +21,20 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
   case promptTooLong(neededRows: Int, freeRows: Int, contextRows: Int)
+  case textTooLong(bytes: Int, maxBytes: Int)
   case emptyPrompt
   case contextTooLong(rows: Int, maxRows: Int)
   /// The logits are not numbers: damaged weights or scales.
   case nonFiniteLogits(position: Int)
   case tokenOutOfRange(id: Int32, vocabSize: Int)
+
+  /// Whether no further turn can go better.
+  public var isFatal: Bool {
+    switch self {
+    case .cannotReadWeights: true
+    default: false
+    }
+  }
 
   public var description: String {
     switch self {
@@ -30,6 +43,13 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .schedule(let error): "\(error)"
     case .prunedPromptEndsWithPicture:
       "a prompt that ends with a picture cannot be pruned; put text behind it, or use --prune none"
+    case .doesNotFit(let cap, let smallest, let remedies):
+      "--memory-cap \(cap) is too small: the smallest that works here is \(smallest) bytes (\(mebibytes(smallest)))"
+        + (remedies.isEmpty ? "" : "; what would help: " + remedies.joined(separator: ", "))
+    case .cannotReadWeights(let errno):
+      errno == EFAULT
+        ? "the model file was cut short while it is in use"
+        : "the model file cannot be read or kept in memory any more (\(String(cString: strerror(errno))))"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"
@@ -42,6 +62,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
       "\(needed) pictures, planned for \(limit); raise --images (in a chat, /reset starts over)"
     case .promptTooLong(let needed, let free, let context):
       "the prompt needs \(needed) text rows, \(free) of \(context) are free; raise --context"
+    case .textTooLong(let bytes, let maxBytes):
+      "a prompt of \(bytes) bytes cannot fit: \(maxBytes) at most; raise --context"
     case .emptyPrompt: "the prompt is empty"
     case .contextTooLong(let rows, let maxRows):
       "--context and pictures need \(rows) positions, the model has \(maxRows)"
@@ -51,4 +73,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
       "token \(id) is outside the model's vocabulary of \(vocabSize)"
     }
   }
+}
+
+/// `12.3 MiB`.
+public func mebibytes(_ bytes: Int) -> String {
+  let tenths = (Double(bytes) / 104857.6).rounded()
+  return "\(tenths / 10) MiB"
 }

@@ -35,6 +35,7 @@ extension ImagePreprocessing {
 struct VisionEncoder {
   let config: VisionConfig
   let weights: VisionWeights
+  let stream: WeightStream
   let operations: Operations
   /// `(patchCount, 3 · patchSize²)`: where the picture is prepared.
   private let patches: Rows
@@ -52,18 +53,20 @@ struct VisionEncoder {
   }
 
   init?(
-    _ model: ModelConfig, weights: VisionWeights?, operations: Operations, plan: Plan,
-    arena: borrowing Arena
+    _ model: ModelConfig, weights: VisionWeights?, stream: WeightStream, operations: Operations,
+    memory: MemoryPlan, arena: borrowing Arena
   ) {
+    let plan = memory.arena
     guard let config = model.vision, let weights, let regions = plan.vision else { return nil }
     self.config = config
     self.weights = weights
+    self.stream = stream
     self.operations = operations
     preparation = ImagePreparation(config)
-    imageLimits = plan.limits.image
+    imageLimits = plan.limits.image(codecBytes: memory.codecByteCount)
     let rows = config.positionCount
     let dim = config.dim
-    chunkRows = min(rows, Plan.maxChunkRows)
+    chunkRows = regions.chunkRows
     patches = Rows(
       base: arena.pointer(regions.patches), count: config.patchCount,
       dim: 3 * config.patchSize * config.patchSize)
@@ -89,12 +92,22 @@ struct VisionEncoder {
       into: UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim))
   }
 
-  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`. Allocates nothing.
-  func encode(into out: Rows) {
+  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`. Allocates nothing. Throws where
+  /// weights cannot be read.
+  func encode(into out: Rows) throws(RuntimeError) {
     precondition(out.count == config.visualTokenCount, "encode: row count")
+    try stream.acquire(0)
     embed()
-    for layer in weights.layers { run(layer) }
+    stream.release(0)
+    for (index, layer) in weights.layers.enumerated() {
+      try stream.acquire(index + 1)
+      run(layer)
+      stream.release(index + 1)
+    }
+    let projector = weights.layers.count + 1
+    try stream.acquire(projector)
     project(into: out)
+    stream.release(projector)
   }
 
   /// Patches, class token, positions and the norm before the first layer.

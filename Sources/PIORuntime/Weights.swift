@@ -49,7 +49,8 @@ struct VisionLayerWeights {
 
 /// The embedding table, by rows or, where it is the head too, in kernel layout.
 struct Embedding {
-  let data: UnsafeRawPointer
+  /// From the start of the file.
+  let offset: Int
   let encoding: TensorEncoding
   let rows: Int
   let dim: Int
@@ -59,6 +60,7 @@ struct Embedding {
 struct Binding {
   private struct Stored {
     let data: UnsafeRawPointer
+    let offset: Int
     let encoding: TensorEncoding
     let shape: TensorShape
   }
@@ -72,19 +74,23 @@ struct Binding {
     tensors.reserveCapacity(entries.count)
     for (index, entry) in entries.enumerated() {
       tensors[entry.spec.name] = Stored(
-        data: file.data(index).baseAddress!, encoding: entry.encoding, shape: entry.spec.shape)
+        data: file.data(index).baseAddress!, offset: entry.offset, encoding: entry.encoding,
+        shape: entry.spec.shape)
     }
   }
 
-  func text() -> TextWeights {
+  /// The two small tensors of every pass are copied to where the plan has room for them, so that the pages around them
+  /// can come and go.
+  func text(_ plan: Plan, _ arena: borrowing Arena) -> TextWeights {
     let embedding = tensor("text.embedding")
     return TextWeights(
-      inverseFrequencies: small("text.rope.inverse_frequencies"),
+      inverseFrequencies: copy(
+        "text.rope.inverse_frequencies", to: arena.buffer(plan.inverseFrequencies)),
       embedding: Embedding(
-        data: embedding.data, encoding: embedding.encoding, rows: embedding.shape.rows,
+        offset: embedding.offset, encoding: embedding.encoding, rows: embedding.shape.rows,
         dim: embedding.shape.columns),
       layers: (0..<config.text.layerCount).map(decoderLayer),
-      norm: small("text.norm.weight"),
+      norm: copy("text.norm.weight", to: arena.buffer(plan.norm)),
       head: matrix(config.text.tiedHead ? "text.embedding" : "text.head.weight", bias: nil))
   }
 
@@ -142,6 +148,13 @@ struct Binding {
       data: weight.data, kind: weight.encoding.kind, group: weight.encoding.group,
       rows: weight.shape.rows, columns: weight.shape.columns,
       bias: bias?.data.assumingMemoryBound(to: Float.self))
+  }
+
+  private func copy(
+    _ name: String, to target: UnsafeMutableBufferPointer<Float>
+  ) -> UnsafePointer<Float> {
+    target.baseAddress!.update(from: small(name), count: target.count)
+    return UnsafePointer(target.baseAddress!)
   }
 
   private func small(_ name: String) -> UnsafePointer<Float> {

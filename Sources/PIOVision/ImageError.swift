@@ -37,7 +37,7 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
       "\(path): \(width) x \(height) pixels are more than \(maxPixels)"
         + " (raise --max-image-pixels, or make the picture smaller)"
     case .edgeTooLong(let path, let width, let height, let maxEdge):
-      "\(path): \(width) x \(height) pixels: an edge is longer than \(maxEdge)"
+      "\(path): \(width) x \(height) pixels: an edge is longer than \(maxEdge); raise --max-image-pixels"
     case .codecMemory(let path, let message, let neededBytes, let maxBytes):
       "\(path): decoding would take \(neededBytes > 0 ? "\(neededBytes)" : "more") bytes of"
         + " \(maxBytes) allowed: \(message) (save it as a baseline JPEG, or smaller)"

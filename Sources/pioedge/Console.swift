@@ -42,10 +42,12 @@ struct Input {
     case end
   }
 
-  static let maxByteCount = 16 << 20
+  let maxByteCount: Int
 
   private var buffer: [UInt8] = []
   private var isAtEnd = false
+
+  init(maxByteCount: Int) { self.maxByteCount = maxByteCount }
 
   /// The next line without its newline.
   mutating func line() throws(ConsoleError) -> Line {
@@ -63,7 +65,7 @@ struct Input {
         if isTooLong { return .tooLong }
         return rest.isEmpty ? .end : .text(String(decoding: rest, as: UTF8.self))
       }
-      if buffer.count > Self.maxByteCount {
+      if buffer.count > maxByteCount {
         isTooLong = true
         buffer.removeAll(keepingCapacity: true)
       }
@@ -75,8 +77,8 @@ struct Input {
   /// Everything up to the end.
   mutating func all() throws(ConsoleError) -> String {
     while !isAtEnd {
-      guard buffer.count <= Self.maxByteCount else {
-        throw .inputTooLong(maxByteCount: Self.maxByteCount)
+      guard buffer.count <= maxByteCount else {
+        throw .inputTooLong(maxByteCount: maxByteCount)
       }
       try fill()
     }

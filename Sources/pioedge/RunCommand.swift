@@ -13,6 +13,7 @@ struct RunCommand: ParsableCommand {
         pioedge run llava.piom --image door.jpg              a chat, when started on a terminal
         echo "What is this?" | pioedge run llava.piom --image door.jpg
         pioedge run llava.piom --raw --image door.jpg "USER: <image>\\nWhat is this? ASSISTANT:"
+        pioedge run llava.piom --image door.jpg "Open?" --memory-cap 1GiB --verbose
         pioedge run llava.piom --jsonl < questions.jsonl     {"image": "door.jpg", "prompt": "Open?"} a line
 
       In a chat: /image FILE shows another picture, /reset forgets the conversation, /quit ends.
@@ -49,6 +50,9 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Print timings and memory to stderr.")
   var stats = false
 
+  @Flag(help: "Print the memory plan to stderr before running.")
+  var verbose = false
+
   @Flag(help: "Check every tensor's checksum before running.")
   var verify = false
 
@@ -84,20 +88,22 @@ struct RunCommand: ParsableCommand {
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     let isChat = prompt == nil && !jsonl && isatty(STDIN_FILENO) != 0
     let limits = try session.limits(
-      for: file.config, images: image.count, isChat: isChat, seed: sampling.seed)
+      for: file.config, images: image.count, isChat: isChat, isConversation: isChat || jsonl,
+      seed: sampling.seed)
     if session.compute == .quantized, let name = file.firstFloatMatrix {
       throw ValidationError("--compute quantized, but \(name) is stored in floating point")
     }
     var engine = try Engine(
       file, limits: limits, fit: fit?.preprocessing, sampling: sampling.sampling,
       isa: environment("PIOEDGE_ISA"))
+    if verbose { printError(PlanReport(engine.memory).table) }
     let loaded = ProcessStatus.monotonicMilliseconds - start
     let turns = Turns(
       raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
       loadMilliseconds: loaded, dumpLogits: dumpLogits)
     if jsonl {
       try turns.answerLines(&engine)
-    } else if let text = try prompt ?? piped() {
+    } else if let text = try prompt ?? piped(maxByteCount: engine.maxTextBytes) {
       try turns.answerOnce(&engine, text: text, images: image, json: json)
     } else {
       try turns.chat(&engine, images: image)
@@ -105,14 +111,14 @@ struct RunCommand: ParsableCommand {
   }
 
   /// Standard input whole, where it is not a terminal.
-  private func piped() throws -> String? {
+  private func piped(maxByteCount: Int) throws -> String? {
     if isatty(STDIN_FILENO) != 0 {
       guard !json else {
         throw ValidationError("--json needs a prompt, as an argument or on stdin")
       }
       return nil
     }
-    var input = Input()
+    var input = Input(maxByteCount: maxByteCount)
     var text = try input.all()
     if text.hasSuffix("\n") && !raw { text.removeLast() }
     return text

@@ -42,12 +42,18 @@ struct RunReport: Encodable {
     var modelBytes: Int
     var kvBytes: Int
     var workingBytes: Int
+    /// What the plan said the peak would be.
+    var plannedPeakBytes: Int
+    /// Of weights, read since the start.
+    var loadedWeightBytes: Int
 
     enum CodingKeys: String, CodingKey {
       case peakResidentBytes = "peak_resident_bytes"
       case modelBytes = "model_bytes"
       case kvBytes = "kv_bytes"
       case workingBytes = "working_bytes"
+      case plannedPeakBytes = "planned_peak_bytes"
+      case loadedWeightBytes = "loaded_weight_bytes"
     }
   }
 
@@ -86,20 +92,20 @@ struct RunReport: Encodable {
       prefilledTokens: generation.prefilledTokens, generatedTokens: generation.tokens.count)
     memory = Memory(
       peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: engine.modelByteCount,
-      kvBytes: engine.plan.kvByteCount, workingBytes: engine.plan.arenaByteCount)
+      kvBytes: engine.plan.kvByteCount, workingBytes: engine.plan.arenaByteCount,
+      plannedPeakBytes: engine.memory.peakBytes, loadedWeightBytes: engine.loadedWeightBytes)
     isa = engine.isa
     threads = engine.plan.limits.threadCount
   }
 
   /// For people, on stderr.
   var summary: String {
-    let mebibytes = { (bytes: Int) in "\(rounded(Double(bytes) / 1_048_576)) MiB" }
     return """
       load \(timings.loadMs) ms, picture \(timings.imageDecodeMs) + \(timings.imageEncodeMs) ms, \
       prefill \(counts.prefilledTokens) rows \(timings.prefillMs) ms, \
       first token after \(timings.firstTokenMs) ms, \
       \(counts.generatedTokens) tokens at \(timings.decodeTokensPerSecond) tokens/s
-      peak resident \(mebibytes(memory.peakResidentBytes)) \
+      peak resident \(mebibytes(memory.peakResidentBytes)), planned \(mebibytes(memory.plannedPeakBytes)) \
       (model file \(mebibytes(memory.modelBytes)), KV cache \(mebibytes(memory.kvBytes)), \
       all working memory planned \(mebibytes(memory.workingBytes))); \(isa), \(threads) thread(s)
       """

@@ -7,6 +7,7 @@ extension Compute: ExpressibleByArgument {}
 extension KVKind: ExpressibleByArgument {}
 extension PruneMethod: ExpressibleByArgument {}
 extension PrunedPositions: ExpressibleByArgument {}
+extension StreamMode: ExpressibleByArgument {}
 
 /// How a picture is made square.
 enum Fit: String, ExpressibleByArgument, CaseIterable {
@@ -62,7 +63,40 @@ struct SessionOptions: ParsableArguments {
   @Option(help: "Positions behind a cut: original, or compact (numbered anew).")
   var positions = PrunedPositions.original
 
+  @Option(
+    help: ArgumentHelp(
+      "Most memory that the process may have resident: 256MiB, KiB, GiB or plain bytes; auto: what is available (default: no cap).",
+      valueName: "size"))
+  var memoryCap: MemoryCap?
+
+  @Option(
+    help:
+      "Weights that do not fit under the cap are read each time they are needed: auto, on (all of them) or off (none; the file is left to the kernel)."
+  )
+  var stream = StreamMode.auto
+
+  @Flag(help: "Lock the weights that stay in memory (mlock).")
+  var lock = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Memory that the picture codecs may take (default: what is needed later anyway, at least 8MiB).",
+      valueName: "size"))
+  var codecMemory: ByteCount?
+
   mutating func validate() throws {
+    let total = SystemMemory().totalBytes
+    if case .bytes(let cap) = memoryCap, total > 0, cap.value > total {
+      throw ValidationError(
+        "--memory-cap \(cap.value) is more than this machine has: \(total) bytes")
+    }
+    guard !(stream == .off && lock) else {
+      throw ValidationError(
+        "--lock keeps what streaming would keep: it cannot be with --stream off")
+    }
+    try require(
+      codecMemory.map { $0.value >= 1 << 20 && $0.value <= 1 << 30 } ?? true, "--codec-memory",
+      "1MiB to 1GiB", what: "a size")
     guard visualTokens == nil || schedule == nil else {
       throw ValidationError("--visual-tokens and --schedule say the same thing: give one of them")
     }
@@ -76,8 +110,10 @@ struct SessionOptions: ParsableArguments {
     try require(threads.map { $0 >= 1 && $0 <= 256 } ?? true, "--threads", "1 to 256")
   }
 
-  private func require(_ holds: Bool, _ option: String, _ range: String) throws {
-    guard holds else { throw ValidationError("\(option) takes a whole number from \(range)") }
+  private func require(
+    _ holds: Bool, _ option: String, _ range: String, what: String = "a whole number"
+  ) throws {
+    guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
   }
 
   /// What fits beside 512 text rows into the model's positions, at most 4.
@@ -87,10 +123,24 @@ struct SessionOptions: ParsableArguments {
   }
 
   /// The limits for this model.
-  func limits(for config: ModelConfig, images given: Int, isChat: Bool, seed: UInt64) throws
-    -> Limits
-  {
+  ///
+  /// - Parameters:
+  ///   - given: pictures on the command line.
+  ///   - isChat: room for several pictures.
+  ///   - isConversation: more than one turn may come.
+  func limits(
+    for config: ModelConfig, images given: Int, isChat: Bool, isConversation: Bool, seed: UInt64
+  ) throws -> Limits {
     var limits = Limits()
+    limits.isConversation = isConversation
+    limits.stream = stream
+    limits.locksWeights = lock
+    limits.codecBytes = codecMemory?.value
+    switch memoryCap {
+    case nil: break
+    case .auto: limits.memoryCap = SystemMemory().availableBytes
+    case .bytes(let cap): limits.memoryCap = cap.value
+    }
     limits.imageCount =
       config.vision == nil ? 0 : images ?? max(1, given, isChat ? chatImages(config) : 1)
     let visualRows = limits.imageCount * (config.vision?.visualTokenCount ?? 0)

@@ -41,13 +41,14 @@ struct Turns {
 
   /// One result or error object for every line of stdin, flushed as it is ready. Each line is a conversation of its own.
   func answerLines(_ engine: inout Engine) throws {
-    var input = Input()
+    // A text with every character escaped, and paths.
+    var input = Input(maxByteCount: 6 * engine.maxTextBytes + 65536)
     while true {
       let text: String
       switch try input.line() {
       case .end: return
       case .tooLong:
-        let problem = "a line longer than \(Input.maxByteCount) bytes"
+        let problem = "a line longer than \(input.maxByteCount) bytes"
         try printOutput(jsonLine(Failure(error: problem)))
         continue
       case .text(let line): text = line
@@ -57,6 +58,8 @@ struct Turns {
       let result: String
       do {
         result = try answerLine(&engine, text)
+      } catch let error as RuntimeError where error.isFatal {
+        throw error
       } catch {
         result = try jsonLine(Failure(error: oneLine(error)))
       }
@@ -106,7 +109,7 @@ struct Turns {
   func chat(_ engine: inout Engine, images: [String]) throws {
     var pictures = Pictures(current: images, pending: images)
     var isFirst = true
-    var input = Input()
+    var input = Input(maxByteCount: engine.maxTextBytes)
     let output = Output()
     printError("/image FILE shows another picture, /reset forgets, /quit ends.")
     while true {
@@ -146,6 +149,7 @@ struct Turns {
         } catch let error as RuntimeError {
           printError("error: \(error)")
           if case .nonFiniteLogits = error { throw error }
+          if error.isFatal { throw error }
           // The session is as it was: so is what it is shown.
           pictures.pending = isFirst ? pictures.current : []
         }
@@ -172,8 +176,8 @@ struct Turns {
   ) throws -> Generation {
     let tokens =
       raw
-      ? engine.rawTokens(text, isFirst: isFirst)
-      : engine.turnTokens(
+      ? try engine.rawTokens(text, isFirst: isFirst)
+      : try engine.turnTokens(
         text, system: isFirst ? system : nil, imageCount: images.count, isFirst: isFirst)
     var request = Request(tokens: tokens, images: images, maxTokens: maxTokens)
     var logits: [Float] = []

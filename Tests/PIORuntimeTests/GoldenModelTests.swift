@@ -19,7 +19,7 @@ struct GoldenModelTests {
     let engine = try engine(golden)
     let visualTokens = engine.config.vision?.visualTokenCount ?? 0
     for test in golden.cases {
-      let expanded = engine.rawTokens(test.prompt, isFirst: true).flatMap {
+      let expanded = try engine.rawTokens(test.prompt, isFirst: true).flatMap {
         $0 == engine.config.specialTokens.image && visualTokens > 0
           ? [Int32](repeating: $0, count: visualTokens) : [$0]
       }
@@ -50,7 +50,7 @@ struct GoldenModelTests {
     var engine = try engine(golden)
     for test in golden.cases {
       engine.reset()
-      let tokens = engine.rawTokens(test.prompt, isFirst: true)
+      let tokens = try engine.rawTokens(test.prompt, isFirst: true)
       let (logits, generation) = try run(
         &engine, tokens, images: test.imagePaths, count: test.greedy.count)
       let last = test.logits.row(test.positions.count - 1, of: values)

@@ -53,7 +53,7 @@ struct PruningTests {
   func logitsAndTokensAreThoseOfTheReference(_ test: Case) throws {
     var engine = try engine(test)
     let (logits, generation) = try run(
-      &engine, engine.rawTokens(test.prompt, isFirst: true), images: paths(test),
+      &engine, try engine.rawTokens(test.prompt, isFirst: true), images: paths(test),
       count: max(1, test.greedy.count))
     #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
     #expect(zip(generation.tokens, test.greedy).allSatisfy { $0 == $1 })
@@ -67,7 +67,7 @@ struct PruningTests {
     let test = Self.cases[0]
     var pruned = try engine(test) { $0.pruning.budget = .average(10_000) }
     var whole = try engine(test) { $0.pruning = Pruning() }
-    let tokens = whole.rawTokens(test.prompt, isFirst: true)
+    let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let a = try run(&pruned, tokens, images: paths(test), count: 8)
     let b = try run(&whole, tokens, images: paths(test), count: 8)
     #expect(a.logits == b.logits && a.generation.tokens == b.generation.tokens)
@@ -100,7 +100,7 @@ struct PruningTests {
         $0.pruning.seed = seed
       }
       return try run(
-        &engine, engine.rawTokens(test.prompt, isFirst: true), images: paths(test)
+        &engine, try engine.rawTokens(test.prompt, isFirst: true), images: paths(test)
       ).logits
     }
     let first = try logits(seed: 1)
@@ -122,7 +122,7 @@ struct PruningTests {
     let test = Self.cases.first { $0.schedule == "1:4" && $0.images.count == 1 }!
     var whole = try engine(test) { $0.pruning.positions = positions }
     var turns = try engine(test) { $0.pruning.positions = positions }
-    let tokens = whole.rawTokens(test.prompt, isFirst: true)
+    let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let expected = try run(&whole, tokens, images: paths(test))
     try turns.prefill(
       Request(tokens: Array(tokens.dropLast(4)), images: paths(test), maxTokens: 1))

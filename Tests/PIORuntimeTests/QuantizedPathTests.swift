@@ -23,7 +23,7 @@ struct QuantizedPathTests {
     for test in golden.cases.prefix(2) {
       quantized.reset()
       oracle.reset()
-      let tokens = oracle.rawTokens(test.prompt, isFirst: true)
+      let tokens = try oracle.rawTokens(test.prompt, isFirst: true)
       let a = try run(&quantized, tokens, images: test.imagePaths)
       let b = try run(&oracle, tokens, images: test.imagePaths)
       let difference = largestDifference(a.logits, b.logits)

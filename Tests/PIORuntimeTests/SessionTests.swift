@@ -24,7 +24,7 @@ struct SessionTests {
     let test = try testCase()
     var one = try tiny(weights: weights) { $0.threadCount = 1 }
     var many = try tiny(weights: weights) { $0.threadCount = threads }
-    let tokens = one.rawTokens(test.prompt, isFirst: true)
+    let tokens = try one.rawTokens(test.prompt, isFirst: true)
     let a = try run(&one, tokens, images: test.imagePaths, count: 12)
     let b = try run(&many, tokens, images: test.imagePaths, count: 12)
     #expect(a.logits == b.logits)
@@ -35,7 +35,7 @@ struct SessionTests {
     let test = try testCase()
     var whole = try tiny()
     var pieces = try tiny()
-    let tokens = whole.rawTokens(test.prompt, isFirst: true)
+    let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let expected = try run(&whole, tokens, images: test.imagePaths)
     let cut = tokens.count / 2
     try pieces.prefill(
@@ -62,8 +62,8 @@ struct SessionTests {
     let test = try testCase()
     var engine = try tiny()
     let first = try run(
-      &engine, engine.rawTokens(test.prompt, isFirst: true), images: test.imagePaths, count: 5)
-    let tokens = engine.rawTokens("And now?", isFirst: false)
+      &engine, try engine.rawTokens(test.prompt, isFirst: true), images: test.imagePaths, count: 5)
+    let tokens = try engine.rawTokens("And now?", isFirst: false)
     let second = try run(&engine, tokens, count: 5)
     let pending = first.generation.finishReason == .length ? 1 : 0
     #expect(second.generation.prefilledTokens == tokens.count + pending)
@@ -76,7 +76,7 @@ struct SessionTests {
   @Test func resetGivesTheFirstAnswerAgain() throws {
     let test = try testCase()
     var engine = try tiny()
-    let tokens = engine.rawTokens(test.prompt, isFirst: true)
+    let tokens = try engine.rawTokens(test.prompt, isFirst: true)
     let first = try run(&engine, tokens, images: test.imagePaths, count: 8)
     engine.reset()
     let again = try run(&engine, tokens, images: test.imagePaths, count: 8)
@@ -87,7 +87,7 @@ struct SessionTests {
     let test = try testCase()
     var engine = try tiny()
     var untouched = try tiny()
-    let tokens = engine.rawTokens(test.prompt, isFirst: true)
+    let tokens = try engine.rawTokens(test.prompt, isFirst: true)
     let tooLong = [Int32](repeating: 20, count: engine.plan.limits.contextRows)
     #expect(throws: RuntimeError.self) { _ = try run(&engine, tooLong) }
     #expect(throws: RuntimeError.emptyPrompt) { _ = try run(&engine, []) }
@@ -143,7 +143,7 @@ struct SessionTests {
         $0.compute = .f32
         $0.kv = kv
       }
-      let tokens = exact.rawTokens(test.prompt, isFirst: true)
+      let tokens = try exact.rawTokens(test.prompt, isFirst: true)
       let a = try run(&exact, tokens, images: test.imagePaths)
       let b = try run(&small, tokens, images: test.imagePaths)
       // Twice what was measured: 0.042 and 0.31.

@@ -1,0 +1,78 @@
+import Glibc
+import Synchronization
+
+/// Turns SIGBUS in a mapped file into one line on stderr and exit code 1.
+///
+/// The kernel raises it where a page of the mapping cannot be had: the file was cut short, or the disk cannot be read.
+/// There is no way to go on: the page may be needed in the middle of a product. A fault anywhere else keeps its default.
+enum FaultGuard {
+  private struct Entry {
+    var start: UInt
+    var end: UInt
+    var message: UnsafeMutablePointer<UInt8>?
+    var messageCount: Int
+  }
+
+  private static let capacity = 32
+  private static let installing = Mutex<Bool>(false)
+
+  /// Slots are written before `end` is set and cleared in the other order, for a handler that looks meanwhile.
+  static func watch(_ bytes: UnsafeRawBufferPointer, path: String) {
+    installing.withLock { isInstalled in
+      if !isInstalled { install() }
+      isInstalled = true
+      guard let slots, let free = (0..<capacity).first(where: { slots[$0].end == 0 }) else {
+        return
+      }
+      let text = Array(
+        "error: \(path) was cut short or cannot be read any more while it is in use\n".utf8)
+      let message = UnsafeMutablePointer<UInt8>.allocate(capacity: text.count)
+      message.initialize(from: text, count: text.count)
+      slots[free].start = UInt(bitPattern: bytes.baseAddress!)
+      slots[free].message = message
+      slots[free].messageCount = text.count
+      slots[free].end = UInt(bitPattern: bytes.baseAddress!) + UInt(bytes.count)
+    }
+  }
+
+  static func forget(_ bytes: UnsafeRawBufferPointer) {
+    installing.withLock { _ in
+      guard let slots else { return }
+      let start = UInt(bitPattern: bytes.baseAddress!)
+      for index in 0..<capacity where slots[index].end != 0 && slots[index].start == start {
+        slots[index].end = 0
+        slots[index].message?.deallocate()
+        slots[index].message = nil
+      }
+    }
+  }
+
+  /// What the handler reads: a plain word, initialised without code, so that reading it is safe in a signal handler.
+  nonisolated(unsafe) private static var slots: UnsafeMutablePointer<Entry>?
+
+  private static func install() {
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
+    entries.initialize(
+      repeating: Entry(start: 0, end: 0, message: nil, messageCount: 0), count: capacity)
+    slots = entries
+    var action = sigaction()
+    action.__sigaction_handler.sa_sigaction = { _, info, _ in
+      let address = UInt(bitPattern: info?.pointee._sifields._sigfault.si_addr)
+      FaultGuard.report(address)
+    }
+    action.sa_flags = SA_SIGINFO
+    sigaction(SIGBUS, &action, nil)
+  }
+
+  /// In the signal handler: async-signal-safe calls alone.
+  private static func report(_ address: UInt) {
+    if let slots {
+      for index in 0..<capacity where address >= slots[index].start && address < slots[index].end {
+        _ = write(STDERR_FILENO, slots[index].message, slots[index].messageCount)
+        _exit(1)
+      }
+    }
+    // Not ours: the instruction runs again and meets the default.
+    signal(SIGBUS, SIG_DFL)
+  }
+}
