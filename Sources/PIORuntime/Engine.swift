@@ -97,12 +97,7 @@ public struct Engine: ~Copyable {
     _ file: consuming ModelFile, limits: Limits, fit: ImagePreprocessing.Fit? = nil,
     sampling: Sampling = Sampling(), isa: String? = nil
   ) throws(RuntimeError) {
-    guard let table = isa.map({ pio_kernels_named($0) }) ?? pio_kernels_best() else {
-      throw .unknownISA(name: isa ?? "", known: String(cString: pio_kernels_best().pointee.isa))
-    }
-    guard pio_kernels_self_test(table) == 0 else {
-      throw .kernelsDisagree(isa: String(cString: table.pointee.isa))
-    }
+    let table = try kernelTable(isa)
     let tokenizer = try Engine.tokenizer(of: file)
     var config = file.config
     if let fit, let vision = config.vision {
@@ -253,6 +248,18 @@ public struct Engine: ~Copyable {
       reset()
       throw error
     }
+  }
+
+  /// One decode step without text: a token goes in, the sampler's choice comes out, whatever it is.
+  package mutating func decode(_ token: Int32) throws(RuntimeError) -> Int32 {
+    let limit = plan.limits.contextRows
+    guard session.textRows < limit else {
+      throw .promptTooLong(neededRows: 1, freeRows: 0, contextRows: limit)
+    }
+    guard let next = sampler.next(try step(token)) else {
+      throw .nonFiniteLogits(position: session.textRows - 1)
+    }
+    return next
   }
 
   /// What the decoder gets for one picture: `(visualTokenCount, dim)`.

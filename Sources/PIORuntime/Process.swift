@@ -32,6 +32,7 @@ public enum ProcessStatus {
     return Double(now.tv_sec) * 1e3 + Double(now.tv_nsec) / 1e6
   }
 
+  /// The number behind `name` in a file of lines, 0 where there is none.
   static func field(_ name: String, of path: String) -> Int {
     guard let text = contents(of: path) else { return 0 }
     for line in text.split(separator: 0x0A) where line.starts(with: name.utf8) {

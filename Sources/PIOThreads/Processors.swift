@@ -48,7 +48,7 @@ private func capacity(sysfs: String, processor: Int) -> Int? {
 }
 
 /// The lines of a small file, without their ends; none where it cannot be read.
-private func lines(of path: String) -> [String] {
+func lines(of path: String) -> [String] {
   guard let file = fopen(path, "re") else { return [] }
   defer { fclose(file) }
   var result: [String] = []

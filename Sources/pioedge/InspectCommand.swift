@@ -12,10 +12,11 @@ struct InspectCommand: ParsableCommand {
         pioedge inspect llava.piom --verify
         pioedge inspect llava.piom --tensors
         pioedge inspect llava.piom --json
+        pioedge inspect --cpu                what this machine is, and which kernels run on it
       """)
 
   @Argument(help: "The .piom file.")
-  var file: String
+  var file: String?
 
   @Flag(help: "Check every byte of the tensors against its checksum.")
   var verify = false
@@ -26,11 +27,30 @@ struct InspectCommand: ParsableCommand {
   @Flag(help: "Print one JSON object, tensors included.")
   var json = false
 
+  @Flag(help: "Show the processor and the kernels that were chosen for it, instead of a file.")
+  var cpu = false
+
+  mutating func validate() throws {
+    guard cpu != (file != nil) else {
+      throw ValidationError(
+        cpu ? "--cpu shows the machine and takes no file" : "a file is needed, or --cpu")
+    }
+    guard !cpu || !(verify || tensors) else {
+      throw ValidationError("--verify and --tensors are about a file, --cpu is not")
+    }
+  }
+
   func run() throws {
     do {
-      let model = try ModelFile(path: file)
-      if verify { try verify(model) }
-      try printOutput(json ? jsonText(ModelSummary(model, isVerified: verify)) : text(model))
+      if let file {
+        let model = try ModelFile(path: file)
+        if verify { try verify(model) }
+        try printOutput(
+          json ? jsonText(ModelSummary(model, isVerified: verify)) : text(model, path: file))
+      } else {
+        let report = try ProcessorReport()
+        try printOutput(json ? jsonLine(report) : report.text)
+      }
     } catch {
       throw fail(error)
     }
@@ -47,13 +67,13 @@ struct InspectCommand: ParsableCommand {
     }
   }
 
-  private func text(_ model: borrowing ModelFile) -> String {
+  private func text(_ model: borrowing ModelFile, path: String) -> String {
     var text = table(describe(model.config), right: [])
     text += "\n" + table(sectionRows(model), right: [2, 3, 4])
     if tensors { text += "\n" + table(tensorRows(model), right: [4]) }
     text += "\nmade by \(model.provenance.converter): \(model.provenance.recipe)\n"
     text += table(model.provenance.sources.map { [$0.name, $0.sha256] }, right: [])
-    text += "\(file): \(byteText(model.byteCount))"
+    text += "\(path): \(byteText(model.byteCount))"
     return text + (verify ? ", every checksum verified" : "")
   }
 

@@ -95,7 +95,7 @@ struct RunCommand: ParsableCommand {
     }
     var engine = try Engine(
       file, limits: limits, fit: fit?.preprocessing, sampling: sampling.sampling,
-      isa: environment("PIOEDGE_ISA"))
+      isa: kernelsFromEnvironment())
     if verbose { printError(PlanReport(engine.memory).table) }
     let loaded = ProcessStatus.monotonicMilliseconds - start
     let turns = Turns(
@@ -123,6 +123,4 @@ struct RunCommand: ParsableCommand {
     if text.hasSuffix("\n") && !raw { text.removeLast() }
     return text
   }
-
-  private func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "CPIOGradients.h"
+#include "CPIOLimits.h"
 
 // Weight codes of a matrix in kernel layout. The numbers are those of the file format.
 enum pio_quant { PIO_INT8 = 3, PIO_INT4 = 4, PIO_INT4_AFFINE = 5 };

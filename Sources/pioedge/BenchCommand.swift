@@ -1,0 +1,183 @@
+import ArgumentParser
+import Glibc
+import PIOFormat
+import PIORuntime
+import PIOThreads
+import PIOVision
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measure a model's speed, and how near it comes to what this machine can do.",
+    discussion: """
+      Examples:
+        pioedge bench llava.piom
+        pioedge bench llava.piom -p 512 -n 128 --threads 1 --json
+        pioedge bench llava.piom --image                     also a picture: encoding, first token
+        pioedge bench llava.piom --kv int8 --depth 1024      decoding behind 1024 rows
+        pioedge bench --limits                               what this machine can do, no model
+
+      Tokens and the picture are made up; each figure is the median of --repetitions runs behind one that
+      does not count. Shares are of what plain loops reach here at the same number of threads.
+      """)
+
+  @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
+  var model: String?
+
+  @Option(
+    name: [.customShort("p"), .customLong("prompt")],
+    help: ArgumentHelp(
+      "Prompt lengths to measure, in tokens (default 128,512,640, as far as the model goes).",
+      valueName: "n,…"))
+  var prompts: String?
+
+  @Option(
+    name: [.customShort("n"), .customLong("generate")],
+    help: ArgumentHelp("Tokens to decode; 0: none.", valueName: "n"))
+  var generate = 64
+
+  @Option(help: ArgumentHelp("Rows in the cache before decoding is measured.", valueName: "n"))
+  var depth = 0
+
+  @Option(name: .shortAndLong, help: ArgumentHelp("Runs of each measurement.", valueName: "n"))
+  var repetitions = 5
+
+  @Flag(help: "Also show the model a picture: encoding, and the time to the first token.")
+  var image = false
+
+  @Flag(help: "Measure the machine alone: integer and f32 arithmetic, reading from memory.")
+  var limits = false
+
+  @Flag(help: "One JSON object instead of a table.")
+  var json = false
+
+  @Flag(help: "Print the memory plan to stderr.")
+  var verbose = false
+
+  @OptionGroup(title: "Session") var session: SessionOptions
+
+  private static let defaultPrompts = [128, 512, 640]
+
+  mutating func validate() throws {
+    guard limits != (model != nil) else {
+      throw ValidationError(
+        limits
+          ? "--limits measures the machine and takes no model"
+          : "a model is needed, or --limits for the machine alone")
+    }
+    guard (0...1 << 20).contains(generate) else {
+      throw ValidationError("-n takes a whole number from 0 to 1048576")
+    }
+    guard (0...1 << 20).contains(depth) else {
+      throw ValidationError("--depth takes a whole number from 0 to 1048576")
+    }
+    guard (1...1000).contains(repetitions) else {
+      throw ValidationError("--repetitions takes a whole number from 1 to 1000")
+    }
+    _ = try promptLengths()
+  }
+
+  func run() throws {
+    do {
+      if let model { try measure(model) } else { try measureMachine() }
+    } catch let error as ValidationError {
+      throw error
+    } catch {
+      throw fail(error)
+    }
+  }
+
+  private func measureMachine() throws {
+    let isa = String(cString: try kernelTable(kernelsFromEnvironment()).pointee.isa)
+    let threads = session.threads ?? defaultThreadCount()
+    var meter = try LimitMeter(isa: isa, threadCount: threads)
+    let report = LimitsReport(isa: isa, threads: threads, limits: LimitsReport.Rates(&meter))
+    try printOutput(json ? jsonLine(report) : report.text)
+  }
+
+  private func measure(_ path: String) throws {
+    let start = ProcessStatus.monotonicMilliseconds
+    let file = try ModelFile(path: path)
+    guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
+    let lengths = try promptLengths() ?? defaultPrompts(file.config)
+    var report = BenchReport(path: path, file: file, repetitions: repetitions)
+    let limits = try sessionLimits(file.config, lengths)
+    var engine = try Engine(file, limits: limits, isa: kernelsFromEnvironment())
+    if verbose { printError(PlanReport(engine.memory).table) }
+    report.loadMs = ProcessStatus.monotonicMilliseconds - start
+    report.readyMs = ProcessStatus.millisecondsSinceStart
+    report.describe(engine)
+
+    var meter = try LimitMeter(isa: engine.isa, threadCount: report.threads)
+    let benchmark = Benchmark(repetitions: repetitions)
+    for length in lengths {
+      let samples = try benchmark.prefill(&engine, tokens: length) { meter.int8GMACs() }
+      report.addPrefill(length, samples)
+    }
+    if image {
+      // As a cheap camera gives it.
+      try SamplePicture.withFile(width: 640, height: 480) { path in
+        let times = try benchmark.firstToken(
+          &engine, image: path, textRows: Benchmark.textRowsWithPicture
+        ) { meter.int8GMACs() }
+        report.setImageEncode(times.encode)
+        report.setFirstToken(
+          times.total,
+          rows: Benchmark.textRowsWithPicture + (engine.config.vision?.visualTokenCount ?? 0))
+      }
+    } else if let longest = lengths.max() {
+      let times = try benchmark.firstToken(&engine, image: nil, textRows: longest) {
+        meter.int8GMACs()
+      }
+      report.setFirstToken(times.total, rows: longest)
+    }
+    // Last, and the peak before the first read: the memory that is read is none of the model's.
+    if generate > 0 {
+      let samples = try benchmark.decode(&engine, tokens: generate, depth: depth) {
+        report.notePeak()
+        return meter.readGBs()
+      }
+      report.setDecode(generate, depth: depth, samples)
+    }
+    report.notePeak()
+    report.limits = LimitsReport.Rates(&meter)
+    try printOutput(json ? jsonLine(report) : report.text)
+  }
+
+  /// The session's flags, with room for what is measured unless --context says otherwise.
+  private func sessionLimits(_ config: ModelConfig, _ lengths: [Int]) throws -> Limits {
+    var session = session
+    // One row stays for the answer.
+    let needed = max(
+      (lengths.max() ?? 0) + 1, generate + depth + 1,
+      image ? Benchmark.textRowsWithPicture + 1 : 2)
+    if let context = session.context, context < needed {
+      throw ValidationError("--context \(context) is too short: \(needed) text rows are measured")
+    }
+    session.context = session.context ?? needed
+    if !image { session.images = session.images ?? 0 }
+    return try session.limits(
+      for: config, images: image ? 1 : 0, isChat: false, isConversation: true,
+      seed: 0)
+  }
+
+  private func defaultPrompts(_ config: ModelConfig) -> [Int] {
+    let visualRows = image ? config.vision?.visualTokenCount ?? 0 : 0
+    let fitting = Self.defaultPrompts.filter { $0 + 1 + visualRows <= config.text.maxPositions }
+    return fitting.isEmpty ? [max(1, config.text.maxPositions / 2)] : fitting
+  }
+
+  /// What `-p` says; nil: nothing.
+  private func promptLengths() throws -> [Int]? {
+    guard let prompts else { return nil }
+    return try prompts.split(separator: ",", omittingEmptySubsequences: false).map { part in
+      guard let length = Int(part), (1...1 << 20).contains(length) else {
+        throw ValidationError("-p takes whole numbers from 1 to 1048576 with commas between")
+      }
+      return length
+    }
+  }
+}
+
+/// `PIOEDGE_ISA`: kernels by name; nil: the best there are.
+func kernelsFromEnvironment() -> String? { getenv("PIOEDGE_ISA").map { String(cString: $0) } }

@@ -1,0 +1,101 @@
+import Foundation
+import Testing
+
+/// `bench` and `inspect --cpu`: what they print, never how fast it was.
+struct BenchCommandTests {
+  @Test func jsonHasTheKeysOfTheContract() throws {
+    let result = Tool.run([
+      "bench", Tool.demo, "-p", "16,40", "-n", "4", "-r", "2", "--image", "--json", "--threads",
+      "1",
+    ])
+    #expect(result.status == 0, "\(result.error)")
+    let json = result.json
+    let prefill = try #require(json["prefill"] as? [[String: Double]])
+    #expect(prefill.map { $0["tokens"] } == [16, 40])
+    for run in prefill {
+      let rate = try #require(run["tokens_per_second"])
+      #expect(rate > 0 && run["tokens_per_second_min"]! <= rate)
+      #expect(run["tokens_per_second_max"]! >= rate)
+      #expect(run["share_of_int8_peak"]! > 0)
+    }
+    let decode = try #require(json["decode"] as? [String: Double])
+    #expect(decode["tokens_per_second"]! > 0 && decode["share_of_bandwidth"]! > 0)
+    #expect(json["image_encode_ms"] as? Double ?? 0 > 0)
+    let limits = try #require(json["limits"] as? [String: Double])
+    #expect(Set(limits.keys) == ["int8_gmacs", "f32_gflops", "read_gbs"])
+    #expect(limits.values.allSatisfy { $0 > 0 })
+    let first = try #require(json["time_to_first_token_ms"] as? Double)
+    #expect(first > json["image_encode_ms"] as! Double)
+    let size = try FileManager.default.attributesOfItem(atPath: Tool.demo)[.size] as? Int
+    #expect(json["model_bytes"] as? Int == size)
+    // The read loop's memory is not the model's.
+    let peak = try #require(json["peak_resident_bytes"] as? Int)
+    #expect(peak > 0 && peak < 64 << 20)
+    #expect(json["threads"] as? Int == 1)
+    #expect((json["cpu"] as? String)?.isEmpty == false)
+  }
+
+  @Test func leavesOutWhatWasNotAskedFor() throws {
+    let result = Tool.run(["bench", Tool.demo, "-p", "8", "-n", "0", "-r", "1", "--json"])
+    #expect(result.status == 0, "\(result.error)")
+    #expect(result.json["decode"] is NSNull)
+    #expect(result.json["image_encode_ms"] is NSNull)
+    #expect(result.json["time_to_first_token_ms"] as? Double ?? 0 > 0)
+  }
+
+  @Test func theTableNamesMachineKernelsAndThreads() {
+    let result = Tool.run(
+      ["bench", Tool.demo, "-p", "8", "-n", "2", "-r", "1", "--kv", "int8", "--threads", "2"],
+      environment: ["PIOEDGE_ISA": "scalar"])
+    #expect(result.status == 0, "\(result.error)")
+    for text in ["prefill 8", "decode 2", "KV cache int8", "scalar, 2 thread(s)", "limits here"] {
+      #expect(result.output.contains(text), "\(text) in \(result.output)")
+    }
+  }
+
+  @Test func verbosePrintsThePlan() {
+    let result = Tool.run(["bench", Tool.demo, "-p", "8", "-n", "0", "-r", "1", "--verbose"])
+    #expect(result.error.contains("smallest cap"))
+    #expect(!result.output.contains("smallest cap"))
+  }
+
+  @Test func limitsNeedNoModel() {
+    let json = Tool.run(["bench", "--limits", "--json", "--threads", "1"]).json
+    #expect((json["limits"] as? [String: Double])?.values.allSatisfy { $0 > 0 } == true)
+    #expect(json["threads"] as? Int == 1)
+  }
+
+  @Test(arguments: [
+    ["bench"], ["bench", "x.piom", "--limits"], ["bench", "x.piom", "-p", "0"],
+    ["bench", "x.piom", "-p", "12,,3"], ["bench", "x.piom", "-n", "-1"],
+    ["bench", "x.piom", "-r", "0"], ["bench", "x.piom", "--threads", "0"],
+    ["inspect"], ["inspect", "x.piom", "--cpu"], ["inspect", "--cpu", "--tensors"],
+  ])
+  func refusesWrongUsage(arguments: [String]) {
+    let result = Tool.run(arguments)
+    #expect(result.status == 64)
+    #expect(!result.error.isEmpty)
+  }
+
+  @Test func refusesWhatTheModelOrTheContextCannotHold() {
+    let short = Tool.run(["bench", Tool.demo, "-p", "64", "--context", "32"])
+    #expect(short.status == 64)
+    #expect(short.error.contains("--context 32"))
+    let long = Tool.run(["bench", Tool.demo, "-p", "100000", "-n", "0"])
+    #expect(long.status == 1)
+    #expect(long.error.split(separator: "\n").count == 1)
+  }
+
+  @Test func inspectNamesTheKernelsInUse() {
+    let best = Tool.run(["inspect", "--cpu", "--json"]).json
+    let runnable = best["runnable"] as? [String] ?? []
+    #expect(runnable.first == "scalar")
+    #expect(runnable.contains(best["isa"] as? String ?? "?"))
+    #expect((best["cpu"] as? String)?.isEmpty == false)
+    let forced = Tool.run(["inspect", "--cpu"], environment: ["PIOEDGE_ISA": "scalar"])
+    #expect(forced.output.contains("scalar, self-test passed"))
+    let unknown = Tool.run(["inspect", "--cpu"], environment: ["PIOEDGE_ISA": "mmx"])
+    #expect(unknown.status == 1)
+    #expect(unknown.error.contains("scalar"))
+  }
+}
