@@ -44,7 +44,9 @@ let package = Package(
     .testTarget(name: "PIOVisionTests", dependencies: ["PIOVision", "CPIOImage"]),
     .testTarget(
       name: "PIORuntimeTests",
-      dependencies: ["PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "CPIOKernels"]),
+      dependencies: [
+        "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOThreads", "CPIOKernels",
+      ]),
     .testTarget(
       name: "PIOConvertTests",
       dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),

@@ -14,7 +14,7 @@ struct Decoder {
   let chunkRows: Int
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
   let hidden: Rows
-  let pruner: Pruner
+  var pruner: Pruner
   /// Each row's position behind the first one's.
   private let offsets: UnsafeMutablePointer<Int32>
   private let rotations: Rotations
@@ -36,7 +36,8 @@ struct Decoder {
     chunkRows = plan.chunkRows
     hidden = Rows(base: arena.pointer(plan.hidden), count: plan.promptRows, dim: config.dim)
     pruner = Pruner(
-      pruning: plan.limits.pruning, layerCount: config.layerCount, kept: arena.buffer(plan.kept))
+      config: config, weights: weights, stream: stream, operations: operations, plan: plan,
+      arena: arena)
     offsets = arena.pointer(plan.offsets)
     rotations = Rotations(
       cosines: arena.pointer(plan.cosines), sines: arena.pointer(plan.sines),
@@ -67,14 +68,16 @@ struct Decoder {
     for row in 0..<count { offsets[row] = Int32(row) }
     let isCompact = pruner.pruning.positions == .compact
     var left = count
-    var stage = 0
+    var stages = schedule.stages[...]
     var rotatedFor: Int32?
     for layer in 0..<config.layerCount {
       try stream.acquire(stream.layer(layer))
-      while stage < schedule.stages.count, schedule.stages[stage].afterLayer <= layer {
-        if let visual { left = prune(left, schedule.stages[stage].keep, visual, stage: stage) }
+      while let stage = stages.first, let visual, stage.afterLayer <= layer {
+        if pruner.readsRotations { computeRotations(left, from: cache.layers[layer].nextPosition) }
+        let input = stageInput(layer, stage, cache, visual, of: left)
+        left = try prune(left, to: stage.keep, visual, input)
+        stages = stages.dropFirst()
         rotatedFor = nil
-        stage += 1
       }
       let position = cache.layers[layer].nextPosition
       if rotatedFor != position {
@@ -91,14 +94,42 @@ struct Decoder {
           weights.layers[layer], cache.layers[layer], rows: rows, needed: needed, at: first + start)
         start = rows.upperBound
       }
+      // A stage behind this block that looks at it once more runs while its weights are at hand.
+      while let stage = stages.first, let visual, stage.afterLayer == layer + 1,
+        pruner.runsBehindBlock(afterLayer: stage.afterLayer)
+      {
+        let input = stageInput(layer, stage, cache, visual, of: left)
+        left = try prune(left, to: stage.keep, visual, input)
+        stages = stages.dropFirst()
+        rotatedFor = nil
+      }
       stream.release(stream.layer(layer))
     }
     return try head(hidden.rows((left - 1)..<left))
   }
 
+  /// What a stage sees that runs with the weights of block `layer`, before it or behind it.
+  private func stageInput(
+    _ layer: Int, _ stage: Schedule.Stage, _ cache: borrowing KVArena, _ visual: VisualRows,
+    of count: Int
+  ) -> StageInput {
+    let hasRun = layer < stage.afterLayer
+    let probed = cache.layers[layer]
+    return StageInput(
+      afterLayer: stage.afterLayer,
+      probe: Probe(
+        weights: weights.layers[layer], cache: probed,
+        earlierRows: hasRun ? probed.count - count : probed.count,
+        hidden: hidden.rows(0..<count), rotations: rotations,
+        proxies: pruner.proxies(visual, of: count)),
+      previous: stage.afterLayer > 0 ? cache.layers[stage.afterLayer - 1] : nil)
+  }
+
   /// Drops visual rows until `keep` are left, and closes the gaps. Returns how many rows there are.
-  private func prune(_ count: Int, _ keep: Int, _ visual: VisualRows, stage: Int) -> Int {
-    let left = pruner.choose(keep, of: count, visual, stage: stage)
+  private func prune(_ count: Int, to keep: Int, _ visual: VisualRows, _ input: StageInput)
+    throws(RuntimeError) -> Int
+  {
+    let left = try pruner.choose(keep, visual, input)
     for row in 0..<left {
       let from = Int(pruner.kept[row])
       if from != row { hidden[row].update(from: hidden[from], count: config.dim) }
@@ -130,6 +161,9 @@ struct Decoder {
     if kept.count < rows.count { input = LinearInput(normed.rows(kept)) }
     operations.linear(&input, weights.query, query)
     rotate(query, from: rows.lowerBound + kept.lowerBound)
+    if pruner.readsLastQuery {
+      pruner.lastQuery[0].update(from: query[query.count - 1], count: query.dim)
+    }
     operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
     var attended = LinearInput(query)
     operations.linear(&attended, weights.output, residual, accumulate: true)

@@ -72,7 +72,7 @@ public struct Engine: ~Copyable {
   private let pool: ThreadPool
   private let stream: WeightStream
   private let operations: Operations
-  private let decoder: Decoder
+  private var decoder: Decoder
   private let encoder: VisionEncoder?
   private var cache: KVArena
   private var sampler: Sampler
@@ -132,7 +132,8 @@ public struct Engine: ~Copyable {
     // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
     session = Session()
     schedule = .none
-    visual = VisualRows(arena.buffer(plan.visualSpans))
+    visual = VisualRows(
+      spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins))
     textBuffer = arena.buffer(plan.text)
     embeddingRow = arena.buffer(plan.embeddingRow)
     self.config = config
@@ -227,6 +228,17 @@ public struct Engine: ~Copyable {
     return result
   }
 
+  /// Prunes from the next turn on as `pruning` says, without loading the model anew.
+  ///
+  /// Throws if the plan has no room for it: `Limits.alternatives` names what a session may change to.
+  public mutating func setPruning(_ pruning: Pruning) throws(RuntimeError) {
+    guard plan.limits.prunings.contains(pruning) else { throw .pruningNotPlanned }
+    decoder.pruner.pruning = pruning
+  }
+
+  /// What the stages of the last turn did; empty where nothing was pruned. Allocates.
+  public var pruningStages: [PruningStage] { decoder.pruner.records.stages }
+
   /// Rows in every layer's cache.
   package var cachedRows: [Int] { cache.layers.map(\.count) }
 
@@ -287,7 +299,6 @@ public struct Engine: ~Copyable {
     guard session.images + places <= plan.limits.imageCount else {
       throw .tooManyImages(needed: session.images + places, limit: plan.limits.imageCount)
     }
-    let limits = plan.limits
     let textRows = request.tokens.count - places + (session.pending == nil ? 0 : 1)
     let free = plan.limits.contextRows - session.textRows
     guard request.tokens.count > 0 else { throw .emptyPrompt }
@@ -296,13 +307,14 @@ public struct Engine: ~Copyable {
       throw .promptTooLong(
         neededRows: textRows + 1, freeRows: free, contextRows: plan.limits.contextRows)
     }
-    if request.tokens.last == imageToken, places > 0, limits.pruning.prunes {
+    if request.tokens.last == imageToken, places > 0, decoder.pruner.pruning.prunes {
       throw .prunedPromptEndsWithPicture
     }
     try planPruning(places, &result)
     var row = 0
     var image = 0
     visual.imageCount = 0
+    decoder.pruner.records.removeAll()
     if places > 0 { stream.beginEncoding() }
     defer {
       if places > 0 { endEncoding() }
@@ -329,7 +341,7 @@ public struct Engine: ~Copyable {
     let tokenCount = places * (config.vision?.visualTokenCount ?? 0)
     let layerCount = config.text.layerCount
     do {
-      schedule = try plan.limits.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
+      schedule = try decoder.pruner.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
     } catch {
       throw .schedule(error)
     }

@@ -78,6 +78,23 @@ struct Operations {
     let x = input.rows
     precondition(x.dim == weight.columns && out.dim == weight.rows, "linear: widths differ")
     precondition(x.count == out.count, "linear: row counts differ")
+    apply(&input, weight, out, accumulate: accumulate)
+  }
+
+  /// The same into the columns of wider rows, from `firstColumn` on.
+  func linear(_ input: inout LinearInput, _ weight: Linear, _ out: Rows, firstColumn: Int) {
+    precondition(input.rows.dim == weight.columns, "linear: widths differ")
+    precondition(firstColumn + weight.rows <= out.dim, "linear: widths differ")
+    precondition(input.rows.count == out.count, "linear: row counts differ")
+    let columns = Rows(base: out.base + firstColumn, count: out.count, dim: out.dim)
+    apply(&input, weight, columns, accumulate: false)
+  }
+
+  /// `out.dim` is what lies between two rows.
+  private func apply(
+    _ input: inout LinearInput, _ weight: Linear, _ out: Rows, accumulate: Bool
+  ) {
+    let x = input.rows
     guard weight.kind.isQuantized && compute != .f32 else {
       return applyFloat(weight, x, out, accumulate: accumulate)
     }

@@ -109,7 +109,7 @@ public struct MemoryPlan: Equatable, Sendable {
       let count = max(1, vision.visualTokenCount / 9)
       tryChange("--visual-tokens \(count)") {
         $0.pruning.budget = .average(count)
-        if $0.pruning.method == .none { $0.pruning.method = .uniform }
+        if $0.pruning.method == .none { $0.pruning.method = Pruning().method }
       }
     }
     if limits.contextRows >= 512 {
@@ -161,7 +161,7 @@ private struct Maker {
         fitting: units,
         decoderFree: cap.map { $0 - base - kv.bytes - decoderScratch },
         encoderFree: cap.map { $0 - base - pictureKV - encoderScratch },
-        usesHeadInside: limits.pruning.prunes && limits.pruning.method.readsHead,
+        usesHeadInside: limits.prunings.contains { $0.prunes && $0.method.readsHead },
         isConversation: limits.isConversation,
         streamsAll: limits.stream == .on || isLeast)
     // Mapped plainly, nothing is given back: what one phase read the next one still has.

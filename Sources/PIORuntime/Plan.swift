@@ -65,7 +65,13 @@ public struct Limits: Equatable, Sendable {
     contextRows.multipliedReportingOverflow(by: 4 * max(4, maxPieceBytes)).partialValue
   }
 
+  /// Other ways to prune that the session may change to (`Engine.setPruning`): there is room for each of them.
+  public var alternatives: [Pruning] = []
+
   public init() {}
+
+  /// All ways to prune that the plan has room for.
+  var prunings: [Pruning] { [pruning] + alternatives }
 
   func image(codecBytes: Int) -> ImageLimits {
     var image = ImageLimits()
@@ -119,6 +125,8 @@ public struct Plan: Equatable, Sendable {
   let offsets: Region<Int32>
   let kept: Region<Int32>
   let visualSpans: Region<Int32>
+  let visualOrigins: Region<Int32>
+  let pruning: PruningRegions
   let cosines: Region<Float>
   let sines: Region<Float>
   let logits: Region<Float>
@@ -157,6 +165,12 @@ public struct Plan: Equatable, Sendable {
     offsets = layout.reserve(rows)
     kept = layout.reserve(rows)
     visualSpans = layout.reserve(2 * limits.imageCount)
+    visualOrigins = layout.reserve(rows)
+    let selection = SelectionRegions(&layout, promptRows: rows)
+    let lastQuery = layout.reserve(text.headCount * text.headDim, Float.self)
+    let records = RecordRegions(
+      &layout, stageCount: try Plan.stageCount(config, limits), imageCount: limits.imageCount,
+      visualRows: visualRows)
     cosines = layout.reserve(rows * text.headDim / 2)
     sines = layout.reserve(rows * text.headDim / 2)
     logits = layout.reserve(text.vocabSize)
@@ -182,7 +196,15 @@ public struct Plan: Equatable, Sendable {
     }
     layout.rewind(to: shared)
     decoder = DecoderRegions(&layout, text, chunkRows: chunk)
-    decoderEnd = layout.end
+    // A stage runs between two layers.
+    let scratchEnd = layout.end
+    layout.rewind(to: shared)
+    let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
+    pruning = PruningRegions(
+      selection: selection, lastQuery: lastQuery, records: records,
+      saliency: readsBlock && visualRows > 0
+        ? SaliencyRegions(&layout, text, promptRows: rows, chunkRows: chunk) : nil)
+    decoderEnd = max(scratchEnd, layout.end)
     sharedEnd = shared
 
     self.limits = limits
@@ -197,11 +219,31 @@ public struct Plan: Equatable, Sendable {
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
     let tokenCount = config.vision?.visualTokenCount ?? 0
     let layerCount = config.text.layerCount
+    var rows = [Int](repeating: 0, count: layerCount)
+    for schedule in try schedules(config, limits) {
+      let tokens = schedule.tokens(tokenCount, layerCount: layerCount)
+      rows = zip(rows, tokens).map { max($0, $1) }
+    }
+    return rows.map { limits.contextRows + limits.imageCount * $0 }
+  }
+
+  /// Most stages of one prompt.
+  static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
+    try schedules(config, limits).map(\.stages.count).max() ?? 0
+  }
+
+  /// The schedules of one picture, for each way to prune.
+  private static func schedules(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
+    -> [Schedule]
+  {
     do {
-      let schedule = try limits.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
-      return schedule.tokens(tokenCount, layerCount: layerCount).map {
-        limits.contextRows + limits.imageCount * $0
+      var schedules: [Schedule] = []
+      for pruning in limits.prunings {
+        schedules.append(
+          try pruning.schedule(
+            tokenCount: config.vision?.visualTokenCount ?? 0, layerCount: config.text.layerCount))
       }
+      return schedules
     } catch {
       throw .schedule(error)
     }

@@ -12,6 +12,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
+  /// The session was not told of it when its memory was planned.
+  case pruningNotPlanned
   case cannotMap(byteCount: Int, errno: Int32)
   case unknownISA(name: String, known: String)
   /// The kernels do not compute what their scalar twins do: a processor or a build that is not what it says.
@@ -50,6 +52,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
       errno == EFAULT
         ? "the model file was cut short while it is in use"
         : "the model file cannot be read or kept in memory any more (\(String(cString: strerror(errno))))"
+    case .pruningNotPlanned: "the session was not planned for this way of pruning"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"

@@ -103,6 +103,24 @@ public struct Schedule: Equatable, Sendable {
     self.init(unchecked: stages)
   }
 
+  /// One cut behind `layer` layers, so that the layers see `budget` of `tokenCount` visual rows on average, or less by
+  /// under one row.
+  public init(cutAfter layer: Int, averaging budget: Int, of tokenCount: Int, layerCount: Int)
+    throws(ScheduleError)
+  {
+    guard budget < tokenCount else {
+      self = .none
+      return
+    }
+    let behind = max(1, layerCount - layer)
+    let keep = (budget * layerCount - layer * tokenCount) / behind
+    guard layer < layerCount, budget * layerCount >= layer * tokenCount + behind else {
+      let smallest = (layer * tokenCount + behind + layerCount - 1) / layerCount
+      throw .budgetTooSmall(budget: budget, smallest: min(tokenCount, max(1, smallest)))
+    }
+    self.init(unchecked: [Stage(afterLayer: layer, keep: keep)])
+  }
+
   private static let proportions = [1.70, 1, 0.42]
 
   private static func stageLayers(_ layerCount: Int) -> [Int] {

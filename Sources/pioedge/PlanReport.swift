@@ -129,6 +129,7 @@ extension VisualBudget {
     switch self {
     case .all: "all"
     case .average(let count): "\(count)"
+    case .fraction(let part): "\((part * 1e4).rounded() / 100)%"
     case .stages(let stages):
       stages.map { "\($0.afterLayer):\($0.keep)" }.joined(separator: ",")
     }

@@ -5,8 +5,6 @@ import PIOThreads
 
 extension Compute: ExpressibleByArgument {}
 extension KVKind: ExpressibleByArgument {}
-extension PruneMethod: ExpressibleByArgument {}
-extension PrunedPositions: ExpressibleByArgument {}
 extension StreamMode: ExpressibleByArgument {}
 
 /// How a picture is made square.
@@ -46,22 +44,7 @@ struct SessionOptions: ParsableArguments {
   @Option(help: "Arithmetic: auto (each tensor its own), f32, or quantized.")
   var compute = Compute.auto
 
-  @Option(
-    help: "Visual tokens a layer sees on average; the others are dropped on the way (default: all)."
-  )
-  var visualTokens: Int?
-
-  @Option(
-    help:
-      "Where to drop visual tokens by hand: LAYER:COUNT, as in 1:92,10:54,15:22; 0: before the first layer."
-  )
-  var schedule: String?
-
-  @Option(help: "Which visual tokens are kept: uniform, random or none (all of them).")
-  var prune = PruneMethod.uniform
-
-  @Option(help: "Positions behind a cut: original, or compact (numbered anew).")
-  var positions = PrunedPositions.original
+  @OptionGroup(title: "Visual tokens") var pruning: PruningOptions
 
   @Option(
     help: ArgumentHelp(
@@ -97,11 +80,6 @@ struct SessionOptions: ParsableArguments {
     try require(
       codecMemory.map { $0.value >= 1 << 20 && $0.value <= 1 << 30 } ?? true, "--codec-memory",
       "1MiB to 1GiB", what: "a size")
-    guard visualTokens == nil || schedule == nil else {
-      throw ValidationError("--visual-tokens and --schedule say the same thing: give one of them")
-    }
-    try require(
-      visualTokens.map { $0 >= 1 && $0 <= 1 << 30 } ?? true, "--visual-tokens", "1 to 1073741824")
     try require(context.map { $0 >= 2 && $0 <= 1 << 24 } ?? true, "--context", "2 to 16777216")
     try require(maxTokens >= 1 && maxTokens <= 1 << 24, "--max-tokens", "1 to 16777216")
     try require(images.map { $0 >= 0 && $0 <= 1024 } ?? true, "--images", "0 to 1024")
@@ -149,14 +127,7 @@ struct SessionOptions: ParsableArguments {
     limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
     limits.compute = compute
     limits.threadCount = threads ?? defaultThreadCount()
-    limits.pruning.method = prune
-    limits.pruning.positions = positions
-    limits.pruning.seed = seed
-    if let visualTokens { limits.pruning.budget = .average(visualTokens) }
-    if let schedule {
-      let stages = try Schedule(parsing: schedule, layerCount: config.text.layerCount).stages
-      limits.pruning.budget = .stages(stages)
-    }
+    limits.pruning = try pruning.pruning(for: config, seed: seed)
     return limits
   }
 }

@@ -39,6 +39,7 @@ struct PruningTests {
     return try makeEngine(path) {
       $0.compute = .f32
       $0.kv = .f32
+      $0.pruning.method = .uniform
       $0.pruning.budget = .stages(stages)
       $0.pruning.positions = test.positions == "compact" ? .compact : .original
       try? change(&$0)
@@ -63,9 +64,13 @@ struct PruningTests {
     #expect(engine.cachedRows == test.rows.map { $0 + run })
   }
 
-  @Test func aBudgetOfAllTokensChangesNoBit() throws {
+  @Test(arguments: PruneMethod.allCases)
+  func aBudgetOfAllTokensChangesNoBit(_ method: PruneMethod) throws {
     let test = Self.cases[0]
-    var pruned = try engine(test) { $0.pruning.budget = .average(10_000) }
+    var pruned = try engine(test) {
+      $0.pruning.method = method
+      $0.pruning.budget = .average(10_000)
+    }
     var whole = try engine(test) { $0.pruning = Pruning() }
     let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let a = try run(&pruned, tokens, images: paths(test), count: 8)
@@ -74,12 +79,14 @@ struct PruningTests {
     #expect(pruned.plan.kvByteCount == whole.plan.kvByteCount)
   }
 
-  @Test func aPromptWithoutAPictureIsNotTouched() throws {
+  @Test(arguments: PruneMethod.allCases)
+  func aPromptWithoutAPictureIsNotTouched(_ method: PruneMethod) throws {
     let test = Self.cases[0]
-    var pruned = try engine(test)
+    var pruned = try engine(test) { $0.pruning.method = method }
     var whole = try engine(test) { $0.pruning = Pruning() }
     let tokens: [Int32] = [1, 30, 40, 50, 60]
     #expect(try run(&pruned, tokens).logits == run(&whole, tokens).logits)
+    #expect(pruned.pruningStages.isEmpty)
   }
 
   @Test func laterLayersHoldFewerRowsAndNoMoreThanTheyNeed() throws {

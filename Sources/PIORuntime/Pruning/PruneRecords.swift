@@ -1,0 +1,134 @@
+/// What a stage did to one picture.
+public struct PruningStage: Equatable, Sendable {
+  public enum Place: String, Sendable {
+    case encoder, lm
+  }
+  /// A token that stands for others too.
+  public struct Merge: Equatable, Sendable {
+    public let target: Int
+    public let sources: [Int]
+  }
+
+  public var place: Place
+  /// Layers in front of the stage; nil in the encoder.
+  public var afterLayer: Int?
+  /// From 0, in the prompt's order.
+  public var image: Int
+  public var before: Int
+  public var after: Int
+  /// The picture's own visual tokens that are left, ascending.
+  public var kept: [Int]
+  public var merged: [Merge]
+  /// Of the whole stage, all pictures together.
+  public var milliseconds: Double
+  /// Multiply-adds of the whole stage.
+  public var multiplications: Int
+  /// What the stage ranked by, for each of the `before` tokens; empty where it ranks by no number.
+  public var scores: [Float]
+  /// The tokens that `scores` speaks of, ascending.
+  public var candidates: [Int]
+}
+
+/// Room for what the stages of one prompt did.
+struct RecordRegions: Equatable, Sendable {
+  let records: Region<PruneRecords.Record>
+  let count: Region<Int32>
+  let candidates: Region<Int32>
+  let scores: Region<Float>
+  let kept: Region<Int32>
+
+  init(_ layout: inout Layout, stageCount: Int, imageCount: Int, visualRows: Int) {
+    records = layout.reserve(stageCount * imageCount)
+    count = layout.reserve(1)
+    candidates = layout.reserve(stageCount * visualRows)
+    scores = layout.reserve(stageCount * visualRows)
+    kept = layout.reserve(stageCount * visualRows)
+  }
+}
+
+/// What the stages of the prompt in work did, kept in the arena; made into values when somebody asks.
+struct PruneRecords {
+  struct Record: BitwiseCopyable {
+    var afterLayer: Int32
+    var image: Int32
+    var before: Int32
+    var after: Int32
+    /// Where this picture's candidates, scores and kept tokens begin.
+    var offset: Int32
+    var hasScores: Bool
+    var milliseconds: Double
+    var multiplications: Int
+  }
+
+  private let records: UnsafeMutableBufferPointer<Record>
+  private let count: UnsafeMutablePointer<Int32>
+  private let candidates: UnsafeMutableBufferPointer<Int32>
+  private let scores: UnsafeMutableBufferPointer<Float>
+  private let kept: UnsafeMutableBufferPointer<Int32>
+
+  init(_ regions: RecordRegions, arena: borrowing Arena) {
+    records = arena.buffer(regions.records)
+    count = arena.pointer(regions.count)
+    candidates = arena.buffer(regions.candidates)
+    scores = arena.buffer(regions.scores)
+    kept = arena.buffer(regions.kept)
+  }
+
+  func removeAll() { count.pointee = 0 }
+
+  /// Notes the picture's tokens in front of the stage, and what they are ranked by.
+  func begin(image: Int, afterLayer: Int, origins: Slice<UnsafeMutableBufferPointer<Int32>>) {
+    let index = Int(count.pointee)
+    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
+    precondition(index < records.count && offset + origins.count <= candidates.count, "records")
+    for (place, origin) in origins.enumerated() { candidates[offset + place] = origin }
+    records[index] = Record(
+      afterLayer: Int32(afterLayer), image: Int32(image), before: Int32(origins.count), after: 0,
+      offset: Int32(offset), hasScores: false, milliseconds: 0, multiplications: 0)
+    count.pointee += 1
+  }
+
+  func note(scores values: UnsafePointer<Float>) {
+    let index = Int(count.pointee) - 1
+    records[index].hasScores = true
+    for place in 0..<Int(records[index].before) {
+      scores[Int(records[index].offset) + place] = values[place]
+    }
+  }
+
+  func note(
+    kept rows: Slice<UnsafeMutableBufferPointer<Int32>>,
+    origins: UnsafeMutableBufferPointer<Int32>
+  ) {
+    let index = Int(count.pointee) - 1
+    records[index].after = Int32(rows.count)
+    for (place, row) in rows.enumerated() {
+      kept[Int(records[index].offset) + place] = origins[Int(row)]
+    }
+  }
+
+  /// What the last `imageCount` records, one stage, took.
+  func finish(imageCount: Int, milliseconds: Double, multiplications: Int) {
+    let end = Int(count.pointee)
+    for index in (end - imageCount)..<end {
+      records[index].milliseconds = milliseconds
+      records[index].multiplications = multiplications
+    }
+  }
+
+  /// All stages of the last prompt with pictures.
+  var stages: [PruningStage] {
+    (0..<Int(count.pointee)).map { index in
+      let record = records[index]
+      let start = Int(record.offset)
+      let all = start..<(start + Int(record.before))
+      return PruningStage(
+        place: .lm, afterLayer: Int(record.afterLayer), image: Int(record.image),
+        before: Int(record.before), after: Int(record.after),
+        kept: kept[start..<(start + Int(record.after))].map { Int($0) }, merged: [],
+        milliseconds: record.milliseconds, multiplications: record.multiplications,
+        scores: record.hasScores ? Array(scores[all]) : [],
+        candidates: candidates[all].map { Int($0) })
+    }
+  }
+}

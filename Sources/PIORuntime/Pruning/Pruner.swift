@@ -1,0 +1,186 @@
+import CPIOKernels
+import PIOFormat
+import PIOThreads
+
+/// What the pruner needs of the arena.
+struct PruningRegions: Equatable, Sendable {
+  let selection: SelectionRegions
+  /// The last row's queries in the block that has just run, `(headCount · headDim)`.
+  let lastQuery: Region<Float>
+  let records: RecordRegions
+  /// Shares its bytes with the decoder's scratch; nil where no method asks for it.
+  let saliency: SaliencyRegions?
+}
+
+/// Where a stage stands in the prompt's way.
+struct StageInput {
+  let afterLayer: Int
+  /// The rows in front of the stage, and the block that methods which look through one use.
+  let probe: Probe
+  /// The cache of the block that has just run, its last rows being these; nil before the first block.
+  let previous: LayerCache?
+}
+
+/// Chooses the rows that survive a stage. Compacting them is the decoder's.
+struct Pruner {
+  var pruning: Pruning
+  /// Indices into the rows in front of the stage, ascending; as long as a prompt may be.
+  let kept: UnsafeMutableBufferPointer<Int32>
+  let selection: Selection
+  let saliency: Saliency?
+  let records: PruneRecords
+  let lastQuery: Rows
+
+  init(
+    config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
+    plan: Plan, arena: borrowing Arena
+  ) {
+    let regions = plan.pruning
+    pruning = plan.limits.pruning
+    kept = arena.buffer(plan.kept)
+    selection = Selection(operations: operations, regions: regions.selection, arena: arena)
+    records = PruneRecords(regions.records, arena: arena)
+    lastQuery = Rows(
+      base: arena.pointer(regions.lastQuery), count: 1, dim: config.headCount * config.headDim)
+    if let regions = regions.saliency {
+      saliency = Saliency(
+        config: config, weights: weights, stream: stream, operations: operations, plan: plan,
+        regions: regions, arena: arena)
+    } else {
+      saliency = nil
+    }
+  }
+
+  /// Whether a stage runs when the block in front of it has its weights at hand, or the block behind it.
+  func runsBehindBlock(afterLayer: Int) -> Bool {
+    afterLayer > 0 && pruning.method == .pio && pruning.proxyBlock == .current
+  }
+
+  /// Whether the stage needs the angles of its rows in the probed block.
+  var readsRotations: Bool { pruning.method == .pio || pruning.method == .fastv }
+
+  /// Whether the block in front of a stage shall leave its last row's queries.
+  var readsLastQuery: Bool { pruning.method == .fastv }
+
+  /// The rows whose predictions count, of `count` rows behind whose last picture there is text.
+  func proxies(_ visual: VisualRows, of count: Int) -> Range<Int> {
+    pruning.proxyRows.range(textRows: count - visual.end, of: count)
+  }
+
+  /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual rows shared among the
+  /// pictures in proportion to their rows. Moves the pictures' spans to where their rows will be. Returns the count.
+  /// Throws where the head's weights cannot be read.
+  func choose(_ keep: Int, _ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
+    let rowCount = input.probe.hidden.count
+    let total = visual.count
+    guard keep < total else {
+      for row in 0..<rowCount { kept[row] = Int32(row) }
+      return rowCount
+    }
+    let start = ProcessStatus.monotonicMilliseconds
+    let text = visual.end..<rowCount
+    var multiplications = try rank(visual, input)
+    var count = 0
+    var row = 0
+    var seen = 0
+    var given = 0
+    for image in 0..<visual.imageCount {
+      let span = visual[image]
+      while row < span.lowerBound { append(row, &row, &count) }
+      // What the pictures so far are owed, less what they got: shares differ by at most one row.
+      seen += span.count
+      let owed = (keep * seen + total / 2) / total
+      records.begin(image: image, afterLayer: input.afterLayer, origins: visual.origins[span])
+      if ranks { records.note(scores: selection.scores.baseAddress! + span.lowerBound) }
+      let first = count
+      multiplications += select(
+        Share(count: owed - given, span: span, image: image, text: text), into: &count, input)
+      records.note(kept: kept[first..<count], origins: visual.origins)
+      given = owed
+      visual[image] = first..<count
+      row = span.upperBound
+    }
+    while row < rowCount { append(row, &row, &count) }
+    for row in 0..<count { visual.origins[row] = visual.origins[Int(kept[row])] }
+    records.finish(
+      imageCount: visual.imageCount,
+      milliseconds: ProcessStatus.monotonicMilliseconds - start, multiplications: multiplications)
+    return count
+  }
+
+  private func append(_ index: Int, _ row: inout Int, _ count: inout Int) {
+    kept[count] = Int32(index)
+    count += 1
+    row += 1
+  }
+
+  /// Whether the method has a number for each row.
+  private var ranks: Bool { pruning.method == .pio || pruning.method == .fastv }
+
+  /// Scores of all pictures' rows. Returns the multiply-adds it took.
+  private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
+    switch pruning.method {
+    case .pio:
+      return try saliency!.compute(input.probe, visual, into: selection.scores.baseAddress!)
+    case .fastv:
+      return saliency!.rankByAttention(
+        input, lastQuery: lastQuery, visual, into: selection.scores)
+    case .none, .uniform, .random, .dart, .divprune: return 0
+    }
+  }
+
+  /// What one picture may keep.
+  private struct Share {
+    let count: Int
+    let span: Range<Int>
+    let image: Int
+    /// The rows behind the last picture.
+    let text: Range<Int>
+  }
+
+  /// As many ascending indices of the span behind `count`. Returns the multiply-adds it took.
+  private func select(_ share: Share, into count: inout Int, _ input: StageInput) -> Int {
+    let out = kept.baseAddress! + count
+    let span = share.span
+    let hidden = input.probe.hidden
+    count += share.count
+    var multiplications = 0
+    switch pruning.method {
+    case .none: preconditionFailure("a stage without a method")
+    case .uniform:
+      for index in 0..<share.count {
+        out[index] = Int32(span.lowerBound + (2 * index + 1) * span.count / (2 * share.count))
+      }
+      return 0
+    case .random:
+      let seed = UInt64(input.afterLayer) << 32 | UInt64(share.image)
+      draw(share.count, of: span, into: out, seed: seed)
+      return 0
+    case .pio:
+      multiplications = selection.keepDistinct(
+        share.count, of: span, in: hidden, threshold: pruning.nmsThreshold)
+    case .fastv: selection.keepHighest(share.count, of: span)
+    case .dart:
+      multiplications = saliency!.keepUnlikePivots(
+        share.count, of: span, text: share.text, input, selection)
+    case .divprune: multiplications = selection.keepDiverse(share.count, of: span, in: hidden)
+    }
+    selection.write(span, to: out)
+    return multiplications
+  }
+
+  /// Selection sampling (Knuth, TAOCP 2, §3.4.2, algorithm S): one pass, ascending, every subset as likely.
+  private func draw(
+    _ share: Int, of span: Range<Int>, into out: UnsafeMutablePointer<Int32>, seed: UInt64
+  ) {
+    var generator = SplitMix64(state: pruning.seed ^ (seed &* 0x9E37_79B9_7F4A_7C15))
+    var chosen = 0
+    for (passed, row) in span.enumerated() where chosen < share {
+      let left = UInt64(span.count - passed)
+      if generator.next() % left < UInt64(share - chosen) {
+        out[chosen] = Int32(row)
+        chosen += 1
+      }
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/// Which visual rows a stage keeps.
+public enum PruneMethod: String, Sendable, CaseIterable {
+  /// All of them, whatever the budget says.
+  case none
+  /// Evenly spaced in the picture's order.
+  case uniform
+  /// Drawn evenly, from a seed.
+  case random
+  /// Those that a layer-local loss depends on most, and that differ from each other.
+  /// Source: PIO-FVLM, arXiv:2602.04657.
+  case pio
+  /// Those that the last prompt row attends to most. Source: Chen et al. 2024 (FastV), arXiv:2403.06764.
+  case fastv
+  /// Those that least resemble a few pivots. Source: Wen et al. 2025 (DART), arXiv:2502.11494.
+  case dart
+  /// Those that are farthest from each other. Source: Alvar et al. 2025 (DivPrune), arXiv:2503.02175.
+  case divprune
+
+  /// Whether a stage multiplies with the head: its blocks are then in memory beside a layer.
+  var readsHead: Bool { self == .pio }
+
+  /// Whether a stage computes with a block's weights or keys.
+  var readsBlock: Bool { self == .pio || self == .fastv || self == .dart }
+
+  /// The one layer behind which the published method cuts; nil: several stages.
+  var publishedLayer: Int? {
+    switch self {
+    case .fastv, .dart: 2
+    case .divprune: 0
+    case .none, .uniform, .random, .pio: nil
+    }
+  }
+}
+
+/// What positions the rows behind a stage have.
+public enum PrunedPositions: String, Sendable, CaseIterable {
+  /// Numbered anew from 0, as in the published LLaVA code.
+  case compact
+  /// Those they had.
+  case original
+}
+
+/// Whose predictions make the loss, counted from the prompt's last row n - 1. Only text rows behind the last picture
+/// count: fewer if there are fewer; the last row where it is the only one.
+public enum ProxyRows: String, Sendable, CaseIterable {
+  /// n - 5 ... n - 2, as in the published code.
+  case last4
+  /// n - 3 and n - 2.
+  case last2
+  /// n - 1.
+  case final
+
+  /// The rows, of `textRows` behind the last picture and `count` in all.
+  func range(textRows: Int, of count: Int) -> Range<Int> {
+    if self == .final || textRows == 1 { return (count - 1)..<count }
+    return (count - 1 - min(self == .last4 ? 4 : 2, textRows - 1))..<(count - 1)
+  }
+}
+
+/// The block that the loss goes through.
+public enum ProxyBlock: String, Sendable, CaseIterable {
+  /// The one behind the stage, as in the published LLaVA code.
+  case next
+  /// The one that has just run, once more; before the first block the first one. Rows of earlier turns are those of
+  /// its cache.
+  case current
+}
+
+/// How many visual tokens the layers see.
+public enum VisualBudget: Equatable, Sendable {
+  case all
+  /// So many on average over the layers, of all pictures of one prompt together.
+  case average(Int)
+  /// The same as a part of the tokens there are.
+  case fraction(Double)
+  case stages([Schedule.Stage])
+}
+
+/// What a session does with visual tokens.
+public struct Pruning: Equatable, Sendable {
+  public var budget = VisualBudget.all
+  public var method = PruneMethod.pio
+  public var positions = PrunedPositions.original
+  /// For `random`.
+  public var seed: UInt64 = 0
+  public var proxyRows = ProxyRows.last4
+  public var proxyBlock = ProxyBlock.next
+  /// The cosine from which on two rows count as the same, for `pio`; above 1: never.
+  public var nmsThreshold: Float = 0.9
+
+  public init() {}
+
+  /// As the published LLaVA code of PIO-FVLM prunes.
+  public static var published: Pruning {
+    var pruning = Pruning()
+    pruning.positions = .compact
+    pruning.nmsThreshold = 0.8
+    return pruning
+  }
+
+  public var prunes: Bool { method != .none && budget != .all }
+
+  /// The stages for a prompt with `tokenCount` visual tokens.
+  public func schedule(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> Schedule {
+    guard method != .none, tokenCount > 0 else { return .none }
+    let average: Int
+    switch budget {
+    case .all: return .none
+    case .stages(let stages): return try Schedule(stages, layerCount: layerCount)
+    case .average(let budget): average = budget
+    case .fraction(let part): average = Int((part * Double(tokenCount)).rounded(.down))
+    }
+    if let layer = method.publishedLayer {
+      return try Schedule(
+        cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
+    }
+    return try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+  }
+}

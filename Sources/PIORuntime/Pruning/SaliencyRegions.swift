@@ -1,0 +1,47 @@
+import PIOFormat
+
+/// Most rows whose predictions make the loss.
+let maxProxyRows = 4
+
+/// What a stage needs beside the decoder's own buffers. `P` is `maxProxyRows`, `H` the number of query heads.
+struct SaliencyRegions: Equatable, Sendable {
+  /// `(promptRows, keyDim)`: the probed block's values.
+  let values: Region<Float>
+  /// `(H · P, promptRows)`: attention of the proxy rows.
+  let weights: Region<Float>
+  /// `(H · P, chunkRows)`: derivatives by the scores of one chunk.
+  let slopes: Region<Float>
+  /// `(chunkRows, dim)`: a chunk behind the norm, later its derivative.
+  let normed: Region<Float>
+  /// `(chunkRows, keyDim)`: a chunk's keys, later their derivative.
+  let key: Region<Float>
+  /// `(H · P, dim)`: derivatives by the attended values, projected back through the value weights.
+  let projected: Region<Float>
+  /// `(H · P, headDim)` each: queries, attended values and the derivatives by these, head by head.
+  let heads: Region<Float>
+  /// `(P, dim)` each: behind the norm, behind attention, behind the block, two derivatives.
+  let rows: Region<Float>
+  /// `(P, queryDim)`.
+  let query: Region<Float>
+  /// `(P, hiddenDim)` each: gate, up, and their product.
+  let inner: Region<Float>
+  /// `(P, vocabSize)`.
+  let logits: Region<Float>
+
+  init(_ layout: inout Layout, _ text: TextConfig, promptRows: Int, chunkRows: Int) {
+    let proxies = maxProxyRows
+    let keyDim = text.kvHeadCount * text.headDim
+    let pairs = text.headCount * proxies
+    values = layout.reserve(promptRows * keyDim)
+    weights = layout.reserve(pairs * promptRows)
+    slopes = layout.reserve(pairs * chunkRows)
+    normed = layout.reserve(chunkRows * text.dim)
+    key = layout.reserve(chunkRows * keyDim)
+    projected = layout.reserve(pairs * text.dim)
+    heads = layout.reserve(3 * pairs * text.headDim)
+    rows = layout.reserve(5 * proxies * text.dim)
+    query = layout.reserve(proxies * text.headCount * text.headDim)
+    inner = layout.reserve(3 * proxies * text.hiddenDim)
+    logits = layout.reserve(proxies * text.vocabSize)
+  }
+}

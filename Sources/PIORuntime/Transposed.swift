@@ -1,0 +1,93 @@
+import CPIOKernels
+import PIOFormat
+import PIOThreads
+
+extension Linear {
+  /// The matrix from row `first` on, where it is stored in floating point.
+  func floats(from first: Int, column: Int = 0) -> pio_floats {
+    let offset = (first * columns + column) * (kind == .f32 ? 4 : 2)
+    return pio_floats(data: data + offset, stride: columns, kind: UInt32(kind.rawValue))
+  }
+
+  /// Columns that a task of a transposed product takes: a group, or what fills a few registers.
+  fileprivate var columnsPerTask: Int { kind.isQuantized ? group : 64 }
+}
+
+extension Operations {
+  /// `out = x W`, or `out += x W`: the derivative of `linear` by its input.
+  ///
+  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. In f32
+  /// with dequantized weights, whatever `compute` says.
+  func transposed(
+    _ x: Rows, firstColumn: Int = 0, _ weight: Linear, _ out: Rows, accumulate: Bool = false
+  ) {
+    precondition(firstColumn + weight.rows <= x.dim, "transposed: widths differ")
+    precondition(out.dim == weight.columns, "transposed: widths differ")
+    precondition(x.count == out.count, "transposed: row counts differ")
+    let columns = Rows(base: x.base + firstColumn, count: x.count, dim: x.dim)
+    transposed(
+      TransposedProduct.Slice(x: columns, rows: 0..<weight.rows, out: out), count: 1,
+      step: (0, 0, 0), weight, accumulate: accumulate)
+  }
+
+  /// `out[s] = x[s] W[rows of s]` for `count` slices of as many rows each.
+  ///
+  /// Shapes: `x` is `(count · n, slice)`, `out` `(count · n, columns)`, and `weight.rows` is `count · slice`.
+  func transposedBySlices(_ x: Rows, _ weight: Linear, _ out: Rows, count: Int) {
+    let rows = x.count / count
+    precondition(x.dim * count == weight.rows && out.dim == weight.columns, "transposed: widths")
+    precondition(x.count == out.count && rows * count == x.count, "transposed: row counts differ")
+    transposed(
+      TransposedProduct.Slice(x: x.rows(0..<rows), rows: 0..<x.dim, out: out.rows(0..<rows)),
+      count: count, step: (rows * x.dim, x.dim, rows * out.dim), weight, accumulate: false)
+  }
+
+  private func transposed(
+    _ slice: TransposedProduct.Slice, count: Int, step: (x: Int, row: Int, out: Int),
+    _ weight: Linear, accumulate: Bool
+  ) {
+    let tasks = (weight.columns + weight.columnsPerTask - 1) / weight.columnsPerTask
+    pool.run(
+      tasks * count,
+      TransposedProduct(
+        kernels: kernels, weight: weight, slice: slice, step: step, tasks: tasks,
+        accumulate: accumulate))
+  }
+}
+
+/// Columns of one slice after the other.
+private struct TransposedProduct: ParallelBody {
+  struct Slice {
+    let x: Rows
+    let rows: Range<Int>
+    let out: Rows
+  }
+
+  let kernels: pio_kernels
+  let weight: Linear
+  let slice: Slice
+  let step: (x: Int, row: Int, out: Int)
+  /// For each slice.
+  let tasks: Int
+  let accumulate: Bool
+
+  func run(task: Int, thread: Int) {
+    let index = task / tasks
+    let part = task % tasks
+    let x = slice.x.base + index * step.x
+    let out = slice.out.base + index * step.out
+    let first = slice.rows.lowerBound + index * step.row
+    if weight.kind.isQuantized {
+      var matrix = weight.matrix
+      kernels.gradients.gemm_back(
+        out, weight.columns, &matrix, first, first + slice.rows.count, part, part + 1, x,
+        slice.x.dim, slice.x.count, accumulate ? 1 : 0)
+    } else {
+      let column = part * weight.columnsPerTask
+      kernels.gradients.gemm_back_float(
+        out + column, weight.columns, weight.floats(from: first, column: column), x, slice.x.dim, 1,
+        slice.x.count, slice.rows.count, min(weight.columnsPerTask, weight.columns - column),
+        accumulate ? 1 : 0)
+    }
+  }
+}

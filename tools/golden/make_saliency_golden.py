@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Writes what PyTorch's automatic differentiation says of visual rows, and what each method keeps.
+
+    tools/golden/make_saliency_golden.py
+
+The decoder's layers, head and rotary positions are those of `transformers`, in f64 behind features
+in f32; gradients come from torch.autograd. The selections are written down here once more, plainly,
+from what the methods' papers and published code do. Tests/Golden/saliency/golden.json lists the
+cases:
+
+    checkpoint, images            as in Tests/Golden/checkpoints
+    ids                           tokens; the image token stands once for each picture
+    method, schedule, positions, proxy_rows, proxy_block, threshold    as the options of `run`
+    stages                        for each stage and picture: after_layer, image, `candidates` and
+                                  `kept` (the picture's own tokens), `scores` {offset, shape} in
+                                  golden.bin (f32), where the method ranks by a number
+    rows                          rows of every layer
+"""
+
+import json
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from make_model_golden import FOLDER, ROOT, Model
+from transformers.models.llama import modeling_llama
+
+PROXIES = {"last4": [2, 3, 4, 5], "last2": [2, 3], "final": [1]}
+
+
+def norm_in_any_precision(self, x):
+    """LlamaRMSNorm without its detour through f32."""
+    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+modeling_llama.LlamaRMSNorm.forward = norm_in_any_precision
+
+
+class Decoder:
+    """The layers of a checkpoint in f64, rows of embeddings to start with."""
+
+    def __init__(self, model, ids, pixels):
+        self.model = model
+        llava = model.model.model
+        self.lm = llava.language_model
+        with torch.no_grad():
+            llava.get_image_features(pixel_values=pixels)
+            features = model.features.double()
+        per_picture = len(features) // len(pixels)
+        rows, self.pictures, at = [], [], 0
+        self.lm.double()
+        model.model.lm_head.double()
+        for token in ids:
+            if token == model.image_token:
+                self.pictures.append(list(range(len(rows), len(rows) + per_picture)))
+                rows += list(features[at : at + per_picture])
+                at += per_picture
+            else:
+                rows.append(self.lm.embed_tokens.weight[token])
+        self.hidden = torch.stack(rows).detach()
+        self.positions = torch.arange(len(rows))
+        self.origins = [list(range(per_picture)) for _ in self.pictures]
+
+    def run(self, layer, hidden):
+        count = len(hidden)
+        mask = torch.full((count, count), float("-inf"), dtype=hidden.dtype).triu(1)[None, None]
+        rotary = self.lm.rotary_emb(hidden[None], self.positions[None])
+        output = layer(
+            hidden[None],
+            attention_mask=mask,
+            position_ids=self.positions[None],
+            position_embeddings=tuple(part.to(hidden.dtype) for part in rotary),
+        )
+        return (output[0] if isinstance(output, tuple) else output)[0]
+
+    def proxies(self, rows):
+        """Those of the rows that are text behind the last picture; the last row if it is the only one."""
+        count = len(self.hidden)
+        text = count - 1 - self.pictures[-1][-1]
+        if text == 1:
+            return [count - 1]
+        return [count - back for back in PROXIES[rows] if back <= text]
+
+    def saliency(self, layer, rows):
+        """The lengths of the gradients of the proxy loss, for all rows."""
+        x = self.hidden.clone().requires_grad_(True)
+        out = self.run(layer, x)
+        logits = self.model.model.lm_head(self.lm.norm(out[self.proxies(rows)]))
+        loss = F.cross_entropy(logits, logits.argmax(-1))
+        (gradient,) = torch.autograd.grad(loss, x)
+        return gradient.norm(dim=-1)
+
+    def queries_and_keys(self, layer, hidden):
+        """Rotated, by heads: (heads, rows, head_dim)."""
+        attention = layer.self_attn
+        dim = attention.head_dim
+        x = layer.input_layernorm(hidden)
+        q = attention.q_proj(x).view(len(x), -1, dim).transpose(0, 1)
+        k = attention.k_proj(x).view(len(x), -1, dim).transpose(0, 1)
+        cos, sin = (part[0].to(x.dtype) for part in self.lm.rotary_emb(x[None], self.positions[None]))
+        return modeling_llama.apply_rotary_pos_emb(q[None], k[None], cos[None], sin[None])
+
+    def attention_of_last(self, layer, hidden):
+        """The mean over the heads of the attention that the last row pays."""
+        q, k = self.queries_and_keys(layer, hidden)
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+        scores = (q[0, :, -1:] @ k[0].transpose(1, 2)) / q.shape[-1] ** 0.5
+        return scores.softmax(-1).mean(0)[0]
+
+
+def highest(score, keep):
+    order = sorted(range(len(score)), key=lambda i: (-score[i].item(), i))
+    return sorted(order[:keep])
+
+
+def distinct(score, rows, keep, threshold):
+    """Greedy non-maximum suppression with all cosines at hand; then the best of the suppressed."""
+    unit = F.normalize(rows, dim=-1)
+    cosine = unit @ unit.T
+    order = sorted(range(len(score)), key=lambda i: (-score[i].item(), i))
+    alive, kept = [True] * len(score), []
+    for i in order:
+        if alive[i] and len(kept) < keep:
+            kept.append(i)
+            for j in range(len(score)):
+                if cosine[i, j] >= threshold:
+                    alive[j] = False
+    for i in order:
+        if len(kept) < keep and i not in kept:
+            kept.append(i)
+    return sorted(kept)
+
+
+def diverse(rows, keep):
+    """DivPrune: the largest least distance, greedily."""
+    unit = F.normalize(rows, dim=-1)
+    distance = 1 - unit @ unit.T
+    chosen = []
+    while len(chosen) < keep:
+        if chosen:
+            score = distance[chosen].min(0).values.clone()
+            score[chosen] = -float("inf")
+        else:
+            score = distance.topk(2, dim=0, largest=False).values[1]
+        chosen.append(score.argmax().item())
+    return sorted(chosen)
+
+
+def unlike_pivots(keys, text_keys, states, text_states, keep):
+    """DART: pivots of the largest L1 norm, then for each the rows of the least cosine."""
+    own = highest_first(keys.abs().sum(-1), min(4, keep))
+    words = highest_first(text_keys.abs().sum(-1), min(4, len(text_keys)))
+    kept = list(own)
+    pivots = [states[i] for i in own] + [text_states[i] for i in words]
+    rest = keep - len(own)
+    for index, pivot in enumerate(pivots):
+        quota = rest // len(pivots) + (index < rest % len(pivots))
+        left = [i for i in range(len(states)) if i not in kept]
+        cosine = F.cosine_similarity(pivot[None], states[left], dim=-1)
+        kept += [left[i] for i in highest_first(-cosine, quota)]
+    return sorted(kept)
+
+
+def highest_first(score, count):
+    return sorted(range(len(score)), key=lambda i: (-score[i].item(), i))[:count]
+
+
+class Golden:
+    def __init__(self):
+        self.values, self.cases, self.offset = [], [], 0
+
+    def store(self, tensor):
+        array = tensor.detach().numpy().astype("<f4")
+        place = {"offset": self.offset, "shape": [1, array.size]}
+        self.values.append(array)
+        self.offset += array.size
+        return place
+
+    def select(self, case, decoder, scores, stage, keep):
+        """Cuts every picture to its share, and notes what was done."""
+        total = sum(len(rows) for rows in decoder.pictures)
+        last = decoder.pictures[-1][-1] + 1
+        seen = given = 0
+        kept_rows = []
+        for image, rows in enumerate(decoder.pictures):
+            seen += len(rows)
+            owed = (keep * seen + total // 2) // total
+            share, given = owed - given, owed
+            hidden = decoder.hidden[rows]
+            if case["method"] == "pio":
+                picked = distinct(scores[rows], hidden, share, case["threshold"])
+            elif case["method"] == "fastv":
+                picked = highest(scores[rows], share)
+            elif case["method"] == "divprune":
+                picked = diverse(hidden, share)
+            else:
+                keys = decoder.keys if stage > 0 else decoder.hidden
+                states = decoder.lm.norm(decoder.hidden)
+                picked = unlike_pivots(keys[rows], keys[last:], states[rows], states[last:], share)
+            note = {
+                "after_layer": stage,
+                "image": image,
+                "candidates": decoder.origins[image],
+                "kept": [decoder.origins[image][i] for i in picked],
+            }
+            if scores is not None:
+                note["scores"] = self.store(scores[rows])
+            case["stages"].append(note)
+            decoder.origins[image] = note["kept"]
+            kept_rows.append([rows[i] for i in picked])
+        dropped = {r for rows in decoder.pictures for r in rows} - {r for rows in kept_rows for r in rows}
+        left = [row for row in range(len(decoder.hidden)) if row not in dropped]
+        place = {row: i for i, row in enumerate(left)}
+        decoder.pictures = [[place[row] for row in rows] for rows in kept_rows]
+        decoder.hidden = decoder.hidden[left]
+        compact = case["positions"] == "compact"
+        decoder.positions = torch.arange(len(left)) if compact else decoder.positions[left]
+
+    def add(self, name, checkpoint, images, ids, schedule, **options):
+        case = {"checkpoint": checkpoint, "images": images, "ids": ids, "schedule": schedule}
+        case |= {"method": "pio", "positions": "original", "proxy_rows": "last4"}
+        case |= {"proxy_block": "next", "threshold": 0.9, "stages": []} | options
+        model = Model(ROOT / checkpoint)
+        _, pixels = model.inputs("<image>" * len(images), [ROOT / image for image in images])
+        decoder = Decoder(model, ids, pixels)
+        stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
+        layers, rows, before = decoder.lm.layers, [], None
+        for index, layer in enumerate(layers):
+            for keep in [keep for after, keep in stages if after == index]:
+                probed = layers[max(0, index - 1)] if case["proxy_block"] == "current" else layer
+                scores = None
+                if case["method"] == "pio":
+                    scores = decoder.saliency(probed, case["proxy_rows"])
+                elif case["method"] == "fastv":
+                    source = (layer, decoder.hidden) if index == 0 else before
+                    with torch.no_grad():
+                        scores = decoder.attention_of_last(*source)
+                elif index > 0:
+                    with torch.no_grad():
+                        _, keys = decoder.queries_and_keys(*before)
+                    decoder.keys = keys[0].transpose(0, 1).flatten(1)
+                with torch.no_grad():
+                    self.select(case, decoder, scores, index, keep)
+            rows.append(len(decoder.hidden))
+            before = (layer, decoder.hidden)
+            with torch.no_grad():
+                decoder.hidden = decoder.run(layer, decoder.hidden)
+        case["rows"] = rows
+        self.cases.append(case)
+        print(name, len(ids), schedule, options, rows)
+
+    def write(self, folder):
+        folder.mkdir(exist_ok=True)
+        text = ",\n".join(f"  {json.dumps(case)}" for case in self.cases)
+        (folder / "golden.json").write_text(f"[\n{text}\n]\n")
+        np.concatenate(self.values).tofile(folder / "golden.bin")
+
+
+def tail(model, count):
+    """Text tokens, none of them special."""
+    low = model.image_token + 20
+    return [low + 7 * i % (model.vocab_size - low - 10) for i in range(count)]
+
+
+def main():
+    golden = Golden()
+    names = ["gqa-linear-sharded", "llama3-no-projector-bias", "mha-biases", "seven-heads-nested"]
+    names += ["one-kv-head-tied-full", "tied-attention-bias-full", "yarn-padded"]
+    for name in names:
+        place = f"Tests/Golden/checkpoints/{name}"
+        model = Model(FOLDER / name)
+        one = [f"{place}/exact.png"]
+        image = model.image_token
+        start = [1, *tail(model, 4)]
+
+        def prompt(count):
+            return [*start, image, *tail(model, count)]
+
+        small = name in ("one-kv-head-tied-full", "tied-attention-bias-full", "yarn-padded")
+        keep = 3 if small else 6
+        golden.add(name, place, one, prompt(6), f"1:{keep}")
+        golden.add(name, place, one, prompt(3), f"0:{keep}")
+        golden.add(name, place, one, prompt(1), f"1:{keep}", threshold=0.5)
+        options = {"proxy_rows": "last2", "proxy_block": "current", "positions": "compact"}
+        golden.add(name, place, one, prompt(6), f"0:{keep},1:2", threshold=0.2, **options)
+        golden.add(name, place, one, prompt(9), f"1:{keep}", proxy_rows="final")
+        if small:
+            continue
+        two = [f"{place}/wide.png", f"{place}/exact.png"]
+        ids = [1, image, *tail(model, 3), image, *tail(model, 7)]
+        golden.add(name, place, two, ids, "0:9,1:4", threshold=0.3)
+        for method in ["fastv", "dart", "divprune"]:
+            golden.add(name, place, two, ids, "1:11", method=method)
+            golden.add(name, place, one, prompt(6), "0:7", method=method)
+    place = "tools/demo/checkpoint"
+    model = Model(ROOT / place)
+    for scene, question, schedule, options in [
+        ("scene-0002-336x336", "How many shapes are there?", "2:64", {}),
+        ("scene-0005-336x336", "Is there a red circle?", "0:64", {"threshold": 0.8}),
+        ("scene-0001-336x336", "What color is the square?", "1:218,3:128,4:54", {}),
+        ("scene-0007-336x336", "How many circles are there?", "2:64", {"method": "fastv"}),
+    ]:
+        images = [f"tools/demo/images/{scene}.png"]
+        text = f"USER: <image>\n{question} ASSISTANT:"
+        ids = model.tokenizer(text)["input_ids"]
+        golden.add("demo", place, images, ids, schedule, **options)
+    golden.write(ROOT / "Tests/Golden/saliency")
+
+
+if __name__ == "__main__":
+    main()
