@@ -12,7 +12,9 @@ public enum TensorRole: Sendable, Equatable {
     let grouped = [32, 64, 128].contains(encoding.group)
     switch self {
     case .small: return encoding == .f32
-    case .embedding: return float || (encoding.kind == .int8 && encoding.layout == .rows && grouped)
+    case .embedding:
+      let layout: TensorLayout = encoding.kind == .int8 ? .rows : .blocks16
+      return float || (encoding.kind.isQuantized && encoding.layout == layout && grouped)
     case .matrix:
       return float || (encoding.kind.isQuantized && encoding.layout == .blocks16 && grouped)
     }
