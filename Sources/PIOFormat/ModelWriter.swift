@@ -64,7 +64,8 @@ public struct ModelWriter: ~Copyable {
     }
   }
 
-  /// Throws where tensor data is missing; then, and on any other error, no file appears.
+  /// Throws where tensor data is missing, or where the whole file, read again, is not what a reader
+  /// accepts with every checksum right; then, and on any other error, no file appears.
   public mutating func finish() throws(ModelFileError) {
     guard checksums.count == layout.tensors.count else {
       let tensor = layout.tensors[checksums.count]
@@ -74,6 +75,7 @@ public struct ModelWriter: ~Copyable {
     try flush()
     let front = layout.front(checksums: checksums, tokenizerChecksum: tokenizerChecksum)
     try file.write(front, at: 0)
+    try file.check()
     try file.commit()
   }
 

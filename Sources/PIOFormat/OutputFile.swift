@@ -75,6 +75,13 @@ struct OutputFile: ~Copyable {
     guard code == 0 else { throw .cannotWrite(path: path, errno: code) }
   }
 
+  /// Reads the whole file back as any reader would, every checksum too.
+  func check() throws(ModelFileError) {
+    let path = "/proc/self/fd/\(fd)"
+    guard access(path, R_OK) == 0 else { return try ModelFile(path: temporary).verify() }
+    try ModelFile(path: path).verify()
+  }
+
   /// Makes the bytes durable, gives the file its name, makes the name durable.
   mutating func commit() throws(ModelFileError) {
     guard fsync(fd) == 0 else { throw .cannotWrite(path: path, errno: errno) }

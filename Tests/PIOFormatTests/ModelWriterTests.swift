@@ -83,6 +83,39 @@ private func begin(_ sample: Sample, _ path: String) throws -> ModelWriter {
   }
 }
 
+/// The whole file is read again before it gets its name: here somebody wrote into a gap of it.
+@Test func aFileThatIsNotWhatWasWrittenGetsNoName() throws {
+  let sample = Sample(seed: 5)
+  try withTemporaryFolder { folder in
+    func writeDamaged() throws {
+      var writer = try begin(sample, folder + "/a.piom")
+      try sample.data.flatMap { $0 }.withUnsafeBytes { try writer.append($0) }
+      let tensors = writer.layout.tensors
+      let end = try #require(
+        zip(tensors, tensors.dropFirst()).lazy.map { ($0.offset + $0.byteCount, $1.offset) }
+          .first { $0 < $1 }?.0)
+      let links = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")
+      let link = try #require(
+        links.first {
+          let target = try? FileManager.default.destinationOfSymbolicLink(
+            atPath: "/proc/self/fd/\($0)")
+          return target?.contains(folder) == true
+        })
+      let file = open("/proc/self/fd/\(link)", O_WRONLY)
+      defer { close(file) }
+      try #require(pwrite(file, [UInt8(7)], 1, off_t(end)) == 1)
+      try writer.finish()
+    }
+    #expect {
+      try writeDamaged()
+    } throws: {
+      guard case .padding? = $0 as? ModelFileError else { return false }
+      return true
+    }
+    try #expect(entries(of: folder).isEmpty)
+  }
+}
+
 @Test func aFolderIsNoTarget() throws {
   let sample = Sample(seed: 5)
   try withTemporaryFolder { folder in
