@@ -6,7 +6,7 @@ struct PIOEdge: ParsableCommand {
     commandName: "pioedge",
     abstract: "Vision-language models on small boards, inside a memory cap.",
     subcommands: [
-      ConvertCommand.self, RunCommand.self, PlanCommand.self, BenchCommand.self,
+      ConvertCommand.self, RunCommand.self, PlanCommand.self, BenchCommand.self, EvalCommand.self,
       InspectCommand.self,
     ])
 }

@@ -1,0 +1,34 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+extension Engine {
+  /// −log p of each token but the first, given those before it, in nats: one fewer than `tokens`.
+  ///
+  /// Begins anew. Each token runs by itself, as in decoding, and takes a row of the context.
+  public mutating func negativeLogLikelihoods(
+    _ tokens: [Int32]
+  ) throws(RuntimeError) -> [Double] {
+    reset()
+    var found: [Double] = []
+    for (token, next) in zip(tokens, tokens.dropFirst()) {
+      var likelihood = 0.0
+      var request = Request(tokens: [token], maxTokens: 1)
+      request.inspectLogits = { logits in likelihood = negativeLogLikelihood(logits, of: Int(next))
+      }
+      _ = try generate(request) { _ in }
+      found.append(likelihood)
+    }
+    return found
+  }
+}
+
+/// log Σ exp(x) − x[token], with the largest taken out.
+private func negativeLogLikelihood(_ logits: UnsafeBufferPointer<Float>, of token: Int) -> Double {
+  let largest = Double(logits.max() ?? 0)
+  var sum = 0.0
+  for logit in logits { sum += exp(Double(logit) - largest) }
+  return log(sum) + largest - Double(logits[token])
+}
