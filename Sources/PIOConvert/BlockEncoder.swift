@@ -30,6 +30,7 @@ final class BlockEncoder {
   private let codes: UnsafeMutablePointer<UInt8>
   private var scales = [UInt16](repeating: 0, count: 16)
   private var minima = [UInt16](repeating: 0, count: 16)
+  private var given: (codes: BlockCodes, reader: RowReader)?
 
   init(encoding: TensorEncoding, columns: Int) {
     self.encoding = encoding
@@ -61,9 +62,14 @@ final class BlockEncoder {
 
   /// Encodes the first `count` rows, `count` ≤ 16; the rows behind them are padding of the block.
   ///
-  /// `out` takes one row of blocks (`blocks16`) or `count` rows.
-  func encode(_ count: Int, into out: UnsafeMutableRawPointer) throws(WeightProblem) -> Fidelity {
+  /// `out` takes one row of blocks (`blocks16`) or `count` rows. `source`: whose codes, row by row,
+  /// are taken over instead of new ones found.
+  func encode(
+    _ count: Int, from source: (codes: BlockCodes, reader: RowReader)? = nil,
+    into out: UnsafeMutableRawPointer
+  ) throws(WeightProblem) -> Fidelity {
     try checkFinite(count)
+    given = source
     switch encoding.kind {
     case .f32, .f16, .bf16: return try encodeFloats(count, into: out)
     case .int8 where encoding.layout == .rows: return try encodeRows(count, into: out)
@@ -145,12 +151,10 @@ extension BlockEncoder {
     for row in 0..<count {
       let bytes = out + row * (stride + 2 * groups)
       for index in 0..<groups {
-        let fit = try fit(row, index, &fidelity)
-        SymmetricQuantizer.int8.encode(
-          group(row, index), fit,
-          into: (bytes + index * encoding.group).assumingMemoryBound(to: UInt8.self))
+        let codes = (bytes + index * encoding.group).assumingMemoryBound(to: UInt8.self)
+        let (scale, _) = try encodeGroup(row, index, into: codes, &fidelity)
         bytes.storeBytes(
-          of: fit.scale.bitPattern.littleEndian, toByteOffset: stride + 2 * index, as: UInt16.self)
+          of: scale.littleEndian, toByteOffset: stride + 2 * index, as: UInt16.self)
       }
     }
     return fidelity
@@ -168,21 +172,52 @@ extension BlockEncoder {
     }
     for index in 0..<stride / encoding.group {
       for row in 0..<count {
-        let fit = try fit(row, index, &fidelity)
-        let (group, codes) = (group(row, index), codes + row * encoding.group)
-        switch encoding.kind {
-        case .int4: SymmetricQuantizer.int4.encode(group, fit, into: codes)
-        case .int4Affine: AffineQuantizer().encode(group, fit, into: codes)
-        default: SymmetricQuantizer.int8.encode(group, fit, into: codes)
-        }
-        scales[row] = fit.scale.bitPattern
-        minima[row] = fit.minimum.bitPattern
+        (scales[row], minima[row]) = try encodeGroup(
+          row, index, into: codes + row * encoding.group, &fidelity)
       }
       pio_pack_block(
         (out + index * size).assumingMemoryBound(to: UInt8.self), codes, scales, minima,
         UInt32(encoding.kind.rawValue), UInt32(encoding.group))
     }
     return fidelity
+  }
+
+  /// Writes a group's codes; f16 bits of its scale and minimum.
+  private func encodeGroup(
+    _ row: Int, _ index: Int, into codes: UnsafeMutablePointer<UInt8>, _ fidelity: inout Fidelity
+  ) throws(WeightProblem) -> (scale: UInt16, minimum: UInt16) {
+    if let given {
+      let (scale, minimum) = given.codes.read(given.reader.bytes(row), index, into: codes)
+      try check(row, index, codes, pio_f16_to_f32(scale), pio_f16_to_f32(minimum), &fidelity)
+      return (scale, minimum)
+    }
+    let fit = try fit(row, index, &fidelity)
+    let group = group(row, index)
+    switch encoding.kind {
+    case .int4: SymmetricQuantizer.int4.encode(group, fit, into: codes)
+    case .int4Affine: AffineQuantizer().encode(group, fit, into: codes)
+    default: SymmetricQuantizer.int8.encode(group, fit, into: codes)
+    }
+    return (fit.scale.bitPattern, fit.minimum.bitPattern)
+  }
+
+  /// Holds codes that were taken over against the weights the source's own rule gives.
+  private func check(
+    _ row: Int, _ index: Int, _ codes: UnsafePointer<UInt8>, _ scale: Float, _ minimum: Float,
+    _ fidelity: inout Fidelity
+  ) throws(WeightProblem) {
+    let start = index * encoding.group
+    guard scale.isFinite, minimum.isFinite else {
+      throw outOfRange(row, start..<min(start + encoding.group, columns))
+    }
+    let zero = encoding.kind == .int8 ? 128 : encoding.kind == .int4 ? 8 : 0
+    let weights = vectors(row, start)
+    for i in 0..<encoding.group {
+      let stored = scale * Float(Int(codes[i]) - zero) + minimum
+      fidelity.signal += Double(weights[i]) * Double(weights[i])
+      let difference = Double(weights[i]) - Double(stored)
+      fidelity.noise += difference * difference
+    }
   }
 
   private func fit(

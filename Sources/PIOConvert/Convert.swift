@@ -5,8 +5,10 @@ import PIOThreads
 public let converterName = "pioedge 0.1.0"
 
 public struct ConvertOptions: Sendable, Equatable {
-  /// A Hugging Face folder.
+  /// A Hugging Face folder, or a GGUF file of the decoder.
   public var source: String
+  /// The GGUF file of the vision encoder and the projector, to a GGUF `source`.
+  public var projector: String?
   public var target: String
   public var rules: EncodingRules
   /// A template by name instead of the checkpoint's own.
@@ -49,10 +51,9 @@ public func convert(
 ) throws(ConvertError) -> ConvertReport {
   if !options.isDryRun { try checkTarget(options) }
   let plan = try ConversionPlan(options)
-  if !options.isDryRun, let file = plan.files.file(at: options.target) {
+  if !options.isDryRun, let file = plan.source.files.file(at: options.target) {
     throw .targetIsSource(path: options.target, file: file)
   }
-  let sourceByteCount = plan.checkpoint.files.reduce(0) { $0 + $1.byteCount }
   var tensors: [ConvertReport.Tensor]
   if options.isDryRun {
     tensors = plan.layout.tensors.map { ConvertReport.Tensor(entry: $0, signal: nil, noise: nil) }
@@ -60,54 +61,30 @@ public func convert(
     tensors = try plan.write(options, progress)
   }
   return ConvertReport(
-    config: plan.config, recipe: plan.recipe, byteCount: plan.layout.byteCount,
-    sourceByteCount: sourceByteCount, tensors: tensors, ignored: plan.names.ignored)
+    config: plan.source.config, recipe: plan.recipe, byteCount: plan.layout.byteCount,
+    sourceByteCount: plan.source.byteCount, tensors: tensors, ignored: plan.source.ignored)
 }
 
 /// A conversion all of whose decisions are made.
 private struct ConversionPlan {
-  let checkpoint: Checkpoint
-  let config: ModelConfig
-  let frequencies: [Float]
-  let names: TensorNames
+  let source: ModelSource
   let encodings: [TensorEncoding]
-  let tokenizer: [UInt8]
   let recipe: String
-  let files: SourceFiles
   let layout: ModelLayout
 
   init(_ options: ConvertOptions) throws(ConvertError) {
-    var source = try CheckpointConfig(folder: options.source)
-    checkpoint = try Checkpoint(folder: options.source)
-    var names = try TensorNames(checkpoint, hasVision: source.vision != nil)
-    if source.text.tiedHead, try names.headDiffers(checkpoint) { source.text.tiedHead = false }
-    var config = ModelConfig(
-      text: source.text, vision: source.vision, prompt: PromptTemplate(),
-      specialTokens: SpecialTokens())
-    // Bounds first: the list of tensors is only as small as the numbers that make it.
-    config.specialTokens.image = Int32(source.imageTokenID ?? -1)
-    try validate(config)
-    let specs = tensorSpecs(for: config)
-    try names.bind(specs, source)
-    let read = try tokenizerOf(options, source)
-    config.prompt = read.prompt
-    config.specialTokens = read.special
-    try validate(config)
-    encodings = try options.rules.encodings(for: specs)
+    source = try ModelSource(options)
+    encodings = try options.rules.encodings(
+      for: source.specs, types: source.weights.map { $0?.type })
     var recipe = options.rules.recipe
     if let name = options.chatTemplate { recipe += " --chat-template \(name)" }
     self.recipe = recipe
-    self.names = names
-    self.config = config
-    tokenizer = read.section
-    frequencies = source.rope.frequencies
-    files = SourceFiles(checkpoint)
     do throws(ModelFileError) {
       // Digests have one length, so that the layout is right before they are known.
       layout = try ModelLayout(
-        config: config, encodings: encodings, tokenizerByteCount: tokenizer.count,
+        config: source.config, encodings: encodings, tokenizerByteCount: source.tokenizer.count,
         provenance: Provenance(
-          converter: converterName, recipe: recipe, sources: files.placeholders))
+          converter: converterName, recipe: recipe, sources: source.files.placeholders))
     } catch {
       throw .model(error)
     }
@@ -118,12 +95,13 @@ private struct ConversionPlan {
   ) throws(ConvertError) -> [ConvertReport.Tensor] {
     let pool = ThreadPool(threadCount: options.threadCount)
     let provenance = Provenance(
-      converter: converterName, recipe: recipe, sources: try files.hash(pool, progress))
+      converter: converterName, recipe: recipe, sources: try source.files.hash(pool, progress))
     var writer: ModelWriter
     do throws(ModelFileError) {
       writer = try ModelWriter(
-        path: options.target, config: config, encodings: encodings, tokenizerSection: tokenizer,
-        provenance: provenance, replacing: options.replacesTarget)
+        path: options.target, config: source.config, encodings: encodings,
+        tokenizerSection: source.tokenizer, provenance: provenance,
+        replacing: options.replacesTarget)
     } catch {
       throw .model(error)
     }
@@ -135,17 +113,17 @@ private struct ConversionPlan {
   private func append(
     to writer: inout ModelWriter, _ pool: ThreadPool, _ progress: (ConvertProgress) -> Bool
   ) throws(ConvertError) -> [ConvertReport.Tensor] {
-    let encoder = TensorEncoder(checkpoint: checkpoint, pool: pool)
-    let total = names.sources.reduce(0) { $0 + ($1?.tensor.byteCount ?? 0) }
+    let encoder = TensorEncoder(pool: pool)
+    let total = source.weights.reduce(0) { $0 + ($1?.byteCount ?? 0) }
     var done = 0
     var tensors: [ConvertReport.Tensor] = []
-    for (entry, source) in zip(layout.tensors, names.sources) {
-      guard let source else {
+    for (entry, weights) in zip(layout.tensors, source.weights) {
+      guard let weights else {
         try appendFrequencies(to: &writer)
         tensors.append(ConvertReport.Tensor(entry: entry, signal: nil, noise: nil))
         continue
       }
-      let fidelity = try encoder.encode(entry, from: source, into: &writer) { byteCount in
+      let fidelity = try encoder.encode(entry, from: weights, into: &writer) { byteCount in
         done += byteCount
         return progress(ConvertProgress(step: .converting, doneBytes: done, totalBytes: total))
       }
@@ -157,7 +135,7 @@ private struct ConversionPlan {
 
   private func appendFrequencies(to writer: inout ModelWriter) throws(ConvertError) {
     var bytes: [UInt8] = []
-    for frequency in frequencies {
+    for frequency in source.frequencies {
       withUnsafeBytes(of: frequency.bitPattern.littleEndian) { bytes += $0 }
     }
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 4)
@@ -177,21 +155,5 @@ private func checkTarget(_ options: ConvertOptions) throws(ConvertError) {
   } catch {
     if case .exists(let path) = error { throw .targetExists(path: path) }
     throw .model(error)
-  }
-}
-
-private func validate(_ config: ModelConfig) throws(ConvertError) {
-  do throws(ModelFileError) { try config.validate() } catch { throw .model(error) }
-}
-
-private func tokenizerOf(
-  _ options: ConvertOptions, _ source: CheckpointConfig
-) throws(ConvertError) -> ConvertedTokenizer {
-  do throws(TokenizerConvertError) {
-    return try readTokenizer(
-      folder: options.source, chatTemplate: options.chatTemplate,
-      vocabSize: source.text.vocabSize, imageTokenID: source.imageTokenID)
-  } catch {
-    throw .tokenizer(error)
   }
 }

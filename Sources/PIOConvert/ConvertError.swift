@@ -18,6 +18,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case noWeights(folder: String)
   case index(problem: String)
   case shard(name: String, SafetensorsError)
+  case gguf(file: String, GGUFError)
   case missingTensor(name: String)
   case duplicateTensor(name: String)
   case wrongShape(tensor: String, needed: [Int], found: [Int])
@@ -27,6 +28,8 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   case outOfRange(tensor: String, row: Int, column: Int, value: Float, kind: String)
   case kind(problem: String)
   case tokenizer(TokenizerConvertError)
+  /// `--mmproj` beside a folder.
+  case projectorWithoutGGUF(path: String)
   case sourceChanged(path: String)
   case targetExists(path: String)
   /// The target is a file of the source, by this or another name.
@@ -47,12 +50,13 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
       "\(folder) holds neither model.safetensors nor model.safetensors.index.json"
     case .index(let problem): "model.safetensors.index.json: \(problem)"
     case .shard(let name, let error): "\(name) \(error)"
+    case .gguf(let file, let error): "\(file.shortened) \(error)"
     case .missingTensor(let name): "tensor \(name.shortened) is missing"
     case .duplicateTensor(let name): "tensor \(name.shortened) is there twice"
     case .wrongShape(let tensor, let needed, let found):
       "tensor \(tensor.shortened) has shape \(found), the configuration needs \(needed)"
     case .unsupportedType(let tensor, let type):
-      "tensor \(tensor.shortened) has type \(type.shortened); F32, F16 and BF16 are supported"
+      "tensor \(tensor.shortened) has type \(type.shortened), which is not supported"
     case .unknownTensors(let first, let count):
       "tensor \(first.shortened)\(count > 1 ? " and \(count - 1) more are" : " is")"
         + " not part of the supported architectures"
@@ -63,6 +67,8 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
         + " --keep '\(tensor)=f32' keeps it"
     case .kind(let problem): problem
     case .tokenizer(let error): "\(error)"
+    case .projectorWithoutGGUF(let path):
+      "--mmproj goes with a GGUF file, and \(path) is a folder, whose checkpoint is whole"
     case .sourceChanged(let path): "\(path) changed while it was read"
     case .targetExists(let path): "\(path) exists; --force replaces it"
     case .targetIsSource(let path, let file):

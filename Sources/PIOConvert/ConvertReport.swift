@@ -85,6 +85,6 @@ extension TensorSection {
 }
 
 /// 10 · log10(signal / noise); nil where one of them is zero.
-private func decibels(_ signal: Double, _ noise: Double) -> Double? {
+func decibels(_ signal: Double, _ noise: Double) -> Double? {
   signal > 0 && noise > 0 ? 10 * log10(signal / noise) : nil
 }

@@ -2,17 +2,17 @@ import PIOFormat
 
 /// How tensors are to be stored: `--weights`, `--vision-weights`, `--group` and the `--keep` rules.
 public struct EncodingRules: Sendable, Equatable {
-  /// The decoder's matrices.
-  public var weights: TensorKind
+  /// The decoder's matrices; nil: as the source stores them, or the nearest kind there is.
+  public var weights: TensorKind?
   /// The vision encoder's and the projector's; nil: int8 where `weights` are codes, else the same.
   public var visionWeights: TensorKind?
-  /// Columns that share a scale: 32, 64 or 128.
+  /// Columns that share a scale: 32, 64 or 128. Codes taken over from a source keep their 32.
   public var group: Int
   /// The last rule that fits a name decides.
   public var keep: [KeepRule]
 
   public init(
-    weights: TensorKind, visionWeights: TensorKind? = nil, group: Int = 32, keep: [KeepRule] = []
+    weights: TensorKind?, visionWeights: TensorKind? = nil, group: Int = 32, keep: [KeepRule] = []
   ) {
     self.weights = weights
     self.visionWeights = visionWeights
@@ -22,42 +22,47 @@ public struct EncodingRules: Sendable, Equatable {
 
   /// The rules as the command line would give them.
   public var recipe: String {
-    var text = "--weights \(weights.name) --group \(group)"
-    text += " --vision-weights \(vision.name)"
+    var text = "--weights \(weights?.name ?? "keep") --group \(group)"
+    if let vision { text += " --vision-weights \(vision.name)" }
     for rule in keep { text += " --keep \(rule.pattern)=\(rule.kind.name)" }
     return text
   }
 
-  private var vision: TensorKind { visionWeights ?? (weights.isQuantized ? .int8 : weights) }
+  private var vision: TensorKind? {
+    visionWeights ?? weights.map { $0.isQuantized ? .int8 : $0 }
+  }
 
   /// One encoding for each tensor of a model.
   ///
   /// In files of codes the embedding table and the head are int8: a row of the table is read once
   /// a token, so that its size costs no time, and an error in the head goes into the choice of the
-  /// token undamped, for 2 % of a 7B model's bytes.
-  public func encodings(for specs: [TensorSpec]) throws(ConvertError) -> [TensorEncoding] {
+  /// token undamped, for 2 % of a 7B model's bytes. `types`: what each tensor's source has, nil
+  /// where it has none; codes of five bits or fewer stay as they are where int4 is asked for.
+  func encodings(
+    for specs: [TensorSpec], types: [WeightType?]
+  ) throws(ConvertError) -> [TensorEncoding] {
     guard [32, 64, 128].contains(group) else {
       throw .kind(problem: "a group of \(group) is not supported (32, 64, 128 are)")
     }
     var used: Set<Int> = []
     var encodings: [TensorEncoding] = []
-    for spec in specs {
-      var kind = standardKind(spec)
-      if spec.role != .small, let rule = keep.lastIndex(where: { $0.matches(spec.name) }) {
-        kind = keep[rule].kind
+    for (spec, type) in zip(specs, types) {
+      if spec.role == .small {
+        encodings.append(.f32)
+        continue
       }
-      if spec.role != .small {
+      if let rule = keep.lastIndex(where: { $0.matches(spec.name) }) {
         used.formUnion(keep.indices.filter { keep[$0].matches(spec.name) })
+        encodings.append(encoding(keep[rule].kind, spec, group: group))
+        continue
       }
-      let encoding = TensorEncoding(
-        kind: kind, layout: kind.isQuantized && spec.role == .matrix ? .blocks16 : .rows,
-        group: kind.isQuantized ? group : 0)
-      guard spec.role.allows(encoding) else {
-        throw .kind(
-          problem:
-            "\(spec.name) cannot be \(kind.name): an embedding table is int8, f16, bf16 or f32")
+      let type = type ?? .f32
+      if let kind = asked(spec, type) {
+        encodings.append(encoding(kind, spec, group: group))
+      } else {
+        let kind = type.keptKind
+        encodings.append(encoding(kind, spec, group: BlockCodes.fit(type, kind) ? 32 : group))
       }
-      encodings.append(encoding)
     }
     if let rule = keep.indices.first(where: { !used.contains($0) }) {
       throw .kind(problem: "--keep \(keep[rule].pattern): no weight matrix has such a name")
@@ -65,12 +70,38 @@ public struct EncodingRules: Sendable, Equatable {
     return encodings
   }
 
-  private func standardKind(_ spec: TensorSpec) -> TensorKind {
-    switch (spec.role, spec.section) {
-    case (.small, _): .f32
-    case (_, .embedding), (_, .head): weights.isQuantized ? .int8 : weights
-    case (_, .visionEmbedding), (_, .visionLayer), (_, .projector): vision
-    case (_, .decoderLayer): weights
+  /// The kind that is asked for; nil: the source's own.
+  private func asked(_ spec: TensorSpec, _ type: WeightType) -> TensorKind? {
+    let kind: TensorKind? =
+      switch spec.section {
+      case .embedding, .head: weights.map { $0.isQuantized ? .int8 : $0 }
+      case .visionEmbedding, .visionLayer, .projector: vision
+      case .decoderLayer: weights
+      }
+    let wantsFourBits = weights == .int4 || weights == .int4Affine
+    return wantsFourBits && type.codeBits <= 5 ? nil : kind
+  }
+
+  /// A table's int8 rows are read one by one; everything else of codes is in kernel layout.
+  private func encoding(_ kind: TensorKind, _ spec: TensorSpec, group: Int) -> TensorEncoding {
+    let isTable = spec.role == .embedding && kind == .int8
+    return TensorEncoding(
+      kind: kind, layout: kind.isQuantized && !isTable ? .blocks16 : .rows,
+      group: kind.isQuantized ? group : 0)
+  }
+}
+
+extension WeightType {
+  /// The kind that keeps its numbers: exactly, but for Q4_K (see `BlockCodes`), and for Q5_1, Q5_K
+  /// and Q6_K, whose codes are found anew.
+  var keptKind: TensorKind {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    case .q40: .int4
+    case .q41, .q4K: .int4Affine
+    case .q50, .q51, .q5K, .q6K, .q80: .int8
     }
   }
 }

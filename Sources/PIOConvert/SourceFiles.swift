@@ -7,36 +7,45 @@ import PIOThreads
   import Musl
 #endif
 
-/// The files of a checkpoint that decide the result, for the provenance of what is made of them.
+/// The files of a source that decide the result, for the provenance of what is made of them.
 struct SourceFiles {
-  private let folder: String
-  /// Sorted.
-  let names: [String]
+  private struct File {
+    let name: String
+    let path: String
+  }
+  /// Sorted by name.
+  private let files: [File]
 
   init(_ checkpoint: Checkpoint) {
-    folder = checkpoint.folder
+    let folder = checkpoint.folder
     let settings = [
       Checkpoint.index, "chat_template.jinja", "chat_template.json", "config.json",
       "generation_config.json", "preprocessor_config.json", "processor_config.json",
       "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
-    ].filter { [folder] in SourceFile.exists("\(folder)/\($0)") }
-    names = (checkpoint.names + settings).sorted()
+    ].filter { SourceFile.exists("\(folder)/\($0)") }
+    files = (checkpoint.names + settings).sorted()
+      .map { File(name: $0, path: "\(folder)/\($0)") }
+  }
+
+  init(_ files: [GGUFFile]) {
+    self.files = files.map { File(name: $0.name, path: $0.file.path) }
+      .sorted { $0.name < $1.name }
   }
 
   /// The file that `path` is too, under whatever name.
   func file(at path: String) -> String? {
     var target = stat()
     guard stat(path, &target) == 0 else { return nil }
-    return names.first { name in
+    return files.first { file in
       var status = stat()
-      return stat("\(folder)/\(name)", &status) == 0 && status.st_dev == target.st_dev
+      return stat(file.path, &status) == 0 && status.st_dev == target.st_dev
         && status.st_ino == target.st_ino
-    }
+    }?.name
   }
 
   /// The list with digests of the right length.
   var placeholders: [Provenance.SourceFile] {
-    names.map { Provenance.SourceFile(name: $0, sha256: String(repeating: "0", count: 64)) }
+    files.map { Provenance.SourceFile(name: $0.name, sha256: String(repeating: "0", count: 64)) }
   }
 
   /// The list with SHA-256 digests. Each thread has a file at a time.
@@ -44,7 +53,7 @@ struct SourceFiles {
     _ pool: ThreadPool, _ progress: (ConvertProgress) -> Bool
   ) throws(ConvertError) -> [Provenance.SourceFile] {
     var jobs: [HashJob] = []
-    for name in names { jobs.append(HashJob(try SourceFile(path: "\(folder)/\(name)"))) }
+    for file in files { jobs.append(HashJob(try SourceFile(path: file.path))) }
     let total = jobs.reduce(0) { $0 + $1.file.byteCount }
     var active = jobs.filter { !$0.isDone }
     while !active.isEmpty {
@@ -57,7 +66,9 @@ struct SourceFiles {
         throw .cancelled
       }
     }
-    return zip(names, jobs).map { Provenance.SourceFile(name: $0, sha256: $1.digest()) }
+    return zip(files, jobs).map {
+      Provenance.SourceFile(name: $0.name, sha256: $1.digest())
+    }
   }
 }
 

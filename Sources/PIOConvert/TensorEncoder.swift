@@ -8,7 +8,6 @@ import PIOThreads
 /// some megabytes is finished before the next one begins. So memory does not grow with the tensor,
 /// and the bytes do not depend on the number of workers.
 struct TensorEncoder {
-  let checkpoint: Checkpoint
   let pool: ThreadPool
 
   private static let chunkLimit = 4 << 20
@@ -17,7 +16,7 @@ struct TensorEncoder {
   /// Appends the tensor to `writer`; after every chunk `advance` hears how many bytes of the source
   /// are done, and ends the conversion by returning false.
   func encode(
-    _ tensor: TensorEntry, from source: Checkpoint.Location, into writer: inout ModelWriter,
+    _ tensor: TensorEntry, from source: WeightSource, into writer: inout ModelWriter,
     advance: (_ byteCount: Int) -> Bool
   ) throws(ConvertError) -> Fidelity {
     let (shape, encoding) = (tensor.spec.shape, tensor.encoding)
@@ -27,7 +26,7 @@ struct TensorEncoder {
     let workers = max(1, min(pool.threadCount, blockRows, Self.scratchLimit / scratch))
     let chunkBlocks = max(workers, min(blockRows, Self.chunkLimit / (16 * rowBytes)))
     let jobs = (0..<workers).map { _ in
-      BlockJob(checkpoint: checkpoint, source: source, encoding: encoding, shape: shape)
+      BlockJob(source: source, encoding: encoding, shape: shape)
     }
     let out = UnsafeMutableRawBufferPointer.allocate(
       byteCount: min(chunkBlocks, blockRows) * 16 * rowBytes, alignment: 64)
@@ -55,8 +54,8 @@ struct TensorEncoder {
       } catch {
         throw .model(error)
       }
-      let done = source.tensor.byteCount * (first + count) / blockRows
-      let before = source.tensor.byteCount * first / blockRows
+      let done = source.byteCount * (first + count) / blockRows
+      let before = source.byteCount * first / blockRows
       guard advance(done - before) else { throw .cancelled }
     }
     return fidelity
@@ -70,65 +69,42 @@ private struct BlockResult: Sendable {
 
 /// One worker's reading and encoding of one tensor.
 private final class BlockJob {
-  private let checkpoint: Checkpoint
-  private let source: Checkpoint.Location
+  private let reader: RowReader
   private let shape: TensorShape
   private let encoder: BlockEncoder
-  private let raw: UnsafeMutableRawBufferPointer
+  private let codes: BlockCodes?
 
-  init(
-    checkpoint: Checkpoint, source: Checkpoint.Location, encoding: TensorEncoding,
-    shape: TensorShape
-  ) {
-    self.checkpoint = checkpoint
-    self.source = source
+  init(source: WeightSource, encoding: TensorEncoding, shape: TensorShape) {
     self.shape = shape
+    reader = RowReader(source, shape: shape)
     encoder = BlockEncoder(encoding: encoding, columns: shape.columns)
-    let size = source.tensor.type.byteCount ?? 4
-    raw = .allocate(byteCount: min(16, shape.rows) * shape.columns * size, alignment: 64)
+    codes = BlockCodes(source.type, encoding)
   }
-
-  deinit { raw.deallocate() }
 
   /// Encodes rows `16 · block` and on.
   func run(_ block: Int, into out: UnsafeMutableRawPointer) -> BlockResult {
     let count = min(16, shape.rows - 16 * block)
     do throws(ConvertError) {
-      try load(firstRow: 16 * block, count)
+      try reader.read(firstRow: 16 * block, count)
     } catch {
       return BlockResult(error: error)
     }
+    for row in 0..<count { reader.row(row, into: encoder.rows + row * encoder.stride) }
     do throws(WeightProblem) {
-      return BlockResult(fidelity: try encoder.encode(count, into: out))
+      let given = codes.map { (codes: $0, reader: reader) }
+      return BlockResult(fidelity: try encoder.encode(count, from: given, into: out))
     } catch {
       return BlockResult(error: publicError(error, firstRow: 16 * block))
-    }
-  }
-
-  private func load(firstRow: Int, _ count: Int) throws(ConvertError) {
-    let size = source.tensor.type.byteCount ?? 4
-    let bytes = UnsafeMutableRawBufferPointer(rebasing: raw[..<(count * shape.columns * size)])
-    try checkpoint.read(source, into: bytes, at: firstRow * shape.columns * size)
-    let kernels = pio_kernels_best()!.pointee
-    for row in 0..<count {
-      let out = encoder.rows + row * encoder.stride
-      let start = UnsafeRawPointer(bytes.baseAddress! + row * shape.columns * size)
-      switch source.tensor.type {
-      case .f16: kernels.f16_to_f32(out, start.assumingMemoryBound(to: UInt16.self), shape.columns)
-      case .bf16:
-        kernels.bf16_to_f32(out, start.assumingMemoryBound(to: UInt16.self), shape.columns)
-      default: out.update(from: start.assumingMemoryBound(to: Float.self), count: shape.columns)
-      }
     }
   }
 
   private func publicError(_ problem: WeightProblem, firstRow: Int) -> ConvertError {
     switch problem {
     case .notFinite(let row, let column):
-      .notFinite(tensor: source.tensor.name, row: firstRow + row, column: column)
+      .notFinite(tensor: reader.source.name, row: firstRow + row, column: column)
     case .outOfRange(let row, let column, let value):
       .outOfRange(
-        tensor: source.tensor.name, row: firstRow + row, column: column, value: value,
+        tensor: reader.source.name, row: firstRow + row, column: column, value: value,
         kind: encoder.encoding.kind.name)
     }
   }

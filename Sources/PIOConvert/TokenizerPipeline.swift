@@ -210,10 +210,10 @@ struct TokenizerPipeline {
 /// `▁`, U+2581.
 let spaceMarkBytes: [UInt8] = [0xE2, 0x96, 0x81]
 
-private let gpt2Pattern =
+let gpt2Pattern =
   #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
-private func modernPattern(numbers: String) -> String {
+func modernPattern(numbers: String) -> String {
   #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"# + numbers
     + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
 }

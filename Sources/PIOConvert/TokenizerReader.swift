@@ -6,6 +6,22 @@ public struct ConvertedTokenizer: Equatable, Sendable {
   public let section: [UInt8]
   public let special: SpecialTokens
   public let prompt: PromptTemplate
+
+  /// `prompt`: as published, its pictures `<image>`; `imageTokenID`: what stands for one here.
+  init(
+    _ contents: TokenizerContents, special: SpecialTokens, prompt: PromptTemplate,
+    imageTokenID: Int32?
+  ) throws(TokenizerConvertError) {
+    var (special, prompt) = (special, prompt)
+    special.image = imageTokenID ?? -1
+    if let imageTokenID {
+      let text = String(decoding: contents.pieces[Int(imageTokenID)].text, as: UTF8.self)
+      prompt.imagePart = text + prompt.imagePart.dropFirst("<image>".count)
+    }
+    do { section = try contents.encoded() } catch { throw .section(error) }
+    self.special = special
+    self.prompt = prompt
+  }
 }
 
 /// Reads the tokenizer of a Hugging Face folder: `tokenizer.json`, and what stands about special
@@ -32,22 +48,13 @@ public func readTokenizer(
   if let imageTokenID { try builder.ensureImageToken(imageTokenID) }
   let contents = try builder.finished()
 
-  var prompt = try readPrompt(files, config, name: chatTemplate, hasImages: imageTokenID != nil)
-  if let imageTokenID {
-    let text = String(decoding: contents.pieces[Int(imageTokenID)].text, as: UTF8.self)
-    prompt.imagePart = text + prompt.imagePart.dropFirst("<image>".count)
-  }
+  let prompt = try readPrompt(files, config, name: chatTemplate, hasImages: imageTokenID != nil)
   var special = SpecialTokens()
-  special.image = imageTokenID ?? -1
   special.begin =
     named.first { $0.role == "bos_token" }.flatMap { builder.id(of: $0.content) } ?? -1
   special.end = try endTokens(files, builder, named, prompt, vocabSize: vocabSize)
-  do {
-    return ConvertedTokenizer(
-      section: try contents.encoded(), special: special, prompt: prompt)
-  } catch {
-    throw .section(error)
-  }
+  return try ConvertedTokenizer(
+    contents, special: special, prompt: prompt, imageTokenID: imageTokenID)
 }
 
 /// A token that the configuration gives a role: `bos_token`, `eos_token`, …

@@ -43,6 +43,14 @@ private let namedTemplates: [PromptTemplate] = [
     $0.assistantPrefix = " ASSISTANT:"
     $0.assistantSuffix = "</s>"
   },
+  template("vicuna_v1.1") {
+    $0.defaultSystem =
+      "A chat between a curious user and an artificial intelligence assistant. "
+      + "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    $0.userPrefix = " USER: "
+    $0.assistantPrefix = " ASSISTANT:"
+    $0.assistantSuffix = "</s>"
+  },
   template("llama2") {
     $0.systemPrefix = "<s>[INST] <<SYS>>\n"
     $0.systemSuffix = "\n<</SYS>>\n\n"
@@ -68,6 +76,18 @@ private let namedTemplates: [PromptTemplate] = [
   },
   chatML("chatml", system: ""),
   chatML("qwen2", system: "You are a helpful assistant."),
+  chatML(
+    "smollm2",
+    system: "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
+  template("zephyr") {
+    $0.systemPrefix = "<|system|>\n"
+    $0.systemSuffix = "</s>\n"
+    $0.userPrefix = "<|user|>\n"
+    $0.userSuffix = "</s>\n"
+    $0.assistantPrefix = "<|assistant|>\n"
+    $0.assistantSuffix = "</s>\n"
+    $0.addsBeginToken = false
+  },
   template("plain") { _ in },
 ]
 
@@ -168,6 +188,42 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
     {% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']
     + '<|im_end|>' + '\n'}}{% endfor %}
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+    """#
+  ),
+  (
+    "smollm2",
+    #"""
+    {% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}
+    {{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}
+    {% endif %}
+    {{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}
+    {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+    """#
+  ),
+  (
+    "zephyr",
+    #"""
+    {% for message in messages %}{% if message['role'] == 'user' %}
+    {{ '<|user|>\n' + message['content'] + eos_token }}{% elif message['role'] == 'system' %}
+    {{ '<|system|>\n' + message['content'] + eos_token }}
+    {% elif message['role'] == 'assistant' %}
+    {{ '<|assistant|>\n'  + message['content'] + eos_token }}{% endif %}
+    {% if loop.last and add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}{% endfor %}
+    """#
+  ),
+  (
+    "vicuna_v1.1",
+    #"""
+    {% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}
+    {% set system_message = messages[0]['content'] %}{% else %}
+    {% set loop_messages = messages %}{% set system_message =
+    'A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user\'s questions.' %}
+    {% endif %}{% for message in loop_messages %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{% endif %}
+    {% if loop.index0 == 0 %}{{ system_message }}{% endif %}{% if message['role'] == 'user' %}
+    {{ ' USER: ' + message['content'].strip() }}{% elif message['role'] == 'assistant' %}
+    {{ ' ASSISTANT: ' + message['content'].strip() + eos_token }}{% endif %}{% endfor %}
+    {% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}
     """#
   ),
   (

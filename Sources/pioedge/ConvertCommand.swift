@@ -15,30 +15,44 @@ import Synchronization
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Pack a Hugging Face checkpoint into one .piom file.",
+    abstract: "Pack a checkpoint into one .piom file.",
     discussion: """
       SOURCE is a folder with config.json, *.safetensors and tokenizer.json, as save_pretrained \
-      writes it: LLaVA-1.5 (LlavaForConditionalGeneration) or a Llama decoder alone. The target \
-      appears whole or not at all.
+      writes it: LLaVA-1.5 (LlavaForConditionalGeneration) or a Llama decoder alone. Or it is a \
+      GGUF file of architecture llama, with --mmproj the vision encoder of LLaVA-1.5 beside it. \
+      The target appears whole or not at all.
 
       Examples:
         pioedge convert ./llava-1.5-7b-hf llava.piom --weights int4
         pioedge convert ./checkpoint model.piom --keep 'text.head.*=f16'
         pioedge convert ./checkpoint exact.piom --weights f32 --vision-weights f32
         pioedge convert ./checkpoint model.piom --dry-run
+        pioedge convert model.Q4_0.gguf model.piom
+        pioedge convert vicuna.gguf llava.piom --mmproj mmproj.gguf --chat-template vicuna_v1
+        pioedge convert model.Q4_K_M.gguf model.piom --verify-against ./checkpoint
+        pioedge convert model.piom --verify-against model.gguf      nothing is converted
       """)
 
-  @Argument(help: "The checkpoint's folder.")
+  @Argument(help: "The checkpoint's folder, or a GGUF file.")
   var source: String
 
-  @Argument(help: "The file to write.")
-  var target: String
+  @Argument(help: "The file to write; with --verify-against it may be missing.")
+  var target: String?
 
   @Option(
-    help:
-      "The decoder's matrices: int4, int4-affine, int8, f16, f32. The head is int8 in int4 files.",
-    transform: weightKind)
-  var weights: TensorKind = .int4
+    help: ArgumentHelp(
+      """
+      The decoder's matrices: int4, int4-affine, int8, f16, f32, or keep: as they are, as far as \
+      the file can. Unless given, int4, and keep for GGUF. The head is int8 in int4 files; what \
+      has at most 5 bits in GGUF stays as it is in them.
+      """, valueName: "kind"),
+    transform: weightChoice)
+  var weights: WeightChoice?
+
+  @Option(
+    help: ArgumentHelp(
+      "The vision encoder and projector to a GGUF file, a GGUF file too.", valueName: "file"))
+  var mmproj: String?
 
   @Option(help: "Columns that share a scale: 32, 64 or 128.")
   var group = 32
@@ -58,6 +72,14 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: "Use this prompt template instead of the checkpoint's own.")
   var chatTemplate: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Read the written file again and report every tensor's error against this folder or GGUF \
+      file. Without a target, SOURCE is a .piom file, which is read alone.
+      """, valueName: "source"))
+  var verifyAgainst: String?
+
   @Option(help: "Threads; all cores unless given.")
   var threads: Int?
 
@@ -71,6 +93,12 @@ struct ConvertCommand: ParsableCommand {
   var force = false
 
   func validate() throws {
+    if target == nil, verifyAgainst == nil {
+      throw ValidationError("Missing expected argument '<target>'.")
+    }
+    if verifyAgainst != nil, dryRun {
+      throw ValidationError("--verify-against reads a file that --dry-run does not write.")
+    }
     guard [32, 64, 128].contains(group) else {
       throw ValidationError("--group is 32, 64 or 128, not \(group).")
     }
@@ -80,17 +108,20 @@ struct ConvertCommand: ParsableCommand {
   }
 
   func run() throws {
+    catchInterrupt()
+    guard let target else { return try verify(source) }
     let start = ContinuousClock.now
     var options = ConvertOptions(
       source: source, target: target,
       rules: EncodingRules(
-        weights: weights, visionWeights: visionWeights, group: group, keep: keep),
+        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
+        visionWeights: visionWeights, group: group, keep: keep),
       threadCount: threads ?? defaultThreadCount())
+    options.projector = mmproj
     options.chatTemplate = chatTemplate
     options.isDryRun = dryRun
     options.replacesTarget = force
     var line = ProgressLine()
-    catchInterrupt()
     do {
       let report = try PIOConvert.convert(options) { progress in
         let label = progress.step == .hashing ? "hashing   " : "converting"
@@ -100,6 +131,27 @@ struct ConvertCommand: ParsableCommand {
       line.clear()
       let elapsed = seconds(ContinuousClock.now - start)
       try printOutput(json ? report.json(seconds: elapsed) : text(report, seconds: elapsed))
+    } catch {
+      line.clear()
+      throw fail(error)
+    }
+    if verifyAgainst != nil { try verify(target) }
+  }
+
+  /// Reads a file again and prints how far it is from `verifyAgainst`.
+  private func verify(_ path: String) throws {
+    guard let reference = verifyAgainst else { return }
+    var line = ProgressLine()
+    do {
+      let report = try PIOConvert.verify(
+        path, against: reference, projector: isGGUF(reference) ? mmproj : nil,
+        threadCount: threads ?? defaultThreadCount()
+      ) { done, total in
+        line.show("verifying ", done: done, of: total)
+        return !interrupted.load(ordering: .relaxed)
+      }
+      line.clear()
+      try printOutput(json ? report.json(path, reference) : report.text(path, reference))
     } catch {
       line.clear()
       throw fail(error)
@@ -126,7 +178,8 @@ struct ConvertCommand: ParsableCommand {
       text += "not needed: \(report.ignored.count) tensors (\(report.ignored[0])"
       text += report.ignored.count > 1 ? ", …)\n" : ")\n"
     }
-    text += "\(target): \(byteText(report.byteCount)) from \(byteText(report.sourceByteCount))"
+    text +=
+      "\(target ?? ""): \(byteText(report.byteCount)) from \(byteText(report.sourceByteCount))"
     return text + (dryRun ? ", not written (dry run)" : ", \(decimal(seconds, 1)) s")
   }
 }
@@ -150,6 +203,15 @@ func fail(_ error: any Error) -> ExitCode {
   return ExitCode(1)
 }
 
+/// `--weights`; a kind of nil is `keep`.
+struct WeightChoice {
+  let kind: TensorKind?
+}
+
+private func weightChoice(_ text: String) throws -> WeightChoice {
+  text == "keep" ? WeightChoice(kind: nil) : WeightChoice(kind: try weightKind(text))
+}
+
 private func weightKind(_ text: String) throws -> TensorKind {
   guard let kind = TensorKind(name: text), kind != .bf16 else {
     throw ValidationError("'\(text)' is none of int4, int4-affine, int8, f16, f32.")
@@ -163,60 +225,4 @@ private func keepRule(_ text: String) throws -> KeepRule {
       "'\(text)' is no PATTERN=KIND; kinds are int4, int4-affine, int8, f16, bf16, f32.")
   }
   return rule
-}
-
-extension ConvertReport {
-  fileprivate struct JSON: Encodable {
-    struct Part: Encodable {
-      let part: String
-      let kind: String
-      let tensors: Int
-      let weights: Int
-      let bytes: Int
-      let bitsPerWeight: Double
-      let snrDb: Double?
-      let worstTensor: String?
-      let worstSnrDb: Double?
-    }
-    struct Tensor: Encodable {
-      let name: String
-      let kind: String
-      let bytes: Int
-      let snrDb: Double?
-    }
-    let bytes: Int
-    let sourceBytes: Int
-    let seconds: Double
-    let peakResidentBytes: Int
-    let recipe: String
-    let parts: [Part]
-    let tensors: [Tensor]
-    let ignored: [String]
-  }
-
-  fileprivate func json(seconds: Double) throws -> String {
-    try jsonText(
-      JSON(
-        bytes: byteCount, sourceBytes: sourceByteCount, seconds: seconds,
-        peakResidentBytes: ProcessStatus.peakResidentBytes, recipe: recipe,
-        parts: parts.map {
-          JSON.Part(
-            part: $0.name, kind: $0.kind.name, tensors: $0.tensorCount, weights: $0.weightCount,
-            bytes: $0.byteCount, bitsPerWeight: $0.bitsPerWeight, snrDb: $0.snrDecibels,
-            worstTensor: $0.worst?.entry.spec.name, worstSnrDb: $0.worst?.snrDecibels)
-        },
-        tensors: tensors.map {
-          JSON.Tensor(
-            name: $0.entry.spec.name, kind: $0.entry.encoding.kind.name, bytes: $0.entry.byteCount,
-            snrDb: $0.snrDecibels)
-        }, ignored: ignored))
-  }
-}
-
-/// One JSON object on one line, keys sorted, `camelCase` as `snake_case`.
-func jsonText(_ value: some Encodable) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  return String(decoding: try encoder.encode(value), as: UTF8.self)
 }

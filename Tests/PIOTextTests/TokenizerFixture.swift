@@ -1,7 +1,8 @@
 import Foundation
-import PIOConvert
 import PIOFormat
 import PIOText
+
+@testable import PIOConvert
 
 /// The repository's root.
 let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -61,7 +62,8 @@ func tables(_ section: TokenizerSection) -> TokenizerTables {
 struct GoldenTokenizer {
   static let names = [
     "demo", "gpt2", "gpt2_prefix", "llama3", "qwen2", "digits", "digit_runs", "llama2",
-    "metaspace_first", "metaspace_always", "metaspace_never",
+    "metaspace_first", "metaspace_always", "metaspace_never", "gguf_spm", "gguf_gpt2",
+    "gguf_qwen2",
   ]
   static let texts = try! JSONDecoder().decode(
     [String].self, from: Data(contentsOf: goldenFolder.appendingPathComponent("texts.json")))
@@ -115,6 +117,11 @@ private func unpacked(_ text: String) -> [Int32] {
 }
 
 func convert(_ name: String) throws -> ConvertedTokenizer {
+  if name.hasPrefix("gguf_") {
+    let path = goldenFolder.appendingPathComponent("\(name)/tokenizer.gguf").path
+    return try GGUFFile(path: path).tokenizer(
+      chatTemplate: "plain", vocabSize: 1024, hasImages: false)
+  }
   let folder =
     name == "demo"
     ? root.appendingPathComponent("tools/demo/checkpoint")

@@ -21,6 +21,19 @@ struct TokenizerGoldenTests {
     }
   }
 
+  /// A vocabulary in a GGUF file is the tokenizer it was made of.
+  @Test(arguments: ["digits", "llama3"])
+  func aGGUFVocabularyHasTheTokensOfItsTokenizer(name: String) throws {
+    let golden = try GoldenTokenizer(name)
+    let memory = SectionMemory(try convert("gguf_" + name).section)
+    let tokenizer = try memory.tokenizer(vocabSize: 1024)
+    for (text, wanted) in zip(GoldenTokenizer.texts, golden.ids) {
+      let found = tokenizer.encode(text, addSpecialTokens: true)
+      #expect(found == wanted, "\(text.debugDescription)")
+    }
+    withExtendedLifetime((golden, memory)) {}
+  }
+
   /// A chat's later turn is encoded by itself: its tokens must be those it has in the whole conversation, which
   /// `idsAreThoseOfTheReference` ties to the reference.
   @Test(arguments: GoldenTokenizer.names)

@@ -332,4 +332,5 @@ def main():
     write(OUT / "demo" / "golden.json", golden(Tokenizer.from_file(str(DEMO)), all_texts))
 
 
-main()
+if __name__ == "__main__":
+    main()

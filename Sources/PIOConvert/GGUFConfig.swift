@@ -1,0 +1,134 @@
+import PIOFormat
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The decoder's numbers, from the metadata of a GGUF file of architecture `llama`.
+///
+/// Defaults are those of llama.cpp. What would change the result and does not run here is refused
+/// by the name of its key.
+extension GGUFFile {
+  func textConfig() throws(ConvertError) -> TextConfig {
+    try checkArchitecture()
+    var text = TextConfig()
+    let dims = 1...(1 << 20)
+    text.dim = try needed("llama.embedding_length", in: dims)
+    text.hiddenDim = try needed("llama.feed_forward_length", in: dims)
+    text.layerCount = try needed("llama.block_count", in: 1...1024)
+    text.headCount = try needed("llama.attention.head_count", in: 1...4096)
+    text.kvHeadCount =
+      try int("llama.attention.head_count_kv", in: 1...text.headCount) ?? text.headCount
+    guard text.headCount % text.kvHeadCount == 0 else {
+      throw failure("llama.attention.head_count_kv", "does not divide llama.attention.head_count")
+    }
+    try readHeadDim(&text)
+    text.maxPositions = try needed("llama.context_length", in: 1...(1 << 24))
+    text.rmsNormEpsilon = Float(try number("llama.attention.layer_norm_rms_epsilon") ?? 1e-5)
+    guard let table = tensor("token_embd.weight") else {
+      throw .missingTensor(name: "token_embd.weight")
+    }
+    guard table.shape.count == 2, table.shape[0] <= 1 << 22 else {
+      throw .wrongShape(tensor: table.name, needed: [1 << 22, text.dim], found: table.shape)
+    }
+    text.vocabSize = table.shape[0]
+    text.tiedHead = tensor("output.weight") == nil
+    text.queryKeyValueBias = tensor("blk.0.attn_q.bias") != nil
+    text.attentionOutputBias = tensor("blk.0.attn_output.bias") != nil
+    text.mlpBias = tensor("blk.0.ffn_up.bias") != nil
+    return text
+  }
+
+  func tensor(_ name: String) -> GGUFTensor? { header.tensors.first { $0.name == name } }
+
+  private func checkArchitecture() throws(ConvertError) {
+    let architecture = try text("general.architecture") ?? "missing"
+    guard architecture == "llama" else {
+      throw failure(
+        "general.architecture", "'\(architecture.shortened)' is not supported (llama is)")
+    }
+    if let parts = try int("split.count", in: 0...65_536), parts > 1 {
+      throw failure("split.count", "\(parts): join the parts with llama-gguf-split --merge first")
+    }
+    if let experts = try int("llama.expert_count", in: 0...65_536), experts > 0 {
+      throw failure("llama.expert_count", "\(experts): mixtures of experts are not supported")
+    }
+    for key in [
+      "logit_scale", "embedding_scale", "residual_scale", "attention.scale",
+      "attention.sliding_window", "attention.clamp_kqv", "use_parallel_residual",
+    ] where has("llama." + key) {
+      throw failure("llama." + key, "is not supported")
+    }
+  }
+
+  private func readHeadDim(_ text: inout TextConfig) throws(ConvertError) {
+    let sizes = 2...4096
+    let even = text.dim / text.headCount
+    text.headDim = try int("llama.attention.key_length", in: sizes) ?? even
+    let value = try int("llama.attention.value_length", in: sizes) ?? text.headDim
+    guard value == text.headDim else {
+      throw failure("llama.attention.value_length", "\(value) differs from that of keys")
+    }
+    guard sizes.contains(text.headDim), text.headDim % 2 == 0 else {
+      throw failure("llama.attention.key_length", "\(text.headDim) is odd or too small")
+    }
+    let rotated = try int("llama.rope.dimension_count", in: 0...4096) ?? text.headDim
+    guard rotated == text.headDim else {
+      throw failure(
+        "llama.rope.dimension_count", "\(rotated) of a head's \(text.headDim) is not supported")
+    }
+  }
+
+  /// The rotary frequencies: those of the metadata's rule, divided by the factors of the tensor
+  /// `rope_freqs.weight`, where the file has one (Llama 3.1's scaling, worked out).
+  func rotary(_ text: TextConfig) throws(ConvertError) -> RotaryFrequencies {
+    var members: [String: JSONValue] = [
+      "rope_theta": .number(try number("llama.rope.freq_base") ?? 10_000)
+    ]
+    if let scaling = try ropeScaling() { members["rope_scaling"] = .object(scaling) }
+    var rope = try RotaryFrequencies(
+      ConfigObject(file: name, path: "llama.", members: members), headDim: text.headDim,
+      maxPositions: text.maxPositions)
+    guard let tensor = tensor("rope_freqs.weight") else { return rope }
+    let shape = TensorShape(rows: 1, columns: text.headDim / 2)
+    guard tensor.shape == [shape.columns] else {
+      throw .wrongShape(tensor: tensor.name, needed: [shape.columns], found: tensor.shape)
+    }
+    let reader = RowReader(try weights(tensor), shape: shape)
+    try reader.read(firstRow: 0, 1)
+    var factors = [Float](repeating: 1, count: shape.columns)
+    factors.withUnsafeMutableBufferPointer { reader.row(0, into: $0.baseAddress!) }
+    for (i, factor) in factors.enumerated() {
+      guard factor.isFinite, factor > 0 else {
+        throw .notFinite(tensor: tensor.name, row: 0, column: i)
+      }
+      rope.frequencies[i] /= factor
+    }
+    rope.scaling = .llama3
+    return rope
+  }
+
+  private func ropeScaling() throws(ConvertError) -> [String: JSONValue]? {
+    let key = "llama.rope.scaling"
+    let legacy = try number("llama.rope.scale_linear")
+    let factor = try number("\(key).factor") ?? legacy ?? 1
+    switch try text("\(key).type") ?? (legacy == nil ? "none" : "linear") {
+    case "none": return nil
+    case "linear":
+      return factor == 1 ? nil : ["rope_type": .string("linear"), "factor": .number(factor)]
+    case "yarn":
+      var members: [String: JSONValue] = ["rope_type": .string("yarn"), "factor": .number(factor)]
+      if let original = try number("\(key).original_context_length") {
+        members["original_max_position_embeddings"] = .number(original)
+      }
+      if let attention = try number("\(key).attn_factor"), attention != 1 {
+        let standard = factor <= 1 ? 1 : 0.1 * log(factor) + 1
+        members["attention_factor"] = .number(attention * standard)
+      }
+      return members
+    case let type: throw failure("\(key).type", "'\(type.shortened)' is not supported")
+    }
+  }
+}
