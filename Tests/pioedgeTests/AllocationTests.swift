@@ -12,6 +12,7 @@ struct AllocationTests {
     let prefill: Int
     let decode: Int
     let writes: Int
+    let turns: Int
   }
 
   private static let question = [
@@ -19,26 +20,76 @@ struct AllocationTests {
     Tool.picture("scene-0014-640x480.png"), "Describe the image.",
   ]
 
-  private func count(_ arguments: [String]) throws -> Counts {
-    let result = Tool.run(arguments, environment: ["LD_PRELOAD": Self.library])
+  private func counts(of result: Tool.Result) throws -> Counts {
     let line = try #require(
-      result.error.split(separator: "\n").first { $0.hasPrefix("allocations:") },
+      result.error.split(separator: "\n").first { $0.contains("allocations:") },
       "\(result.status): \(result.error)")
     let numbers = line.split(separator: " ").compactMap { Int($0) }
-    try #require(numbers.count == 3)
-    return Counts(prefill: numbers[0], decode: numbers[1], writes: numbers[2])
+    try #require(numbers.count == 4)
+    return Counts(
+      prefill: numbers[0], decode: numbers[1], writes: numbers[2], turns: numbers[3])
+  }
+
+  private func count(_ arguments: [String]) throws -> Counts {
+    try counts(of: Tool.run(arguments, environment: ["LD_PRELOAD": Self.library]))
   }
 
   @Test(arguments: [
     [], ["--kv", "int8"], ["--kv", "f32"], ["--threads", "1"], ["--threads", "3"],
     ["--schedule", "0:200,2:64"], ["--visual-tokens", "64", "--prune", "random"],
     ["--schedule", "2:64", "--positions", "compact"], ["--temperature", "0.7", "--top-p", "0.9"],
+    ["--stream", "on"], ["--stream", "off"], ["--stream", "on", "--kv", "int8"],
+    ["--stream", "on", "--kv", "f32", "--threads", "1"],
+    ["--stream", "on", "--schedule", "0:200,2:64"],
   ])
   func prefillAndDecodeAllocateNothing(_ options: [String]) throws {
     let counts = try count(Self.question + options)
     #expect(counts.prefill == 0, "\(options)")
     #expect(counts.decode == 0, "\(options)")
     #expect(counts.writes > 5, "\(options)")
+    #expect(counts.turns == 1, "\(options)")
+  }
+
+  @Test(
+    arguments: ["uniform", "random", "pio", "fastv", "dart", "divprune"], [[], ["--stream", "on"]])
+  func pruningAllocatesNothing(_ method: String, _ options: [String]) throws {
+    let counts = try count(
+      Self.question + ["--prune", method, "--schedule", "0:200,2:64"] + options)
+    #expect(counts.prefill == 0 && counts.decode == 0, "\(method) \(options): \(counts)")
+    #expect(counts.turns == 1)
+  }
+
+  @Test(arguments: [[], ["--kv", "int8"], ["--schedule", "1:100,4:20"]])
+  func aCapBetweenAllocatesNothing(_ options: [String]) throws {
+    let small = ["--context", "64", "--codec-memory", "1MiB", "--max-image-pixels", "1000000"]
+    let limits = small + options
+    let needs = ["plan", Tool.demo, "--images", "2", "--json"] + limits
+    let smallest = try #require(Tool.run(needs).json["smallest_cap_bytes"] as? Int)
+    let cap = ["--memory-cap", "\(smallest + 1_500_000)"]
+    let plan = Tool.run(needs + cap).json
+    // Some layers stay, the others stream.
+    #expect(plan["resident_weight_bytes"] as? Int ?? 0 > 0, "\(plan)")
+    #expect(plan["streamed_bytes_per_token"] as? Int ?? 0 > 0, "\(plan)")
+    let counts = try count(Self.question + ["--max-tokens", "30"] + limits + cap)
+    #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
+    #expect(counts.writes > 5, "\(options)")
+  }
+
+  @Test(arguments: [
+    [], ["--stream", "on"], ["--kv", "int8", "--stream", "on"], ["--kv", "f32"],
+    ["--schedule", "0:200,2:64"], ["--stream", "on", "--visual-tokens", "64"],
+  ])
+  func theTurnsOfAChatAllocateNothing(_ options: [String]) throws {
+    let pictures = ["scene-0002-336x336.png", "scene-0014-640x480.png"].map(Tool.picture)
+    let result = try Tool.chat(
+      ["--images", "3", "--image", pictures[0], "--image", pictures[1]] + options,
+      [
+        "Describe the image.", "How many circles are there?", "/image \(pictures[0])",
+        "Describe the image.",
+      ], environment: ["LD_PRELOAD": Self.library])
+    let counts = try counts(of: result)
+    #expect(counts.turns == 3, "\(result.output)")
+    #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
   }
 
   @Test func theCounterCounts() throws {
@@ -46,5 +97,10 @@ struct AllocationTests {
     let path = Tool.scratch.appendingPathComponent("counted-logits.bin").path
     let counts = try count(Self.question + ["--dump-logits", path])
     #expect(counts.prefill > 0)
+    let chat = try Tool.chat(
+      ["--dump-logits", path], ["Describe the image.", "Where is it?"],
+      environment: ["LD_PRELOAD": Self.library])
+    let turns = try self.counts(of: chat)
+    #expect(turns.turns == 2 && turns.prefill >= 2, "\(turns)")
   }
 }

@@ -3,34 +3,13 @@ import Testing
 
 /// The chat, on a terminal of its own.
 struct ChatTests {
-  /// What the tool writes to stdout when these lines are typed.
+  /// What the tool writes when these lines are typed.
   private func chat(_ arguments: [String], _ lines: [String]) throws -> (
     output: String, error: String
   ) {
-    let terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY)
-    var (unlocked, number): (CInt, CInt) = (0, 0)
-    // TIOCSPTLCK and TIOCGPTN of Linux's ioctl_tty(2): unlock the other end, ask for its number.
-    try #require(
-      terminal >= 0 && ioctl(terminal, 0x4004_5431, &unlocked) == 0
-        && ioctl(terminal, 0x8004_5430, &number) == 0)
-    let slave = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY)
-    try #require(slave >= 0)
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: Tool.executable)
-    process.arguments = ["run", Tool.demo] + arguments
-    process.standardInput = FileHandle(fileDescriptor: slave, closeOnDealloc: true)
-    let (stdout, stderr) = (Pipe(), Pipe())
-    process.standardOutput = stdout
-    process.standardError = stderr
-    try process.run()
-    let typed = lines.map { $0 + "\n" }.joined() + "/quit\n"
-    FileHandle(fileDescriptor: terminal, closeOnDealloc: false).write(Data(typed.utf8))
-    let output = stdout.fileHandleForReading.readDataToEndOfFile()
-    let error = stderr.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    close(terminal)
-    #expect(process.terminationStatus == 0)
-    return (String(decoding: output, as: UTF8.self), String(decoding: error, as: UTF8.self))
+    let result = try Tool.chat(arguments, lines)
+    #expect(result.status == 0)
+    return (result.output, result.error)
   }
 
   private func answer(_ picture: String, _ question: String) -> String {

@@ -1,4 +1,5 @@
 import Foundation
+import Testing
 
 /// The built `pioedge`, run as a person would.
 enum Tool {
@@ -74,5 +75,37 @@ enum Tool {
     return Result(
       status: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
       error: String(decoding: try! Data(contentsOf: errors), as: UTF8.self))
+  }
+
+  /// `run` with the demo on a terminal of its own, where these lines are typed.
+  static func chat(
+    _ arguments: [String], _ lines: [String], environment: [String: String] = [:]
+  ) throws -> Result {
+    let terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY)
+    var (unlocked, number): (CInt, CInt) = (0, 0)
+    // TIOCSPTLCK and TIOCGPTN of Linux's ioctl_tty(2): unlock the other end, ask for its number.
+    try #require(
+      terminal >= 0 && ioctl(terminal, 0x4004_5431, &unlocked) == 0
+        && ioctl(terminal, 0x8004_5430, &number) == 0)
+    let slave = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY)
+    try #require(slave >= 0)
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: executable)
+    process.arguments = ["run", demo] + arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.standardInput = FileHandle(fileDescriptor: slave, closeOnDealloc: true)
+    let (stdout, stderr) = (Pipe(), Pipe())
+    process.standardOutput = stdout
+    process.standardError = stderr
+    try process.run()
+    let typed = lines.map { $0 + "\n" }.joined() + "/quit\n"
+    FileHandle(fileDescriptor: terminal, closeOnDealloc: false).write(Data(typed.utf8))
+    let output = stdout.fileHandleForReading.readDataToEndOfFile()
+    let error = stderr.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    close(terminal)
+    return Result(
+      status: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
+      error: String(decoding: error, as: UTF8.self))
   }
 }
