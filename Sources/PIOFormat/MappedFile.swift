@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// A regular file mapped read-only. Sole owner: the pages are unmapped when it dies.
 ///
@@ -94,14 +95,25 @@ public struct FilePages: @unchecked Sendable {
       for offset in stride(from: pages.lowerBound, to: pages.upperBound, by: Self.pageByteCount) {
         sum &+= bytes[offset]
       }
-      withExtendedLifetime(sum) {}
-      Self.keep(sum)
+      Self.touched.store(sum, ordering: .relaxed)
     }
     return 0
   }
 
-  /// So that reading the pages is not optimised away.
-  @inline(never) private static func keep(_ byte: UInt8) {}
+  /// Where the bytes read by `touch` end, so that reading them is not optimised away.
+  private static let touched = Atomic<UInt8>(0)
+
+  /// Makes what lies between neighbouring `boundaries` mappings of their own, so that a page fault in one never brings
+  /// pages of the next along. (Since Linux 6.18 a fault maps a whole folio of the page cache, up to 2 MiB.)
+  ///
+  /// Mappings with different advice are different to the kernel: every second one gets another. Nothing is read by
+  /// faults here, so that the advice itself changes nothing.
+  public func separate(_ boundaries: [Int]) {
+    for (index, start) in boundaries.enumerated() where index % 2 == 1 {
+      let end = index + 1 < boundaries.count ? boundaries[index + 1] : bytes.count
+      if let pages = wholePages(start..<end) { madvise(pointer(pages), pages.count, MADV_RANDOM) }
+    }
+  }
 
   /// Unmaps the pages of `range`; with `fromCache` the page cache forgets them too.
   public func drop(_ range: Range<Int>, fromCache: Bool) {

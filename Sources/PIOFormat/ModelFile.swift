@@ -53,7 +53,8 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
     for piece in stride(from: tensor.offset, to: end, by: 4 << 20) {
       let range = piece..<min(end, piece + 4 << 20)
       hash.update(UnsafeRawBufferPointer(rebasing: file.bytes[range]))
-      pages.drop(range, fromCache: false)
+      // A fault brings in more than it needs, and no more than some MiB.
+      pages.drop(contents.header.dataOffset..<byteCount, fromCache: false)
     }
     guard hash.value == tensor.checksum else {
       throw .wrongChecksum(section: "tensor \(tensor.spec.name)")

@@ -93,9 +93,12 @@ public struct Engine: ~Copyable {
   /// - Parameters:
   ///   - fit: how pictures are made square; nil: as the checkpoint says.
   ///   - isa: the kernels by name; nil: the best this CPU has.
+  ///   - readAhead: how weights are brought in; nil: the best this kernel has.
+  ///   - process: what the process takes beside the runtime; nil: as measured now.
   public init(
     _ file: consuming ModelFile, limits: Limits, fit: ImagePreprocessing.Fit? = nil,
-    sampling: Sampling = Sampling(), isa: String? = nil
+    sampling: Sampling = Sampling(), isa: String? = nil, readAhead: FilePages.Method? = nil,
+    process: ProcessMemory? = nil
   ) throws(RuntimeError) {
     let table = try kernelTable(isa)
     let tokenizer = try Engine.tokenizer(of: file)
@@ -104,7 +107,7 @@ public struct Engine: ~Copyable {
       config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
     }
     let sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
-    let process = ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
+    let process = process ?? ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
     let memory = try MemoryPlan(sizes, limits: limits, process: process)
     if let cap = limits.memoryCap, !memory.fits {
       throw .doesNotFit(
@@ -115,7 +118,8 @@ public struct Engine: ~Copyable {
     let arena = try Arena(byteCount: plan.arenaByteCount)
     let binding = Binding(file)
     stream = WeightStream(
-      memory.residency, file.pages, dropsCache: memory.dropsCache(SystemMemory()),
+      memory.residency, file.pages, method: readAhead,
+      dropsCache: memory.dropsCache(SystemMemory()),
       locks: limits.locksWeights)
     pool = ThreadPool(threadCount: limits.threadCount)
     operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)

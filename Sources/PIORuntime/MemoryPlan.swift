@@ -10,6 +10,15 @@ public struct ModelSizes: Equatable, Sendable {
   /// Of the longest piece of text that a token stands for.
   public let maxPieceBytes: Int
 
+  /// A file that is not written yet.
+  init(_ layout: ModelLayout, config: ModelConfig, maxPieceBytes: Int) {
+    self.config = config
+    tensors = layout.tensors
+    frontByteCount = layout.tensors[0].offset
+    fileByteCount = layout.byteCount
+    self.maxPieceBytes = maxPieceBytes
+  }
+
   public init(_ file: borrowing ModelFile, maxPieceBytes: Int) {
     config = file.config
     tensors = file.tensors
@@ -161,6 +170,9 @@ private struct Maker {
         fitting: units,
         decoderFree: cap.map { $0 - base - kv.bytes - decoderScratch },
         encoderFree: cap.map { $0 - base - pictureKV - encoderScratch },
+        pictureFree: cap.map {
+          $0 - base - pictureKV - imageScratch - (limits.codecBytes ?? Limits.minCodecBytes)
+        },
         usesHeadInside: limits.prunings.contains { $0.prunes && $0.method.readsHead },
         isConversation: limits.isConversation,
         streamsAll: limits.stream == .on || isLeast)

@@ -12,6 +12,8 @@ struct WeightUnits: Equatable, Sendable {
   let vision: [Range<Int>]
   let layers: [Range<Int>]
   let head: [HeadBlock]
+  /// Of the first tensor, behind the tokenizer.
+  let embeddingStart: Int
 
   /// A page fault maps up to this much around it, in windows of this size; sections start on it.
   static let window = 64 << 10
@@ -33,6 +35,7 @@ struct WeightUnits: Equatable, Sendable {
     }
     self.vision = vision
     self.layers = layers
+    embeddingStart = tensors[0].offset
     let name = config.text.tiedHead ? "text.embedding" : "text.head.weight"
     let tensor = tensors.first { $0.spec.name == name }!
     head = Self.blocks(of: tensor, largestLayer: layers.map(\.count).max() ?? 0)
@@ -59,6 +62,14 @@ struct WeightUnits: Equatable, Sendable {
   var all: [Range<Int>] { vision + layers + head.map(\.bytes) }
   var visionCount: Int { vision.count }
   var decoderCount: Int { layers.count + head.count }
+
+  /// Where units, and what no pass touches, begin and end.
+  var boundaries: [Int] {
+    func floor(_ offset: Int) -> Int { offset / Self.window * Self.window }
+    let ends = [vision.last?.upperBound, layers.last?.upperBound].compactMap { $0 }
+    let starts = [0] + (vision + layers).map(\.lowerBound) + head.map { floor($0.bytes.lowerBound) }
+    return Set(starts + ends + [embeddingStart]).sorted()
+  }
 
   /// What `range` can take in memory: whole windows.
   static func residentByteCount(_ range: Range<Int>) -> Int {
@@ -101,19 +112,20 @@ struct Residency: Equatable, Sendable {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
     return Residency(
       units: units, isPlain: true, streamsVision: false, streamedCount: 0, sizes: sizes,
-      usesHeadInside: false, encoderFree: nil)
+      usesHeadInside: false, encoderFree: nil, pictureFree: nil)
   }
 
   /// The most that fits: `decoderFree` and `encoderFree` bytes are there for weights while the decoder and the encoder
   /// run; nil: no limit.
   ///
   /// - Parameters:
+  ///   - pictureFree: bytes that are there for the decoder's weights while a picture is decoded.
   ///   - usesHeadInside: a pruning stage reads the head while a layer is in use.
   ///   - isConversation: pictures may come when the decoder has run already.
   ///   - streamsAll: nothing of the decoder stays.
   init(
-    fitting units: WeightUnits, decoderFree: Int?, encoderFree: Int?, usesHeadInside: Bool,
-    isConversation: Bool, streamsAll: Bool
+    fitting units: WeightUnits, decoderFree: Int?, encoderFree: Int?, pictureFree: Int?,
+    usesHeadInside: Bool, isConversation: Bool, streamsAll: Bool
   ) {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
     let visionTotal = units.vision.reduce(0) { $0 + WeightUnits.residentByteCount($1) }
@@ -122,7 +134,7 @@ struct Residency: Equatable, Sendable {
       Residency(
         units: units, isPlain: false, streamsVision: streamsVision, streamedCount: streamedCount,
         sizes: sizes, usesHeadInside: usesHeadInside,
-        encoderFree: isConversation ? encoderFree ?? Int.max : -1)
+        encoderFree: isConversation ? encoderFree ?? Int.max : -1, pictureFree: pictureFree)
     }
     var best = candidate(streamsAll ? sizes.count : 0, streamsVision)
     if let decoderFree, !streamsAll {
@@ -141,7 +153,7 @@ struct Residency: Equatable, Sendable {
   /// `encoderFree`: bytes for weights while a picture is encoded; -1: no decoder unit is in memory then; nil: no limit.
   private init(
     units: WeightUnits, isPlain: Bool, streamsVision: Bool, streamedCount: Int, sizes: [Int],
-    usesHeadInside: Bool, encoderFree: Int?
+    usesHeadInside: Bool, encoderFree: Int?, pictureFree: Int?
   ) {
     self.units = units
     self.isPlain = isPlain
@@ -165,7 +177,9 @@ struct Residency: Equatable, Sendable {
     var kept = 0
     var keptBytes = 0
     if let encoderFree {
-      while kept < sizes.count, visionBytes + keptBytes + resident[kept] <= encoderFree {
+      while kept < sizes.count, visionBytes + keptBytes + resident[kept] <= encoderFree,
+        keptBytes + resident[kept] <= pictureFree ?? Int.max
+      {
         keptBytes += resident[kept]
         kept += 1
       }

@@ -50,7 +50,10 @@ final class WeightStream: @unchecked Sendable {
     states = .allocate(capacity: units.all.count)
     states.initialize(repeating: .absent)
     signals = Signals()
-    if !residency.isPlain { helper = startHelper() }
+    if !residency.isPlain {
+      pages.separate(units.boundaries)
+      helper = startHelper()
+    }
   }
 
   deinit {

@@ -33,7 +33,8 @@ struct DemoAnswerTests {
       engine.reset()
       let picture = repository.appendingPathComponent("tools/demo/images/\(question.image)").path
       let request = Request(
-        tokens: try engine.rawTokens(question.prompt, isFirst: true), images: [picture], maxTokens: 64)
+        tokens: try engine.rawTokens(question.prompt, isFirst: true), images: [picture],
+        maxTokens: 64)
       var bytes: [UInt8] = []
       let generation = try engine.generate(request) { bytes += $0 }
       texts.append(String(decoding: bytes, as: UTF8.self))

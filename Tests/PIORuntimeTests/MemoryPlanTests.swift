@@ -1,0 +1,145 @@
+import PIOFormat
+import Testing
+
+@testable import PIORuntime
+
+struct MemoryPlanTests {
+  private func limits(_ change: (inout Limits) -> Void = { _ in }) -> Limits {
+    var limits = Limits()
+    limits.isConversation = false
+    limits.threadCount = 4
+    change(&limits)
+    return limits
+  }
+
+  private func plan(_ model: ModelSizes, _ limits: Limits) throws -> MemoryPlan {
+    try MemoryPlan(model, limits: limits, process: testProcess)
+  }
+
+  @Test(arguments: [false, true], [KVKind.f16, .int8])
+  func staysUnderEveryCapFromTheSmallestOn(_ isConversation: Bool, _ kv: KVKind) throws {
+    for model in ModelShapes.all {
+      var limits = limits {
+        $0.isConversation = isConversation
+        $0.kv = kv
+      }
+      let free = try plan(model, limits)
+      var resident = -1
+      let step = max(1, (free.peakBytes - free.smallestCapBytes) / 23)
+      for cap in stride(from: free.smallestCapBytes, to: free.peakBytes + step, by: step) {
+        limits.memoryCap = cap
+        let plan = try plan(model, limits)
+        #expect(plan.fits && plan.peakBytes <= cap)
+        // The greedy choice is by count of units, which differ in size: not strictly monotone in bytes.
+        #expect(plan.residentWeightBytes >= resident - (16 << 20), "cap \(cap)")
+        resident = plan.residentWeightBytes
+        #expect(
+          plan.streamedBytesPerToken + plan.residentWeightBytes >= free.residentWeightBytes * 9 / 10
+        )
+      }
+      #expect(resident == free.residentWeightBytes)
+      limits.memoryCap = free.smallestCapBytes - 1
+      #expect(try plan(model, limits).fits == false)
+    }
+  }
+
+  @Test func usesMostOfWhatItIsGiven() throws {
+    // Between the smallest cap and the whole model, at most two layers of the cap are left unused.
+    let free = try plan(ModelShapes.llava7B, limits())
+    let cap = (free.smallestCapBytes + free.peakBytes) / 2
+    let capped = try plan(ModelShapes.llava7B, limits { $0.memoryCap = cap })
+    let layer = WeightUnits.residentByteCount(capped.residency.units.layers[0])
+    #expect(capped.peakBytes > cap - 2 * layer)
+  }
+
+  @Test func theSmallestCapIsAFractionOfTheFile() throws {
+    let model = ModelShapes.llava7B
+    let plan = try plan(model, limits())
+    #expect(plan.smallestCapBytes - plan.arena.kvByteCount < model.fileByteCount / 8)
+    #expect(plan.peakBytes < model.fileByteCount + (1 << 30))
+  }
+
+  @Test func phasesShareTheirMemory() throws {
+    let model = ModelShapes.llava7B
+    let plan = try plan(model, limits())
+    #expect(plan.phases.map(\.name) == ["picture", "encoder", "decoder"])
+    #expect(plan.peakBytes == plan.phases.map(\.bytes).max())
+    let sum = plan.phases.reduce(0) { $0 + $1.bytes }
+    #expect(plan.peakBytes < sum)
+    let tower = plan.phases[1].parts.first { $0.name == "vision weights" }
+    let later = plan.phases[2].parts.first { $0.name == "vision weights" }
+    #expect(tower!.bytes > 100 << 20 && later?.bytes ?? 0 == 0)
+  }
+
+  @Test func mappedPlainlyTheTowerStays() throws {
+    let model = ModelShapes.llava7B
+    let plan = try plan(model, limits { $0.stream = .off })
+    let free = try self.plan(model, limits())
+    #expect(plan.peakBytes > free.peakBytes + (100 << 20))
+    #expect(plan.streamedBytesPerToken == 0)
+  }
+
+  @Test func aConversationHasItsCacheWhilePicturesCome() throws {
+    let model = ModelShapes.tinyLlama
+    let single = try plan(model, limits { $0.imageCount = 4 })
+    let chat = try plan(
+      model,
+      limits {
+        $0.imageCount = 4
+        $0.isConversation = true
+      })
+    let difference = chat.phases[1].bytes - single.phases[1].bytes
+    #expect(difference >= single.arena.kvByteCount)
+  }
+
+  @Test func streamingReadsWhatDoesNotStay() throws {
+    let plan = try plan(ModelShapes.llava7B, limits { $0.stream = .on })
+    #expect(plan.residentWeightBytes == 0)
+    #expect(plan.streamedBytesPerToken == plan.residency.decoderUnits.reduce(0) { $0 + $1.count })
+  }
+
+  @Test func namesWhatWouldHelp() throws {
+    let model = ModelShapes.llava7B
+    let base = try plan(model, limits())
+    let cap = base.smallestCapBytes - (40 << 20)
+    let tight = limits { $0.memoryCap = cap }
+    let remedies = MemoryPlan.remedies(model, limits: tight, process: testProcess)
+    #expect(remedies.contains("--kv int8"))
+    let helped = try plan(
+      model,
+      limits {
+        $0.memoryCap = cap
+        $0.kv = .int8
+      })
+    #expect(helped.fits)
+    let plain = limits {
+      $0.memoryCap = base.smallestCapBytes
+      $0.stream = .off
+    }
+    #expect(
+      MemoryPlan.remedies(model, limits: plain, process: testProcess).contains("--stream auto"))
+  }
+
+  @Test func prefillGoesInShorterChunksBeforeItGivesUp() throws {
+    let model = ModelShapes.llava7B
+    let free = try plan(model, limits())
+    #expect(free.arena.chunkRows == 128)
+    let least = try plan(model, limits { $0.memoryCap = free.smallestCapBytes })
+    #expect(least.arena.chunkRows == 16)
+  }
+
+  @Test func fewerVisualTokensTakeLess() throws {
+    let model = ModelShapes.llava7B
+    let all = try plan(model, limits())
+    let pruned = try plan(model, limits { $0.pruning.budget = .average(64) })
+    // 512 rows fewer a layer on average, 16 KiB a row.
+    let rows = (all.arena.kvByteCount - pruned.arena.kvByteCount) / (32 * 16384)
+    #expect((510...513).contains(rows))
+  }
+
+  @Test func textModelsHaveOnePhase() throws {
+    let plan = try plan(ModelShapes.textOnly, limits { $0.imageCount = 0 })
+    #expect(plan.phases.map(\.name) == ["decoder"])
+    #expect(plan.codecByteCount == 0)
+  }
+}

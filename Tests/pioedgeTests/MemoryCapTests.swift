@@ -1,0 +1,187 @@
+import Foundation
+import Testing
+
+/// The cap holds for the whole process: measured by the kernel, with warm caches and plenty of memory around.
+struct MemoryCapTests {
+  private static let picture = Tool.picture("scene-0002-336x336.png")
+
+  /// Tight limits, so that the plan is about the model.
+  private static let limits = [
+    "--context", "96", "--max-tokens", "40", "--max-image-pixels", "112896",
+    "--codec-memory", "1MiB",
+  ]
+
+  private static func run(_ options: [String]) -> Tool.Result {
+    Tool.run(["run", Tool.demo, "--image", picture, "Describe the image.", "--json"] + options)
+  }
+
+  private func plan(_ options: [String]) throws -> (smallest: Int, peak: Int) {
+    let json = Tool.run(["plan", Tool.demo, "--json"] + options).json
+    return (
+      try #require(json["smallest_cap_bytes"] as? Int), try #require(json["peak_bytes"] as? Int)
+    )
+  }
+
+  private func peak(_ result: Tool.Result) throws -> Int {
+    let memory = try #require(result.json["memory"] as? [String: Any], "\(result.error)")
+    return try #require(memory["peak_resident_bytes"] as? Int)
+  }
+
+  @Test func holdsWithoutAControlGroup() throws {
+    let (smallest, _) = try plan(Self.limits)
+    let size = try #require(
+      FileManager.default.attributesOfItem(atPath: Tool.demo)[.size] as? Int)
+    let free = Self.run(Self.limits + ["--stream", "off"])
+    let full = try peak(free)
+    var exceeded = 0
+    for quarter in [0, 1, 2, 4] {
+      let cap = smallest + size * quarter / 4
+      let capped = Self.run(Self.limits + ["--memory-cap", "\(cap)"])
+      #expect(try peak(capped) <= cap, "cap \(cap)")
+      #expect(capped.json["tokens"] as? [Int] == free.json["tokens"] as? [Int])
+      if cap < full { exceeded += 1 }
+    }
+    // Mapped plainly the same run takes more than these caps: they were not idle.
+    #expect(exceeded >= 3, "\(full) bytes from \(smallest)")
+  }
+
+  @Test func theSmallestCapWorksAtTheLimits() throws {
+    // A prompt that fills the context but for the answer.
+    let limits = [
+      "--context", "400", "--max-tokens", "8", "--max-image-pixels", "112896",
+      "--codec-memory", "1MiB",
+    ]
+    let smallest = try plan(limits).smallest
+    let prompt = "USER: <image>\n" + String(repeating: "a red circle ", count: 122) + "ASSISTANT:"
+    let arguments = ["run", Tool.demo, "--raw", "--image", Self.picture, prompt, "--json"] + limits
+    let free = Tool.run(arguments)
+    let capped = Tool.run(arguments + ["--memory-cap", "\(smallest)"])
+    #expect(try peak(capped) <= smallest)
+    let counts = try #require(capped.json["counts"] as? [String: Any])
+    let rows = try #require(counts["prompt_tokens"] as? Int)
+    #expect(rows > 576 + 370, "the prompt does not fill the context: \(rows)")
+    #expect(capped.json["answer"] as? String == free.json["answer"] as? String)
+    let refused = Tool.run(arguments + ["--memory-cap", "\(smallest - 1)"])
+    #expect(refused.status == 1)
+    #expect(refused.error.contains("\(smallest)") && refused.error.contains("--kv int8"))
+    #expect(refused.error.split(separator: "\n").count == 1)
+  }
+
+  /// The kernel's figure is below the plan's by less than 4 MiB or 5 %.
+  @Test(arguments: [
+    [], ["--stream", "on"], ["--stream", "off"], ["--kv", "int8"], ["--kv", "f32"],
+    ["--threads", "1"], ["--threads", "4"], ["--visual-tokens", "64"], ["--compute", "f32"],
+  ])
+  func thePlanIsCloseAboveTheTruth(_ options: [String]) throws {
+    let limits = Self.limits + options
+    let planned = try plan(limits).peak
+    let found = try peak(Self.run(limits))
+    #expect(found <= planned, "\(options)")
+    #expect(planned - found < max(4 << 20, planned / 20), "\(options): \(planned - found) above")
+  }
+
+  @Test(arguments: [
+    "gqa-linear-sharded", "mha-biases", "one-kv-head-tied-full", "seven-heads-nested", "text-only",
+    "tied-attention-bias-full", "yarn-padded",
+  ])
+  func thePlanHoldsForTinyModels(_ name: String) throws {
+    let path = Tool.scratch.appendingPathComponent("\(name)-capped.piom").path
+    let source = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
+    try #require(Tool.run(["convert", source, path, "--weights", "int8"]).status == 0)
+    let limits = ["--context", "64", "--max-tokens", "40", "--codec-memory", "1MiB"]
+    let pixels = ["--max-image-pixels", "112896"]
+    let json = Tool.run(["plan", path, "--json"] + limits + pixels).json
+    let smallest = try #require(json["smallest_cap_bytes"] as? Int)
+    let planned = try #require(json["peak_bytes"] as? Int)
+    let hasVision = name != "text-only"
+    let arguments =
+      ["run", path, "--raw", "--json"] + limits + pixels
+      + (hasVision ? ["--image", Self.picture, "<image> ab"] : ["ab cd"])
+    let free = Tool.run(arguments)
+    let found = try peak(free)
+    #expect(found <= planned && planned - found < max(4 << 20, planned / 20))
+    let capped = Tool.run(arguments + ["--memory-cap", "\(smallest)"])
+    #expect(try peak(capped) <= smallest)
+    #expect(capped.json["tokens"] as? [Int] == free.json["tokens"] as? [Int])
+  }
+
+  @Test func pictureAfterPictureTakesNoMore() throws {
+    let names = try FileManager.default.contentsOfDirectory(
+      atPath: Tool.repository.appendingPathComponent("tools/demo/images").path
+    ).filter { $0.hasSuffix(".png") }.sorted()
+    try #require(names.count > 10)
+    let limits = [
+      "--context", "96", "--max-tokens", "40", "--max-image-pixels", "400000",
+      "--codec-memory", "1MiB", "--jsonl",
+    ]
+    let cap = try plan(limits).smallest + (1 << 20)
+    var lines: [String] = []
+    for round in 0..<3 {
+      for name in names {
+        let question = round == 1 ? "What color is the circle?" : "Describe the image."
+        lines.append("{\"image\": \"\(Tool.picture(name))\", \"prompt\": \"\(question)\"}\n")
+      }
+    }
+    let result = Tool.run(
+      ["run", Tool.demo, "--memory-cap", "\(cap)"] + limits, input: lines.joined())
+    let reports = try result.output.split(separator: "\n").map { line -> [String: Any] in
+      try #require(
+        try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any], "\(line)")
+    }
+    try #require(reports.count == lines.count, "\(result.error)")
+    let peaks = reports.map {
+      ($0["memory"] as? [String: Any])?["peak_resident_bytes"] as? Int ?? Int.max
+    }
+    #expect(peaks.last! <= cap)
+    #expect(peaks.last! - peaks[20] <= 256 << 10, "grew from \(peaks[20]) to \(peaks.last!)")
+    for index in names.indices {
+      #expect(
+        reports[index]["answer"] as? String == reports[index + 2 * names.count]["answer"] as? String
+      )
+    }
+  }
+
+  @Test(arguments: ["12parsecs", "0", "-1", "-1MiB", "", "MiB", "1e99", "999999GiB", "1.2.3MiB"])
+  func badCapsAreUsageErrors(_ value: String) {
+    for command in [["run", Tool.demo, "Hello"], ["plan", Tool.demo]] {
+      let result = Tool.run(command + ["--memory-cap", value])
+      #expect(result.status == 64, "\(command[0]) \(value): \(result.error)")
+      #expect(result.error.contains("--memory-cap"))
+    }
+  }
+
+  @Test func autoTakesWhatIsThere() throws {
+    let result = Self.run(Self.limits + ["--memory-cap", "auto"])
+    #expect(result.status == 0, "\(result.error)")
+    #expect(try peak(result) > 0)
+  }
+
+  /// The file is cut short between two questions of one process.
+  @Test(arguments: ["on", "off", "auto"])
+  func aFileCutShortInUseIsOneLine(_ stream: String) throws {
+    let path = Tool.scratch.appendingPathComponent("cut-\(stream).piom").path
+    try FileManager.default.copyItem(atPath: Tool.demo, toPath: path)
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: Tool.executable)
+    process.arguments = ["run", path, "--jsonl", "--stream", stream]
+    let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
+    process.standardInput = stdin
+    process.standardOutput = stdout
+    process.standardError = stderr
+    try process.run()
+    let line = "{\"image\": \"\(Self.picture)\", \"prompt\": \"Describe the image.\"}\n"
+    stdin.fileHandleForWriting.write(Data(line.utf8))
+    let first = stdout.fileHandleForReading.availableData
+    #expect(String(decoding: first, as: UTF8.self).contains("\"answer\""))
+    // The tokenizer stays whole: the tensors go.
+    #expect(truncate(path, 400_000) == 0)
+    stdin.fileHandleForWriting.write(Data(line.utf8))
+    try stdin.fileHandleForWriting.close()
+    let error = String(
+      decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationReason == .exit, "\(error)")
+    #expect(process.terminationStatus == 1)
+    #expect(error.split(separator: "\n").count == 1 && error.contains("cut short"), "\(error)")
+  }
+}
