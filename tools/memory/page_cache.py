@@ -46,18 +46,17 @@ def drop(path):
     raise OSError(f"{left} bytes of {path} stay in the page cache: is it on a disk?")
 
 
-def disk_bytes_per_second(path, chunk=16 << 20, limit=1 << 30):
-    """How fast the disk gives the file (its first `limit` bytes) to a plain sequential reader without the cache."""
-    buffer = mmap.mmap(-1, chunk)  # page-aligned, as O_DIRECT wants it
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    try:
+def disk_bytes_per_second(path, chunk=2 << 20, limit=1 << 30):
+    """How fast the file (its first `limit` bytes) comes from the disk in order, by read(2) and a cold cache.
+
+    With the kernel's read-ahead that is about twice what O_DIRECT gives with one read at a time.
+    """
+    drop(path)
+    buffer = memoryview(bytearray(chunk))
+    with open(path, "rb", buffering=0) as file:
         done, start = 0, time.monotonic()
-        while done < limit:
-            count = os.preadv(descriptor, [buffer], done)
+        while done < limit and (count := file.readinto(buffer)):
             done += count
-            if count < chunk:
-                break
-        return done / (time.monotonic() - start)
-    finally:
-        os.close(descriptor)
-        buffer.close()
+        seconds = time.monotonic() - start
+    drop(path)
+    return done / seconds
