@@ -4,57 +4,140 @@
 
 #include "internal.h"
 
-// Weights of so many bytes are kept in the second-level cache while all tokens pass over them.
-enum { PIO_PANEL_BYTES = 384 * 1024 };
+// What stays in which cache: of weights, the panel that all tokens pass over, in the second level;
+// of a tile's tokens, the columns that a whole panel passes over, in the first. One token reads the
+// weights in one go: PIO_STARTS groups.
+enum { PIO_PANEL_BYTES = 384 * 1024, PIO_PANEL_BLOCKS = 16, PIO_CHUNK_COLS = 2048 };
+enum { PIO_STARTS = 768, PIO_MOST_TOKENS = 8 };
 
-// What a tile needs to know: `tokens` tokens from `x` on, the blocks of one row-block.
+// What a tile needs to know: a few tokens x one row-block x the groups [0, count) from some group
+// on, whose sums go on from where the groups before them stopped.
 struct pio_tile {
-  const uint8_t *blocks;  // of this row-block, groups ascending
-  const int8_t *values;   // (tokens, groups * group)
-  const float *scales;    // (tokens, groups)
-  const int32_t *sums;    // (tokens, groups)
-  size_t groups, group;
-  float *y;  // (tokens, 16), stride y_stride
+  const uint8_t *blocks;  // of this row-block, from the first group on, ascending
+  const int8_t *values;   // (tokens, groups * group), from the first group on
+  const float *scales;    // (tokens, groups), from the first group on
+  const int32_t *starts;  // (tokens, count): - zero * sum of the values
+  const float *shifts;    // affine: (tokens, count): scale * sum of the values
+  size_t groups, group;   // groups of a whole row: the stride
+  size_t count;           // groups of this tile
+  float *acc;             // (tokens, 16), where the groups are not all
+  int first, last;        // whether these are the first, the last groups
+  float *y;               // (tokens, 16), stride y_stride
   size_t y_stride;
   size_t rows;        // of these 16 to write
   const float *bias;  // 16, or NULL
   int accumulate;
 };
 
-// Calls TILE(tile, count) for tiles of at most MAX tokens and every row-block.
-#define PIO_FOR_TILES(TILE, MAX)                                                               \
-  do {                                                                                         \
-    size_t groups = pio_groups(w->cols, w->group), row_length = groups * w->group;             \
-    size_t row_bytes = groups * pio_block_bytes(w->quant, w->group);                           \
-    size_t panel = tokens > (MAX) ? PIO_PANEL_BYTES / row_bytes + 1 : block_end - block_begin; \
-    for (size_t first = block_begin; first < block_end; first += panel) {                      \
-      size_t last = first + panel < block_end ? first + panel : block_end;                     \
-      for (size_t t = 0; t < tokens; t += (MAX)) {                                             \
-        for (size_t b = first; b < last; b++) {                                                \
-          struct pio_tile tile = {                                                             \
-              .blocks = w->blocks + b * row_bytes,                                             \
-              .values = x.values + t * row_length,                                             \
-              .scales = x.scales + t * groups,                                                 \
-              .sums = x.sums + t * groups,                                                     \
-              .groups = groups,                                                                \
-              .group = w->group,                                                               \
-              .y = y + t * y_stride + b * PIO_ROWS,                                            \
-              .y_stride = y_stride,                                                            \
-              .rows = w->rows - b * PIO_ROWS < PIO_ROWS ? w->rows - b * PIO_ROWS : PIO_ROWS,   \
-              .bias = bias ? bias + b * PIO_ROWS : NULL,                                       \
-              .accumulate = accumulate,                                                        \
-          };                                                                                   \
-          TILE(&tile, tokens - t < (MAX) ? tokens - t : (MAX));                                \
-        }                                                                                      \
-      }                                                                                        \
-    }                                                                                          \
+typedef void pio_run_tile(const struct pio_tile *tile);
+
+// One product, and how its tiles are run: tiles[tokens - 1] for up to `most` tokens.
+struct pio_product {
+  float *y;
+  size_t y_stride;
+  const struct pio_matrix *w;
+  struct pio_activations x;
+  const float *bias;
+  int accumulate;
+  pio_run_tile *const *tiles;
+  size_t groups, block_bytes;
+};
+
+// What the sums of the values stand for in a product, for `count` groups of each token.
+static inline void pio_fill_starts(const struct pio_product *p, size_t t, size_t tokens,
+                                   size_t first, size_t count, int32_t *starts, float *shifts) {
+  const int32_t zero = pio_zero(p->w->quant);
+  for (size_t i = 0; i < tokens; i++) {
+    const int32_t *sums = p->x.sums + (t + i) * p->groups + first;
+    const float *scales = p->x.scales + (t + i) * p->groups + first;
+    for (size_t g = 0; g < count; g++) starts[i * count + g] = -zero * sums[g];
+    for (size_t g = 0; g < count; g++) shifts[i * count + g] = scales[g] * (float)sums[g];
+  }
+}
+
+// How many groups are done at a time: all, or about PIO_CHUNK_COLS columns.
+static inline size_t pio_chunk_groups(const struct pio_product *p, size_t tokens) {
+  const size_t step = tokens > 2 ? PIO_CHUNK_COLS / p->w->group : PIO_STARTS / tokens;
+  return p->groups <= step * 3 / 2 && p->groups * tokens <= PIO_STARTS ? p->groups : step;
+}
+
+// `count` tokens from `t` on x row-blocks [first, last), a chunk of columns at a time.
+static inline void pio_run_tiles(const struct pio_product *p, size_t t, size_t count, size_t first,
+                                 size_t last, float *acc) {
+  const size_t group = p->w->group, groups = p->groups, chunk = pio_chunk_groups(p, count);
+  int32_t starts[PIO_STARTS];
+  float shifts[PIO_STARTS];
+  for (size_t g = 0; g < groups; g += chunk) {
+    const size_t here = groups - g < chunk ? groups - g : chunk;
+    pio_fill_starts(p, t, count, g, here, starts, shifts);
+    for (size_t b = first; b < last; b++) {
+      const size_t row = b * PIO_ROWS, rows = p->w->rows - row;
+      struct pio_tile tile = {
+          .blocks = p->w->blocks + (b * groups + g) * p->block_bytes,
+          .values = p->x.values + (t * groups + g) * group,
+          .scales = p->x.scales + t * groups + g,
+          .starts = starts,
+          .shifts = shifts,
+          .groups = groups,
+          .group = group,
+          .count = here,
+          .acc = acc + (b - first) * count * PIO_ROWS,
+          .first = g == 0,
+          .last = g + chunk >= groups,
+          .y = p->y + t * p->y_stride + row,
+          .y_stride = p->y_stride,
+          .rows = rows < PIO_ROWS ? rows : PIO_ROWS,
+          .bias = p->bias ? p->bias + row : NULL,
+          .accumulate = p->accumulate,
+      };
+      p->tiles[count - 1](&tile);
+    }
+  }
+}
+
+// All tokens x row-blocks [begin, end), in tiles of nearly the same number of tokens.
+static inline void pio_run_product(const struct pio_product *p, size_t tokens, size_t most,
+                                   size_t begin, size_t end) {
+  float acc[PIO_PANEL_BLOCKS * PIO_MOST_TOKENS * PIO_ROWS] __attribute__((aligned(64)));
+  size_t panel = PIO_PANEL_BYTES / (p->groups * p->block_bytes) + 1;
+  if (panel > PIO_PANEL_BLOCKS || tokens <= most) panel = PIO_PANEL_BLOCKS;
+  for (size_t first = begin; first < end; first += panel) {
+    size_t last = first + panel < end ? first + panel : end;
+    for (size_t t = 0, tiles = (tokens + most - 1) / most; t < tokens; tiles--) {
+      size_t count = (tokens - t + tiles - 1) / tiles;
+      pio_run_tiles(p, t, count, first, last, acc);
+      t += count;
+    }
+  }
+}
+
+// The whole of a `pio_gemm` whose arguments have these names.
+#define PIO_RUN_GEMM(TILES, MOST)                                       \
+  do {                                                                  \
+    struct pio_product product = {y,                                    \
+                                  y_stride,                             \
+                                  w,                                    \
+                                  x,                                    \
+                                  bias,                                 \
+                                  accumulate,                           \
+                                  TILES,                                \
+                                  pio_groups(w->cols, w->group),        \
+                                  pio_block_bytes(w->quant, w->group)}; \
+    pio_run_product(&product, tokens, MOST, block_begin, block_end);    \
   } while (0)
 
-// Writes 16 sums of token t of a tile.
-static inline void pio_finish_tile(const struct pio_tile *p, size_t t, const float *sums) {
-  float *y = p->y + t * p->y_stride;
+// Writes what token t of a tile has summed up in p->acc.
+static inline void pio_finish_tile(const struct pio_tile *p, size_t t) {
+  float *y = p->y + t * p->y_stride, *acc = p->acc + t * PIO_ROWS;
+  if (p->rows == PIO_ROWS) {
+    if (p->bias) {
+      for (size_t r = 0; r < PIO_ROWS; r++) acc[r] += p->bias[r];
+    }
+    for (size_t r = 0; r < PIO_ROWS; r++) y[r] = p->accumulate ? y[r] + acc[r] : acc[r];
+    return;
+  }
   for (size_t r = 0; r < p->rows; r++) {
-    float sum = p->bias ? sums[r] + p->bias[r] : sums[r];
+    float sum = p->bias ? acc[r] + p->bias[r] : acc[r];
     y[r] = p->accumulate ? y[r] + sum : sum;
   }
 }
@@ -74,11 +157,11 @@ static inline void pio_finish_tile(const struct pio_tile *p, size_t t, const flo
 #define PIO_NAMES4(quant) tile_1_##quant, tile_2_##quant, tile_3_##quant, tile_4_##quant
 #define PIO_NAMES8(quant) \
   PIO_NAMES4(quant), tile_5_##quant, tile_6_##quant, tile_7_##quant, tile_8_##quant
-#define PIO_TILE_TABLE(TILE, count)                                                            \
-  PIO_TILES##count(TILE, PIO_INT8) PIO_TILES##count(TILE, PIO_INT4) PIO_TILES##count(          \
-      TILE, PIO_INT4_AFFINE) static void (*const tiles[3][count])(const struct pio_tile *) = { \
-      {PIO_NAMES##count(PIO_INT8)},                                                            \
-      {PIO_NAMES##count(PIO_INT4)},                                                            \
-      {PIO_NAMES##count(PIO_INT4_AFFINE)}};
+#define PIO_TILE_TABLE(TILE, count)                                                          \
+  PIO_TILES##count(TILE, PIO_INT8) PIO_TILES##count(TILE, PIO_INT4)                          \
+      PIO_TILES##count(TILE, PIO_INT4_AFFINE) static pio_run_tile *const tiles[3][count] = { \
+          {PIO_NAMES##count(PIO_INT8)},                                                      \
+          {PIO_NAMES##count(PIO_INT4)},                                                      \
+          {PIO_NAMES##count(PIO_INT4_AFFINE)}};
 
 #endif

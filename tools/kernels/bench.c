@@ -1,97 +1,128 @@
-// Speed of the kernels beside what this core can do, one thread.
-//   clang -O2 -Iinclude -o /tmp/bench ../../tools/kernels/bench.c *.c */*.c -lm   (in
-//   Sources/CPIOKernels) /tmp/bench [ISA]
-// Peaks are loops of independent vpdpbusd / FMA in registers (x86 with AVX-512 or AVX2 only).
+// Speed of the kernels beside what this machine can do. tools/kernels/bench builds and runs it.
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "CPIOKernels.h"
+#include "harness.h"
 
-static double seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-#define BUDGET 0.3
-
-// The best time of calls of `work` over so many seconds.
-#define BEST(result, work)                                          \
-  do {                                                              \
-    double start_ = seconds();                                      \
-    (result) = 1e9;                                                 \
-    for (int n_ = 0; n_ < 3 || seconds() - start_ < BUDGET; n_++) { \
-      double lap_ = seconds();                                      \
-      work;                                                         \
-      lap_ = seconds() - lap_;                                      \
-      if (lap_ < (result)) (result) = lap_;                         \
-    }                                                               \
-  } while (0)
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-// 16 independent chains of one instruction, so that latency does not show.
-#define CHAINS(type, zero, step)                                      \
-  type c[16];                                                         \
-  for (int i = 0; i < 16; i++) c[i] = zero;                           \
-  for (int n = 0; n < (1 << 20); n++) {                               \
-    _Pragma("clang loop unroll(full)") for (int i = 0; i < 16; i++) { \
-      c[i] = step;                                                    \
-      __asm__ volatile("" : "+v"(c[i]));                              \
-    }                                                                 \
-  }
-
-__attribute__((target("avx512f,avx512vnni"))) static void vnni_peak(void) {
-  __m512i a = _mm512_set1_epi32(0x01020304);
-  CHAINS(__m512i, a, _mm512_dpbusd_epi32(c[i], a, a))
-}
-
-__attribute__((target("avx512f"))) static void fma_peak_512(void) {
-  __m512 a = _mm512_set1_ps(0.5f);
-  CHAINS(__m512, a, _mm512_fmadd_ps(c[i], a, a))
-}
-
-__attribute__((target("avx2,fma"))) static void fma_peak_256(void) {
-  __m256 a = _mm256_set1_ps(0.5f);
-  CHAINS(__m256, a, _mm256_fmadd_ps(c[i], a, a))
-}
-
-// Integer peak in GMAC/s (0: not measured) and f32 peak in GFLOP/s.
-static void peaks(double *macs, double *flops) {
-  double t;
-  *macs = *flops = 0;
-  if (__builtin_cpu_supports("avx512vnni")) {
-    BEST(t, vnni_peak());
-    *macs = 64 * 16 * 0x1p20 / t * 1e-9;
-    BEST(t, fma_peak_512());
-    *flops = 32 * 16 * 0x1p20 / t * 1e-9;
-  } else if (__builtin_cpu_supports("avx2")) {
-    BEST(t, fma_peak_256());
-    *flops = 16 * 16 * 0x1p20 / t * 1e-9;
-  }
-}
-#else
-static void peaks(double *macs, double *flops) {
-  *macs = *flops = 0;
-}
-#endif
+static const struct pio_kernels *k;
+static int int8_peak, f32_peak, read_peak;
 
 static void *bytes(size_t count) {
   uint8_t *p = aligned_alloc(64, (count + 63) / 64 * 64);
   if (!p) exit(1);
-  for (size_t i = 0; i < count; i++) p[i] = (uint8_t)(rand() >> 8);
+  for (size_t i = 0; i < count; i++) p[i] = (uint8_t)(i * 2654435761u >> 13);
   return p;
 }
 
 static float *floats(size_t count) {
   float *p = aligned_alloc(64, (count * 4 + 63) / 64 * 64);
   if (!p) exit(1);
-  for (size_t i = 0; i < count; i++) p[i] = (float)rand() / (float)RAND_MAX - 0.5f;
+  for (size_t i = 0; i < count; i++) p[i] = (float)(int)(i * 2654435761u % 20011) / 20011 - 0.5f;
   return p;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+// 16 independent chains of one instruction, so that latency does not show.
+enum { CHAINS = 16, STEPS = 1 << 16 };
+#define RUN_CHAINS(type, zero, step)                                      \
+  type c[CHAINS];                                                         \
+  for (int i = 0; i < CHAINS; i++) c[i] = zero;                           \
+  for (int n = 0; n < STEPS; n++) {                                       \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < CHAINS; i++) { \
+      c[i] = step;                                                        \
+      __asm__ volatile("" : "+v"(c[i]));                                  \
+    }                                                                     \
+  }
+
+__attribute__((target("avx512f,avx512vnni"))) static void vnni_peak(const void *context,
+                                                                    unsigned thread,
+                                                                    unsigned threads) {
+  __m512i a = _mm512_set1_epi32(0x01020304);
+  RUN_CHAINS(__m512i, a, _mm512_dpbusd_epi32(c[i], a, a))
+  (void)context, (void)thread, (void)threads;
+}
+
+__attribute__((target("avx2"))) static void maddubs_peak(const void *context, unsigned thread,
+                                                         unsigned threads) {
+  __m256i a = _mm256_set1_epi32(0x01020304);
+  RUN_CHAINS(__m256i, a, _mm256_maddubs_epi16(c[i], a))
+  (void)context, (void)thread, (void)threads;
+}
+
+__attribute__((target("avx512f"))) static void fma_peak_512(const void *context, unsigned thread,
+                                                            unsigned threads) {
+  __m512 a = _mm512_set1_ps(0.5f);
+  RUN_CHAINS(__m512, a, _mm512_fmadd_ps(c[i], a, a))
+  (void)context, (void)thread, (void)threads;
+}
+
+__attribute__((target("avx2,fma"))) static void fma_peak_256(const void *context, unsigned thread,
+                                                             unsigned threads) {
+  __m256 a = _mm256_set1_ps(0.5f);
+  RUN_CHAINS(__m256, a, _mm256_fmadd_ps(c[i], a, a))
+  (void)context, (void)thread, (void)threads;
+}
+
+static void add_peaks(void) {
+  double chains = (double)CHAINS * STEPS * thread_count;
+  if (__builtin_cpu_supports("avx512vnni")) {
+    int8_peak = add_case("peak: vpdpbusd, 512 bits", vnni_peak, NULL, 64 * chains, "GMAC/s", -1);
+    f32_peak = add_case("peak: FMA, 512 bits", fma_peak_512, NULL, 32 * chains, "GFLOP/s", -1);
+  } else {
+    int8_peak = add_case("peak: vpmaddubsw alone", maddubs_peak, NULL, 32 * chains, "GMAC/s", -1);
+    f32_peak = add_case("peak: FMA, 256 bits", fma_peak_256, NULL, 16 * chains, "GFLOP/s", -1);
+  }
+}
+#else
+static void add_peaks(void) {
+  int8_peak = f32_peak = -1;
+}
+#endif
+
+struct span {
+  const uint64_t *words;
+  size_t count;
+};
+
+// Each thread reads its own part.
+static void read_all(const void *context, unsigned thread, unsigned threads) {
+  const struct span *s = context;
+  size_t part = s->count / threads / 64 * 64, begin = part * thread;
+  uint64_t sums[8] = {0};
+  for (size_t i = begin; i < begin + part; i += 8) {
+    __builtin_prefetch(s->words + i + 256);
+    for (size_t j = 0; j < 8; j++) sums[j] += s->words[i + j];
+  }
+  volatile uint64_t sink = sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6];
+  (void)sink;
+}
+
+static void add_reads(void) {
+  static struct span s;
+  s.count = 32 << 20;
+  s.words = bytes(s.count * 8);
+  read_peak = add_case("peak: reads of 256 MiB", read_all, &s, (double)s.count * 8, "GB/s", -1);
+}
+
+struct product {
+  struct pio_matrix w;
+  struct pio_activations x;
+  const float *floats;
+  float *y;
+  size_t tokens;
+};
+
+// Tasks of 16 blocks, as the runtime hands them out.
+static void run_product(const void *context, unsigned thread, unsigned threads) {
+  const struct product *p = context;
+  size_t blocks = (p->w.rows + 15) / 16, part = 16;
+  for (size_t b = thread * part; b < blocks; b += threads * part) {
+    size_t end = b + part < blocks ? b + part : blocks;
+    k->gemm(p->y, p->w.rows, &p->w, p->x, p->tokens, b, end, NULL, 0);
+  }
 }
 
 // Weights with tame scales.
@@ -105,155 +136,215 @@ static struct pio_matrix matrix(size_t rows, size_t cols, uint32_t group, uint32
   return (struct pio_matrix){data, rows, cols, group, quant};
 }
 
-static void bench_gemm(const struct pio_kernels *k, size_t rows, size_t cols, double peak) {
-  const struct {
-    uint32_t quant;
-    const char *name;
-  } kinds[] = {{PIO_INT4, "int4"}, {PIO_INT4_AFFINE, "int4 affine"}, {PIO_INT8, "int8"}};
-  float *x = floats(640 * cols), *y = floats(640 * rows);
-  for (size_t kind = 0; kind < 3; kind++) {
-    for (uint32_t group = 32; group <= 128; group *= 2) {
-      struct pio_matrix w = matrix(rows, cols, group, kinds[kind].quant);
-      struct pio_activations a = {malloc(640 * cols), malloc(640 * cols / group * 4),
-                                  malloc(640 * cols / group * 4)};
-      k->quantize(a, x, cols, 640, cols, group);
-      const size_t counts[] = {1, 8, 64, 640};
-      for (size_t i = 0; i < 4; i++) {
-        double t;
-        BEST(t, k->gemm(y, rows, &w, a, counts[i], 0, rows / 16, NULL, 0));
-        double macs = (double)(counts[i] * rows * cols) / t * 1e-9;
-        double size = (double)(rows / 16 * (cols / group) * pio_block_bytes(w.quant, group));
-        printf("gemm %-11s group %3u tokens %3zu: %7.1f GMAC/s", kinds[kind].name, group, counts[i],
-               macs);
-        if (peak > 0) printf(" %5.1f %%", 100 * macs / peak);
-        if (counts[i] == 1) printf("  %.1f GB/s of weights", size / t * 1e-9);
-        printf("\n");
-      }
-      free((void *)w.blocks);
-      free(a.values);
-      free(a.scales);
-      free(a.sums);
-    }
-  }
-  free(x);
-  free(y);
+static struct product *product(size_t rows, size_t cols, uint32_t group, uint32_t quant,
+                               size_t tokens) {
+  struct product *p = malloc(sizeof *p);
+  float *x = floats(tokens * cols);
+  *p = (struct product){.w = matrix(rows, cols, group, quant), .tokens = tokens};
+  p->x = (struct pio_activations){bytes(tokens * cols), floats(tokens * cols / group),
+                                  bytes(tokens * cols / group * 4)};
+  p->y = floats(tokens * rows);
+  p->floats = x;
+  k->quantize(p->x, x, cols, tokens, cols, group);
+  return p;
 }
 
-// A plain read of 256 MiB: the sum of its words.
-static void bench_read(void) {
-  size_t count = 32 << 20;
-  const uint64_t *p = bytes(count * 8);
-  volatile uint64_t sink;
-  double t;
-  BEST(t, {
-    uint64_t sum[4] = {0};
-    for (size_t i = 0; i < count; i += 4) {
-      for (int j = 0; j < 4; j++) sum[j] += p[i + j];
-    }
-    sink = sum[0] + sum[1] + sum[2] + sum[3];
-  });
-  (void)sink;
-  printf("plain read of 256 MiB: %.1f GB/s\n", (double)count * 8 / t * 1e-9);
-  free((void *)p);
+static const struct {
+  uint32_t quant;
+  const char *name;
+} kinds[] = {{PIO_INT4, "int4"}, {PIO_INT4_AFFINE, "int4 affine"}, {PIO_INT8, "int8"}};
+
+static void add_gemm(size_t rows, size_t cols, size_t tokens, uint32_t group, int kind) {
+  char name[72];
+  struct product *p = product(rows, cols, group, kinds[kind].quant, tokens);
+  snprintf(name, sizeof name, "gemm %s g%u %zu x %zu, %zu tokens", kinds[kind].name, group, rows,
+           cols, tokens);
+  add_case(name, run_product, p, (double)(rows * cols * tokens), "GMAC/s", int8_peak);
+}
+
+static void add_gemms(void) {
+  const size_t counts[] = {2, 8, 32, 128, 640};
+  for (int kind = 0; kind < 3; kind++) {
+    for (uint32_t group = 32; group <= 128; group *= 2) add_gemm(4096, 4096, 512, group, kind);
+  }
+  for (int kind = 0; kind < 3; kind += 2) {
+    for (size_t i = 0; i < 5; i++) add_gemm(2048, 2048, counts[i], 32, kind);
+    add_gemm(2048, 5632, 640, 32, kind);
+    add_gemm(4096, 1024, 577, 32, kind);
+  }
 }
 
 // Decoding: one token, weights far larger than the caches.
-static void bench_gemv(const struct pio_kernels *k) {
-  size_t rows = 16384, cols = 16384;
-  float *x = floats(cols), *y = floats(rows);
-  struct pio_activations a = {malloc(cols), malloc(cols), malloc(cols)};
-  for (uint32_t quant = PIO_INT8; quant <= PIO_INT4; quant++) {
-    struct pio_matrix w = matrix(rows, cols, 32, quant);
-    double t, size = (double)(rows / 16 * (cols / 32) * pio_block_bytes(quant, 32));
-    k->quantize(a, x, cols, 1, cols, 32);
-    BEST(t, k->gemm(y, rows, &w, a, 1, 0, rows / 16, NULL, 0));
-    printf("gemv int%d from memory: %.1f GB/s\n", quant == PIO_INT8 ? 8 : 4, size / t * 1e-9);
-    free((void *)w.blocks);
+static void add_gemvs(void) {
+  for (int kind = 0; kind < 3; kind++) {
+    for (uint32_t group = 32; group <= 128; group *= 2) {
+      char name[72];
+      size_t rows = 12288, cols = 12288;
+      uint32_t quant = kinds[kind].quant;
+      struct product *p = product(rows, cols, group, quant, 1);
+      double size = (double)(rows / 16 * (cols / group) * pio_block_bytes(quant, group));
+      snprintf(name, sizeof name, "gemv %s g%u from memory", kinds[kind].name, group);
+      add_case(name, run_product, p, size, "GB/s", read_peak);
+    }
   }
-  free(x);
-  free(y);
-  free(a.values);
-  free(a.scales);
-  free(a.sums);
 }
 
-static void bench_float(const struct pio_kernels *k, double peak) {
-  size_t tokens = 256, rows = 1024, cols = 1024;
-  float *x = floats(tokens * cols), *w = floats(rows * cols), *y = floats(tokens * rows);
-  double t;
-  for (size_t n = 1; n <= tokens; n *= 16) {
-    BEST(t, k->gemm_f32(y, rows, w, cols, x, cols, n, rows, cols, NULL, 0));
-    double flops = 2.0 * (double)(n * rows * cols) / t * 1e-9;
-    printf("gemm_f32 tokens %3zu: %.1f GFLOP/s %.1f %%\n", n, flops, 100 * flops / peak);
-  }
-  free(x);
-  free(w);
-  free(y);
+static void run_float(const void *context, unsigned thread, unsigned threads) {
+  const struct product *p = context;
+  size_t rows = p->w.rows, cols = p->w.cols, part = rows / threads;
+  k->gemm_f32(p->y + thread * part, rows,
+              (const float *)(const void *)p->w.blocks + thread * part * cols, cols, p->floats,
+              cols, p->tokens, part, cols, NULL, 0);
 }
 
-static void bench_attention(const struct pio_kernels *k, double peak) {
+static void add_floats(void) {
+  for (size_t tokens = 1; tokens <= 256; tokens *= 16) {
+    char name[72];
+    size_t rows = 1024, cols = 1024;
+    struct product *p = malloc(sizeof *p);
+    *p = (struct product){
+        .tokens = tokens, .floats = floats(tokens * cols), .y = floats(tokens * rows)};
+    p->w = (struct pio_matrix){
+        .blocks = (const void *)floats(rows * cols), .rows = rows, .cols = cols};
+    snprintf(name, sizeof name, "gemm_f32 1024 x 1024, %zu tokens", tokens);
+    add_case(name, run_float, p, 2.0 * (double)(tokens * rows * cols), "GFLOP/s", f32_peak);
+  }
+}
+
+struct attention {
+  struct pio_kv kv[16];  // heads
+  size_t heads, group, rows, keys, step;
+  float *q, *out, *scratch;
+};
+
+static void run_attention(const void *context, unsigned thread, unsigned threads) {
+  const struct attention *a = context;
+  size_t dim = a->kv[0].head_dim, stride = a->heads * a->group * dim;
+  float *scratch = a->scratch + thread * pio_attention_scratch(dim);
+  size_t tile = a->rows < 32 ? a->rows : 32, tiles = (a->rows + tile - 1) / tile;
+  for (size_t task = thread; task < tiles * a->heads; task += threads) {
+    size_t first = (tiles - 1 - task / a->heads) * tile, head = task % a->heads;
+    size_t rows = a->rows - first < tile ? a->rows - first : tile;
+    size_t at = first * stride + head * a->group * dim;
+    k->attention(a->out + at, stride, a->q + at, stride, &a->kv[head], rows, a->group,
+                 a->step ? a->keys - a->rows + first + 1 : a->keys, a->step, 0.125f, scratch);
+  }
+}
+
+static void add_attention(const char *what, size_t dim, size_t heads, size_t group, size_t rows,
+                          size_t keys, size_t step) {
   const char *names[] = {"f32", "f16", "", "int8"};
-  const size_t dim = 64, shapes[][3] = {{577, 577, 0}, {640, 640, 1}, {1, 1024, 0}};
-  float *q = floats(640 * dim), *out = floats(640 * dim),
-        *scratch = floats(pio_attention_scratch(dim));
   for (uint32_t kind = PIO_F32; kind <= PIO_KV_INT8; kind++) {
     if (kind == PIO_BF16) continue;
-    struct pio_kv kv = {
-        floats(1024 * dim), floats(1024 * dim), floats(1024), floats(1024), kind, dim};
-    float *row = floats(dim);
-    for (size_t i = 0; i < 1024; i++) k->kv_store(&kv, i, row, row);
-    for (size_t s = 0; s < 3; s++) {
-      size_t rows = shapes[s][0], keys = shapes[s][1], step = shapes[s][2];
-      double t, pairs = step ? 0.5 * (double)(rows * (rows + 1)) : (double)(rows * keys);
-      BEST(t, k->attention(out, dim, q, dim, &kv, rows, 1, step ? 1 : keys, step, 0.125f, scratch));
-      double flops = 4 * pairs * (double)dim / t * 1e-9;
-      printf("attention %-4s %3zu x %4zu%s: %.1f GFLOP/s %.1f %%\n", names[kind], rows, keys,
-             step ? " causal" : "", flops, 100 * flops / peak);
+    struct attention *a = malloc(sizeof *a);
+    *a = (struct attention){.heads = heads, .group = group, .rows = rows, .keys = keys};
+    a->step = step;
+    a->q = floats(rows * heads * group * dim);
+    a->out = floats(rows * heads * group * dim);
+    a->scratch = floats(MAX_THREADS * pio_attention_scratch(dim));
+    for (size_t h = 0; h < heads; h++) {
+      a->kv[h] = (struct pio_kv){
+          floats(keys * dim), floats(keys * dim), floats(keys), floats(keys), kind, (uint32_t)dim};
+      for (size_t i = 0; i < keys; i++) {
+        k->kv_store(&a->kv[h], i, a->q + i % rows * dim, a->q + i % rows * dim);
+      }
     }
-    free(kv.keys);
-    free(kv.values);
-    free(kv.key_scales);
-    free(kv.value_scales);
-    free(row);
+    double seen = step ? (double)(keys - rows) + 0.5 * (double)(rows + 1) : (double)keys;
+    double pairs = seen * (double)(rows * heads * group);
+    char name[72];
+    snprintf(name, sizeof name, "attention %s, %s", what, names[kind]);
+    add_case(name, run_attention, a, 4 * pairs * (double)dim, "GFLOP/s", f32_peak);
   }
-  free(q);
-  free(out);
-  free(scratch);
 }
 
-static void bench_rows(const struct pio_kernels *k) {
-  size_t count = 1 << 14;
-  float *x = floats(count), *y = floats(count);
-  struct pio_activations a = {malloc(count), malloc(count), malloc(count)};
-  double t;
-  BEST(t, for (int i = 0; i < 64; i++) k->quantize(a, x, count, 1, count, 32));
-  printf("quantize: %.2f Gelements/s\n", 64 * (double)count / t * 1e-9);
-  BEST(t, for (int i = 0; i < 64; i++) k->rms_norm(y, x, x, 1e-5f, count));
-  printf("rms_norm: %.2f Gelements/s\n", 64 * (double)count / t * 1e-9);
-  BEST(t, for (int i = 0; i < 64; i++) k->silu_mul(y, x, count));
-  printf("silu_mul: %.2f Gelements/s\n", 64 * (double)count / t * 1e-9);
-  for (int kind = 0; kind < 3; kind++) {
-    BEST(t, for (int i = 0; i < 64; i++) k->activate(y, count, kind));
-    printf("activate %d: %.2f Gelements/s\n", kind, 64 * (double)count / t * 1e-9);
+struct run_of_rows {
+  float *x, *y;
+  struct pio_activations a;
+  int operation;
+  size_t count;
+};
+
+// 64 rows of 2,048, what lies in the second-level cache.
+static void run_rows(const void *context, unsigned thread, unsigned threads) {
+  const struct run_of_rows *r = context;
+  size_t dim = r->count;
+  for (size_t row = thread; row < 64; row += threads) {
+    float *x = r->x + row * dim, *y = r->y + row * dim;
+    struct pio_activations a = {r->a.values + row * dim, r->a.scales + row * dim / 32,
+                                r->a.sums + row * dim / 32};
+    switch (r->operation) {
+      case 0:
+        k->quantize(a, x, dim, 1, dim, 32);
+        break;
+      case 1:
+        k->rms_norm(y, x, r->x, 1e-5f, dim);
+        break;
+      case 2:
+        k->layer_norm(y, x, r->x, r->x, 1e-5f, dim);
+        break;
+      case 3:
+        k->silu_mul(y, x, dim);
+        break;
+      case 4:
+        k->activate(y, dim, 0);
+        break;
+      case 5:
+        k->activate(y, dim, 1);
+        break;
+      case 6:
+        k->activate(y, dim, 2);
+        break;
+      case 7:
+        k->rope(y, x, x + 32, dim / 64, 64);
+        break;
+      default:
+        k->add(y, x, dim);
+    }
   }
-  free(x);
-  free(y);
-  free(a.values);
-  free(a.scales);
-  free(a.sums);
+}
+
+static void add_rows(void) {
+  const char *names[] = {"quantize g32", "rms_norm",   "layer_norm", "silu_mul", "gelu",
+                         "gelu tanh",    "gelu quick", "rope",       "add"};
+  for (int operation = 0; operation < 9; operation++) {
+    size_t dim = 2048, count = 64 * dim;
+    struct run_of_rows *r = malloc(sizeof *r);
+    *r = (struct run_of_rows){floats(count), floats(count), {0}, operation, dim};
+    r->a = (struct pio_activations){bytes(count), floats(count / 32), bytes(count / 8)};
+    add_case(names[operation], run_rows, r, (double)count, "Gelem/s", -1);
+  }
 }
 
 int main(int argc, char **argv) {
-  const struct pio_kernels *k = argc > 1 ? pio_kernels_named(argv[1]) : pio_kernels_best();
-  if (!k) return printf("this CPU or this build lacks it\n"), 1;
-  double macs, flops;
-  peaks(&macs, &flops);
-  printf("%s; peaks: %.0f int8 GMAC/s, %.0f f32 GFLOP/s\n", k->isa, macs, flops);
-  bench_read();
-  bench_gemv(k);
-  bench_gemm(k, 4096, 4096, macs);
-  bench_float(k, flops);
-  bench_attention(k, flops);
-  bench_rows(k);
+  k = pio_kernels_best();
+  int rounds = 15, option;
+  while ((option = getopt(argc, argv, "i:t:r:")) != -1) {
+    if (option == 'i') k = pio_kernels_named(optarg);
+    if (option == 't') thread_count = (unsigned)atoi(optarg);
+    if (option == 'r') rounds = atoi(optarg);
+    if (option == '?') return 64;
+  }
+  if (!k) return fprintf(stderr, "this CPU or this build lacks these kernels\n"), 1;
+  if (thread_count < 1 || thread_count > MAX_THREADS || rounds < 1 || rounds > MAX_ROUNDS)
+    return 64;
+  const char *section = optind < argc ? argv[optind] : "all";
+  int all = strcmp(section, "all") == 0;
+  add_peaks();
+  add_reads();
+  if (all || strcmp(section, "gemm") == 0) add_gemms();
+  if (all || strcmp(section, "gemv") == 0) add_gemvs();
+  if (all || strcmp(section, "float") == 0) add_floats();
+  if (all || strcmp(section, "attention") == 0) {
+    add_attention("ViT-L 577 x 577, 16 heads", 64, 16, 1, 577, 577, 0);
+    add_attention("causal 640, 4 KV heads x 8", 64, 4, 8, 640, 640, 1);
+    add_attention("decode 640 keys, 4 KV heads x 8", 64, 4, 8, 1, 640, 1);
+    add_attention("decode 4096 keys, 4 KV heads x 8", 64, 4, 8, 1, 4096, 1);
+  }
+  if (all || strcmp(section, "rows") == 0) add_rows();
+  if (case_count == 3) return fprintf(stderr, "sections: gemm gemv float attention rows\n"), 64;
+  printf("%s, %u thread(s), %d rounds; median (least-most), share of the limit\n", k->isa,
+         thread_count, rounds);
+  start_workers();
+  measure(rounds, 0.01);
   return 0;
 }

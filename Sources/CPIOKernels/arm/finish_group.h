@@ -26,15 +26,19 @@ static inline float32x4_t pio_arm_add_group(float32x4_t acc, int32x4_t sum,
   acc = vfmaq_f32(acc, vcvtq_f32_s32(sum), vmulq_n_f32(scale, p->scales[at]));
   if (quant == PIO_INT4_AFFINE) {
     float32x4_t minimum = pio_arm_plane(block, p->group, quant, 1, q);
-    acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->scales[at] * (float)p->sums[at]));
+    acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->shifts[t * p->count + g]));
   }
   return acc;
 }
 
+// What rows 4 q ... of token t have summed up so far.
+static inline float32x4_t pio_arm_begin(const struct pio_tile *p, size_t t, size_t q) {
+  return p->first ? vdupq_n_f32(0) : vld1q_f32(p->acc + PIO_ROWS * t + 4 * q);
+}
+
 static inline void pio_arm_finish(const struct pio_tile *p, size_t t, const float32x4_t acc[4]) {
-  float sums[PIO_ROWS];
-  for (int q = 0; q < 4; q++) vst1q_f32(sums + 4 * q, acc[q]);
-  pio_finish_tile(p, t, sums);
+  for (int q = 0; q < 4; q++) vst1q_f32(p->acc + PIO_ROWS * t + 4 * q, acc[q]);
+  if (p->last) pio_finish_tile(p, t);
 }
 
 #endif

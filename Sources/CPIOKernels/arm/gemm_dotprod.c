@@ -80,7 +80,7 @@ INLINE void add_group(float32x4_t acc[TOKENS][4], const struct pio_tile *p, cons
   UNROLL for (int half = 0; half < 2; half++) {
     int32x4_t sum[TOKENS][2];
     UNROLL for (int t = 0; t < tokens; t++) {
-      int32_t start = quant == PIO_INT4 ? -8 * p->sums[(size_t)t * p->groups + g] : 0;
+      int32_t start = quant == PIO_INT4 ? p->starts[(size_t)t * p->count + g] : 0;
       sum[t][0] = sum[t][1] = vdupq_n_s32(start);
     }
     for (size_t sub = 0; sub < p->group / PIO_SUB; sub++) {
@@ -100,9 +100,9 @@ INLINE void add_group(float32x4_t acc[TOKENS][4], const struct pio_tile *p, cons
 INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   float32x4_t acc[TOKENS][4];
   UNROLL for (int t = 0; t < tokens; t++) {
-    UNROLL for (int q = 0; q < 4; q++) acc[t][q] = vdupq_n_f32(0);
+    UNROLL for (int q = 0; q < 4; q++) acc[t][q] = pio_arm_begin(p, (size_t)t, (size_t)q);
   }
-  for (size_t g = 0; g < p->groups; g++) {
+  for (size_t g = 0; g < p->count; g++) {
     add_group(acc, p, p->blocks + g * pio_arm_block_bytes(p->group, quant), g, tokens, quant);
   }
   UNROLL for (int t = 0; t < tokens; t++) pio_arm_finish(p, (size_t)t, acc[t]);
@@ -113,9 +113,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_dotprod(float *y, size_t y_stride, const struct pio_matrix *w,
                       struct pio_activations x, size_t tokens, size_t block_begin, size_t block_end,
                       const float *bias, int accumulate) {
-#define TILE(p, count) tiles[w->quant - PIO_INT8][(count)-1](p)
-  PIO_FOR_TILES(TILE, TOKENS);
-#undef TILE
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
 }
 
 #pragma clang attribute pop

@@ -74,7 +74,7 @@ INLINE void add_group(float32x4_t acc[TOKENS], const struct pio_tile *p, const u
     int32x4_t a = sum[t / 2][0], b = sum[t / 2][1];
     int32x4_t mine = t % 2 == 0 ? vuzp1q_s32(a, b) : vuzp2q_s32(a, b);
     if (quant == PIO_INT4) {
-      mine = vsubq_s32(mine, vdupq_n_s32(8 * p->sums[(size_t)t * p->groups + g]));
+      mine = vaddq_s32(mine, vdupq_n_s32(p->starts[(size_t)t * p->count + g]));
     }
     acc[t] = pio_arm_add_group(acc[t], mine, p, block, g, (size_t)t, q, quant);
   }
@@ -82,16 +82,16 @@ INLINE void add_group(float32x4_t acc[TOKENS], const struct pio_tile *p, const u
 
 INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   const size_t block_bytes = pio_arm_block_bytes(p->group, quant);
-  float sums[TOKENS][PIO_ROWS];
   for (size_t q = 0; q < 4; q++) {
     float32x4_t acc[TOKENS];
-    UNROLL for (int t = 0; t < tokens; t++) acc[t] = vdupq_n_f32(0);
-    for (size_t g = 0; g < p->groups; g++) {
+    UNROLL for (int t = 0; t < tokens; t++) acc[t] = pio_arm_begin(p, (size_t)t, q);
+    for (size_t g = 0; g < p->count; g++) {
       add_group(acc, p, p->blocks + g * block_bytes, g, q, tokens, quant);
     }
-    UNROLL for (int t = 0; t < tokens; t++) vst1q_f32(sums[t] + 4 * q, acc[t]);
+    UNROLL for (int t = 0; t < tokens; t++) vst1q_f32(p->acc + PIO_ROWS * t + 4 * (int)q, acc[t]);
   }
-  for (int t = 0; t < tokens; t++) pio_finish_tile(p, (size_t)t, sums[t]);
+  if (!p->last) return;
+  for (int t = 0; t < tokens; t++) pio_finish_tile(p, (size_t)t);
 }
 
 PIO_TILE_TABLE(tile, 8)
@@ -103,9 +103,7 @@ void pio_gemm_i8mm(float *y, size_t y_stride, const struct pio_matrix *w, struct
     pio_gemm_dotprod(y, y_stride, w, x, tokens, block_begin, block_end, bias, accumulate);
     return;
   }
-#define TILE(p, count) tiles[w->quant - PIO_INT8][(count)-1](p)
-  PIO_FOR_TILES(TILE, TOKENS);
-#undef TILE
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
 }
 
 #pragma clang attribute pop

@@ -87,9 +87,9 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   const size_t block_bytes = pio_arm_block_bytes(p->group, quant);
   float32x4_t acc[TOKENS][4];
   UNROLL for (int t = 0; t < tokens; t++) {
-    UNROLL for (int q = 0; q < 4; q++) acc[t][q] = vdupq_n_f32(0);
+    UNROLL for (int q = 0; q < 4; q++) acc[t][q] = pio_arm_begin(p, (size_t)t, (size_t)q);
   }
-  for (size_t g = 0; g < p->groups; g++) {
+  for (size_t g = 0; g < p->count; g++) {
     const uint8_t *block = p->blocks + g * block_bytes;
     UNROLL for (int q = 0; q < 4; q++) {
       int32x4_t sum[TOKENS];
@@ -107,9 +107,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_neon(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
                    size_t tokens, size_t block_begin, size_t block_end, const float *bias,
                    int accumulate) {
-#define TILE(p, count) tiles[w->quant - PIO_INT8][(count)-1](p)
-  PIO_FOR_TILES(TILE, TOKENS);
-#undef TILE
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
 }
 
 #endif

@@ -82,7 +82,7 @@ INLINE void add_group(__m256 acc[TOKENS][2], const struct pio_tile *p, const uin
   const int8_t *values = p->values + g * p->group;
   __m256i sum[TOKENS][2];
   UNROLL for (int t = 0; t < tokens; t++) {
-    int32_t start = quant == PIO_INT4 ? -8 * p->sums[(size_t)t * p->groups + g] : 0;
+    int32_t start = quant == PIO_INT4 ? p->starts[(size_t)t * p->count + g] : 0;
     sum[t][0] = sum[t][1] = _mm256_set1_epi32(start);
   }
   for (size_t sub = 0; sub < p->group / PIO_SUB; sub++) {
@@ -101,8 +101,8 @@ INLINE void add_group(__m256 acc[TOKENS][2], const struct pio_tile *p, const uin
       acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][h]), both, acc[t][h]);
       if (quant == PIO_INT4_AFFINE) {
         __m256 minimum = _mm256_cvtph_ps(_mm_loadu_si128(planes + 2 + h));
-        acc[t][h] =
-            _mm256_fmadd_ps(minimum, _mm256_set1_ps(p->scales[at] * (float)p->sums[at]), acc[t][h]);
+        acc[t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(p->shifts[(size_t)t * p->count + g]),
+                                    acc[t][h]);
       }
     }
   }
@@ -112,15 +112,18 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   const size_t block_bytes =
       p->group * (quant == PIO_INT8 ? 16 : 8) + (quant == PIO_INT4_AFFINE ? 64 : 32);
   __m256 acc[TOKENS][2];
-  UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-  for (size_t g = 0; g < p->groups; g++) {
+  UNROLL for (int t = 0; t < tokens; t++) {
+    UNROLL for (int h = 0; h < 2; h++) {
+      acc[t][h] = p->first ? _mm256_setzero_ps() : _mm256_load_ps(p->acc + PIO_ROWS * t + 8 * h);
+    }
+  }
+  for (size_t g = 0; g < p->count; g++) {
     add_group(acc, p, p->blocks + g * block_bytes, g, tokens, quant);
   }
   UNROLL for (int t = 0; t < tokens; t++) {
-    float sums[PIO_ROWS];
-    _mm256_storeu_ps(sums, acc[t][0]);
-    _mm256_storeu_ps(sums + 8, acc[t][1]);
-    pio_finish_tile(p, (size_t)t, sums);
+    _mm256_store_ps(p->acc + PIO_ROWS * t, acc[t][0]);
+    _mm256_store_ps(p->acc + PIO_ROWS * t + 8, acc[t][1]);
+    if (p->last) pio_finish_tile(p, (size_t)t);
   }
 }
 
@@ -129,9 +132,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_avx2(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
                    size_t tokens, size_t block_begin, size_t block_end, const float *bias,
                    int accumulate) {
-#define TILE(p, count) tiles[w->quant - PIO_INT8][(count)-1](p)
-  PIO_FOR_TILES(TILE, TOKENS);
-#undef TILE
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
 }
 
 #pragma clang attribute pop
