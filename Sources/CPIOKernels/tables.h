@@ -14,19 +14,23 @@
   extern pio_cross_entropy_back pio_cross_entropy_back_##isa; \
   extern pio_kv_read pio_kv_read_##isa;
 
-#define PIO_DECLARE_FLOAT(isa)                \
-  extern pio_quantize pio_quantize_##isa;     \
-  extern pio_gemm_f32 pio_gemm_f32_##isa;     \
-  extern pio_rms_norm pio_rms_norm_##isa;     \
-  extern pio_layer_norm pio_layer_norm_##isa; \
-  extern pio_rope pio_rope_##isa;             \
-  extern pio_silu_mul pio_silu_mul_##isa;     \
-  extern pio_activate pio_activate_##isa;     \
-  extern pio_add pio_add_##isa;               \
-  extern pio_kv_store pio_kv_store_##isa;     \
-  extern pio_attention pio_attention_##isa;   \
-  extern pio_widen pio_f16_to_f32_##isa;      \
-  extern pio_widen pio_bf16_to_f32_##isa;     \
+#define PIO_DECLARE_FLOAT(isa)                                          \
+  extern pio_quantize pio_quantize_##isa;                               \
+  extern pio_gemm_f32 pio_gemm_f32_##isa;                               \
+  extern pio_rms_norm pio_rms_norm_##isa;                               \
+  extern pio_layer_norm pio_layer_norm_##isa;                           \
+  extern pio_rope pio_rope_##isa;                                       \
+  extern pio_silu_mul pio_silu_mul_##isa;                               \
+  extern pio_activate pio_activate_##isa;                               \
+  extern pio_add pio_add_##isa;                                         \
+  extern pio_kv_store pio_kv_store_##isa;                               \
+  extern pio_attention pio_attention_##isa;                             \
+  extern pio_attention_probabilities pio_attention_probabilities_##isa; \
+  extern pio_greatest pio_greatest_##isa;                               \
+  extern pio_at_least pio_at_least_##isa;                               \
+  extern pio_exp_run pio_exp_run_##isa;                                 \
+  extern pio_widen pio_f16_to_f32_##isa;                                \
+  extern pio_widen pio_bf16_to_f32_##isa;                               \
   PIO_DECLARE_GRADIENTS(isa)
 
 PIO_DECLARE_FLOAT(scalar)
@@ -45,12 +49,13 @@ extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_ne
   }
 
 // A table: the integer product of one instruction set with the float operations of another.
-#define PIO_TABLE(name, gemm_isa, isa_)                                                       \
-  {                                                                                           \
-    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_, \
-        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,     \
-        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_f16_to_f32_##isa_,     \
-        pio_bf16_to_f32_##isa_, PIO_GRADIENTS(isa_)                                           \
+#define PIO_TABLE(name, gemm_isa, isa_)                                                        \
+  {                                                                                            \
+    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_,  \
+        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,      \
+        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_,                             \
+        pio_attention_probabilities_##isa_, pio_greatest_##isa_, pio_at_least_##isa_,          \
+        pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_, PIO_GRADIENTS(isa_) \
   }
 
 #endif

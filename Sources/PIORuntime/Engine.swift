@@ -132,7 +132,8 @@ public struct Engine: ~Copyable {
       arena: arena)
     cache = KVArena(plan, text: config.text, arena: arena)
     sampler = Sampler(
-      sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates))
+      sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates),
+      kernels: table.pointee)
     // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
     session = Session()
     schedule = .none

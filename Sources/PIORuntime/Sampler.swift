@@ -1,4 +1,4 @@
-import Glibc
+import CPIOKernels
 
 /// How the next token is chosen.
 public struct Sampling: Equatable, Sendable {
@@ -24,11 +24,14 @@ package struct Sampler {
   /// One bit a token: seen in the prompt or the answer.
   private let seen: UnsafeMutableBufferPointer<UInt8>
   private let candidates: UnsafeMutableBufferPointer<Int32>
+  private let kernels: pio_kernels
 
   package init(
     _ sampling: Sampling, seen: UnsafeMutableBufferPointer<UInt8>,
-    candidates: UnsafeMutableBufferPointer<Int32>
+    candidates: UnsafeMutableBufferPointer<Int32>,
+    kernels: pio_kernels = pio_kernels_best().pointee
   ) {
+    self.kernels = kernels
     self.sampling = sampling
     self.seen = seen
     self.candidates = candidates
@@ -44,12 +47,13 @@ package struct Sampler {
   /// The next token, or nil where a logit is not a finite number. Changes `logits`. Allocates nothing.
   package mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32? {
     precondition(logits.count == candidates.count, "sampler: vocabulary")
-    var best = 0
-    for token in 0..<logits.count {
-      guard logits[token].isFinite else { return nil }
+    var best = kernels.greatest(logits.baseAddress, logits.count)
+    guard best < logits.count else { return nil }
+    if sampling.repetitionPenalty != 1 {
+      penalize(logits)
+      best = kernels.greatest(logits.baseAddress, logits.count)
+      guard best < logits.count else { return nil }
     }
-    if sampling.repetitionPenalty != 1 { penalize(logits) }
-    for token in 0..<logits.count where logits[token] > logits[best] { best = token }
     return sampling.temperature > 0 ? draw(logits, maximum: logits[best]) : Int32(best)
   }
 
@@ -61,48 +65,103 @@ package struct Sampler {
     }
   }
 
-  /// Probabilities replace the logits; tokens come off a heap in falling order until a limit is reached.
-  private mutating func draw(_ logits: UnsafeMutableBufferPointer<Float>, maximum: Float) -> Int32 {
-    for token in 0..<logits.count {
-      logits[token] = expf((logits[token] - maximum) / sampling.temperature)
-      candidates[token] = Int32(token)
+  /// Weights (the likeliest has 1) replace the logits; the likeliest tokens are found by thresholds and come off a
+  /// heap in falling order, so that most of the vocabulary is only looked at.
+  private mutating func draw(_ weights: UnsafeMutableBufferPointer<Float>, maximum: Float) -> Int32
+  {
+    kernels.exp(weights.baseAddress, weights.count, maximum, 1 / sampling.temperature)
+    let random = Double(uniform())
+    guard sampling.topK <= 0 || sampling.topK >= weights.count else {
+      return drawOfTopK(weights, random)
     }
-    let limit = sampling.topK > 0 ? min(sampling.topK, logits.count) : logits.count
-    let kept = keepLikeliest(logits, limit: limit)
-    // The kept ones stand at the end of `candidates`, the likeliest last.
-    var total: Float = 0
-    for index in (logits.count - kept)..<logits.count { total += logits[Int(candidates[index])] }
-    var target = uniform() * total
-    for index in ((logits.count - kept)..<logits.count).reversed() {
-      target -= logits[Int(candidates[index])]
-      if target <= 0 { return candidates[index] }
+    let least = min(1, max(0, sampling.minP))
+    if sampling.topP < 1 {
+      let goal = mass(weights) * Double(sampling.topP)
+      let found = gather(weights, least: least, count: .max, mass: goal)
+      let (kept, sum) = popLikeliest(weights, of: found, limit: found, mass: goal)
+      return pick(weights, of: found, kept: kept, random * sum)
     }
-    return candidates[logits.count - kept]
+    let all = least > 0 ? gather(weights, least: least, count: .max) : weights.count
+    let target = random * (least > 0 ? mass(weights, all) : mass(weights))
+    let found = gather(weights, least: least, count: .max, mass: target)
+    let kept = popLikeliest(weights, of: found, limit: found, mass: target).0
+    return pick(weights, of: found, kept: kept, target)
   }
 
-  /// How many of the `limit` likeliest tokens top-p and min-p leave; at least one.
-  private func keepLikeliest(_ weights: UnsafeMutableBufferPointer<Float>, limit: Int) -> Int {
-    for root in (0..<(weights.count / 2)).reversed() { siftDown(root, weights.count, weights) }
-    var popped = 0
-    while popped < limit {
-      let end = weights.count - 1 - popped
+  private func drawOfTopK(_ weights: UnsafeMutableBufferPointer<Float>, _ random: Double) -> Int32 {
+    let found = gather(weights, least: 0, count: sampling.topK)
+    var (kept, sum) = popLikeliest(weights, of: found, limit: sampling.topK)
+    if sampling.topP < 1 {
+      let goal = sum * Double(sampling.topP)
+      let popped = kept
+      (kept, sum) = (0, 0)
+      while kept < popped && (kept == 0 || sum < goal) {
+        kept += 1
+        sum += Double(weights[Int(candidates[found - kept])])
+      }
+    }
+    while kept > 1, weights[Int(candidates[found - kept])] < sampling.minP {
+      sum -= Double(weights[Int(candidates[found - kept])])
+      kept -= 1
+    }
+    return pick(weights, of: found, kept: kept, random * sum)
+  }
+
+  /// Puts the likeliest tokens, ids ascending, into `candidates`: at least `count` of them or the weight `mass`, or
+  /// all that weigh `least`.
+  private func gather(
+    _ weights: UnsafeMutableBufferPointer<Float>, least: Float, count: Int,
+    mass: Double = .infinity
+  ) -> Int {
+    var threshold = max(least, count == .max && mass == .infinity ? 0 : 0x1p-7)
+    while true {
+      let found = kernels.at_least(
+        candidates.baseAddress, weights.baseAddress, weights.count, threshold, weights.count)
+      if threshold == least || found >= count || self.mass(weights, found) >= mass { return found }
+      threshold = max(least, threshold < 0x1p-60 ? 0 : threshold * 0x1p-7)
+    }
+  }
+
+  /// The weight of the first `found` candidates.
+  private func mass(_ weights: UnsafeMutableBufferPointer<Float>, _ found: Int) -> Double {
+    var sum = 0.0
+    for index in 0..<found { sum += Double(weights[Int(candidates[index])]) }
+    return sum
+  }
+
+  /// The weight of all tokens.
+  private func mass(_ weights: UnsafeMutableBufferPointer<Float>) -> Double {
+    weights.reduce(0) { $0 + Double($1) }
+  }
+
+  /// Moves the likeliest of the first `found` candidates behind the others, the likeliest last: `limit` of them, or
+  /// as many as weigh `mass`, at least one. Returns how many and their weight.
+  private func popLikeliest(
+    _ weights: UnsafeMutableBufferPointer<Float>, of found: Int, limit: Int,
+    mass: Double = .infinity
+  ) -> (Int, Double) {
+    for root in (0..<(found / 2)).reversed() { siftDown(root, found, weights) }
+    var (popped, sum) = (0, 0.0)
+    while popped < min(limit, found) && (popped == 0 || sum < mass) {
+      let end = found - 1 - popped
       candidates.swapAt(0, end)
       siftDown(0, end, weights)
       popped += 1
-      // The likeliest has weight 1.
-      if weights[Int(candidates[end])] < sampling.minP && popped > 1 { return popped - 1 }
+      sum += Double(weights[Int(candidates[end])])
     }
-    guard sampling.topP < 1 else { return popped }
-    var total: Float = 0
-    for index in (weights.count - popped)..<weights.count {
-      total += weights[Int(candidates[index])]
+    return (popped, sum)
+  }
+
+  /// The candidate at which the weights of the kept ones, likeliest first, reach `target`.
+  private func pick(
+    _ weights: UnsafeMutableBufferPointer<Float>, of found: Int, kept: Int, _ target: Double
+  ) -> Int32 {
+    var left = target
+    for index in ((found - kept)..<found).reversed() {
+      left -= Double(weights[Int(candidates[index])])
+      if left <= 0 { return candidates[index] }
     }
-    var sum: Float = 0
-    for kept in 1...popped {
-      sum += weights[Int(candidates[weights.count - kept])]
-      if sum >= sampling.topP * total { return kept }
-    }
-    return popped
+    return candidates[found - kept]
   }
 
   /// Restores the heap of `candidates[0..<count]` (most likely first; ties: the lower id) below `start`.

@@ -10,9 +10,19 @@
 /// Big: `cpuN/cpu_capacity` under `sysfs` is at least three quarters of the largest (an RK3588's
 /// small cores say 530, its big ones 1024). A CPU without the file counts as big.
 public func defaultThreadCount(sysfs: String = "/sys/devices/system/cpu") -> Int {
-  let capacities = availableProcessors(sysfs: sysfs).map { capacity(sysfs: sysfs, processor: $0) }
-  let largest = capacities.compactMap { $0 }.max() ?? 0
-  return max(1, capacities.filter { ($0 ?? largest) >= largest - largest / 4 }.count)
+  max(1, bigProcessors(sysfs: sysfs).big.count)
+}
+
+/// The big ones of the available CPUs, and whether there are others.
+package func bigProcessors(
+  sysfs: String = "/sys/devices/system/cpu"
+) -> (big: [Int], isHeterogeneous: Bool) {
+  let all = availableProcessors(sysfs: sysfs).map {
+    (processor: $0, capacity: capacity(sysfs: sysfs, processor: $0))
+  }
+  let largest = all.compactMap(\.capacity).max() ?? 0
+  let big = all.filter { ($0.capacity ?? largest) >= largest - largest / 4 }.map(\.processor)
+  return (big, big.count < all.count)
 }
 
 /// The numbers of the CPUs that this process may run on and that are online.

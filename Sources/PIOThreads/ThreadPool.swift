@@ -14,10 +14,21 @@ public final class ThreadPool: Sendable {
   private let shared: Shared
   private let workers: Workers
 
+  /// Where CPUs differ and the big ones are enough for all threads, the workers and the thread that makes the pool
+  /// stay on the big ones from here on: a worker on a small core would hold up every `run`.
+  ///
   /// Traps unless `threadCount` is in 1…1024 and the system grants that many threads.
-  public init(threadCount: Int) {
+  public convenience init(threadCount: Int) {
+    let (big, isHeterogeneous) = bigProcessors()
+    let fits = isHeterogeneous && threadCount <= big.count
+    self.init(threadCount: threadCount, processors: fits ? big : nil)
+  }
+
+  /// - Parameter processors: what the workers and the calling thread are restricted to; nil: nothing changes.
+  package init(threadCount: Int, processors: [Int]?) {
     precondition((1...1024).contains(threadCount), "ThreadPool: threadCount must be in 1…1024")
     self.threadCount = threadCount
+    if let processors { restrictThread(to: processors) }  // before the workers are made: they inherit it
     shared = Shared(spinCount: threadCount <= availableProcessors().count ? 20_000 : 0)
     workers = Workers(count: threadCount - 1, shared)
   }

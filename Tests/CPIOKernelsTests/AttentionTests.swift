@@ -209,3 +209,60 @@ func everyTableStoresTheSameCache(kind: pio_float, headDim: Int) {
     }
   }
 }
+
+@Test(arguments: [PIO_F32, PIO_F16, PIO_KV_INT8])
+func probabilitiesAreWithinTheirBound(kind: pio_float) {
+  var random = Random(Int(kind.rawValue) + 20)
+  for (dim, heads, visible) in [(2, 1, 1), (20, 3, 31), (64, 4, 33), (80, 1, 577), (128, 8, 100)] {
+    var cache = Cache(kind: kind, headDim: dim, capacity: visible + 2)
+    for j in 0..<visible {
+      cache.store(tables[0], j, random.floats(dim, -2...2), random.floats(dim))
+    }
+    let secret = [Float](repeating: .nan, count: dim)
+    cache.store(tables[0], visible, secret, secret)
+    let q = random.floats(heads * dim, -3...3), scale = 1 / Float(dim).squareRoot()
+    let stride = visible + 3
+    let bound = 0x1p-22 * (Double(dim) * Double(scale) * 6.1 * Double(dim) + Double(visible) + 8)
+    for table in tables {
+      var scratch = [Float](repeating: .nan, count: pio_attention_scratch(dim))
+      var out = [Float](repeating: 77, count: heads * stride)
+      cache.with {
+        table.pointee.attention_probabilities(
+          &out, stride, q, $0, heads, visible, scale, &scratch)
+      }
+      for h in 0..<heads {
+        let scores = (0..<visible).map { j in
+          (0..<dim).reduce(0.0) {
+            $0 + Double(q[h * dim + $1]) * Double(scale)
+              * cache.element(cache.keys, cache.keyScales, j, $1)
+          }
+        }
+        let weights = scores.map { exp($0 - scores.max()!) }
+        let total = weights.reduce(0, +)
+        for j in 0..<stride {
+          let found = out[h * stride + j]
+          guard j < visible else {
+            #expect(found == 77)
+            continue
+          }
+          let exact = weights[j] / total
+          #expect(abs(Double(found) - exact) <= bound * exact + 1e-35, "\(name(table)) \(h) \(j)")
+        }
+      }
+    }
+  }
+}
+
+@Test func aNaNQueryHeadHasNaNProbabilitiesAlone() {
+  var random = Random(2)
+  var cache = Cache(kind: PIO_F16, headDim: 24, capacity: 40)
+  for j in 0..<40 { cache.store(tables[0], j, random.floats(24), random.floats(24)) }
+  var q = random.floats(72)
+  q[24 + 5] = .nan
+  for table in tables {
+    var scratch = [Float](repeating: 0, count: pio_attention_scratch(24))
+    var out = [Float](repeating: 0, count: 120)
+    cache.with { table.pointee.attention_probabilities(&out, 40, q, $0, 3, 40, 1, &scratch) }
+    #expect(out.indices.allSatisfy { out[$0].isNaN == ($0 / 40 == 1) }, "\(name(table))")
+  }
+}

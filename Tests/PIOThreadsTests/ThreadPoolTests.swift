@@ -82,6 +82,70 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
   #expect(defaultThreadCount(sysfs: folder) == processors.count)
 }
 
+@Test func bigCoresAreThoseOfTheSysfsFolder() throws {
+  let folder = NSTemporaryDirectory() + "pio-sysfs-\(UUID())"
+  defer { try? FileManager.default.removeItem(atPath: folder) }
+  let processors = availableProcessors()
+  #expect(bigProcessors(sysfs: folder) == (processors, false))
+  let capacities = [1024, 768, 767, 530]
+  for (index, processor) in processors.enumerated() {
+    let path = "\(folder)/cpu\(processor)"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    try "\(capacities[(index + 3) % 4])\n".write(
+      toFile: "\(path)/cpu_capacity", atomically: true, encoding: .utf8)
+  }
+  let big = processors.indices.filter { (index: Int) -> Bool in
+    let isLargestThere = processors.count == 1
+    return isLargestThere || capacities[(index + 3) % 4] >= 768
+  }
+  #expect(bigProcessors(sysfs: folder).big == big.map { processors[$0] })
+  #expect(bigProcessors(sysfs: folder).isHeterogeneous == (processors.count > 1))
+}
+
+/// On a thread of its own, whose affinity may change.
+@Test func workersAndTheirMakerStayOnTheGivenProcessors() {
+  let only = availableProcessors().last!
+  let before = availableProcessors()
+  let lists = Lists()
+  let finished = DispatchSemaphore(value: 0)
+  Thread.detachNewThread {
+    let pool = ThreadPool(threadCount: 3, processors: [only])
+    pool.run(3) { _, thread in
+      lists.set(thread, allowedList())
+      usleep(50_000)  // so that one thread cannot take all
+    }
+    finished.signal()
+  }
+  finished.wait()
+  #expect(lists.values == [0: "\(only)", 1: "\(only)", 2: "\(only)"])
+  #expect(availableProcessors() == before, "another thread was restricted")
+}
+
+@Test func anImpossibleProcessorRestrictsNothing() {
+  let before = allowedList()
+  #expect(!restrictThread(to: []))
+  #expect(!restrictThread(to: [-1]))
+  #expect(!restrictThread(to: [4095]))
+  #expect(allowedList() == before)
+}
+
+/// The CPUs of the calling thread, as the kernel prints them.
+private func allowedList() -> String {
+  let status = (try? String(contentsOfFile: "/proc/thread-self/status", encoding: .utf8)) ?? ""
+  let key = "Cpus_allowed_list:"
+  let line = status.split(separator: "\n").first { $0.hasPrefix(key) } ?? ""
+  return line.dropFirst(key.count).trimmingCharacters(in: .whitespaces)
+}
+
+private final class Lists: @unchecked Sendable {
+  private let lock = NSLock()
+  private var lists: [Int: String] = [:]
+
+  var values: [Int: String] { lock.withLock { lists } }
+
+  func set(_ thread: Int, _ list: String) { lock.withLock { lists[thread] = list } }
+}
+
 /// Counters that threads may share.
 private final class Counters: @unchecked Sendable {
   private let lock = NSLock()

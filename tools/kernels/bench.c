@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "CPIOKernels.h"
+#include "CPIOLimits.h"
 #include "harness.h"
 
 static const struct pio_kernels *k;
@@ -22,89 +23,50 @@ static float *floats(size_t count) {
   return p;
 }
 
-#if defined(__x86_64__)
-#include <immintrin.h>
+static const struct pio_limit_loops *limits;
 
-// 16 independent chains of one instruction, so that latency does not show.
-enum { CHAINS = 16, STEPS = 1 << 16 };
-#define RUN_CHAINS(type, zero, step)                                      \
-  type c[CHAINS];                                                         \
-  for (int i = 0; i < CHAINS; i++) c[i] = zero;                           \
-  for (int n = 0; n < STEPS; n++) {                                       \
-    _Pragma("clang loop unroll(full)") for (int i = 0; i < CHAINS; i++) { \
-      c[i] = step;                                                        \
-      __asm__ volatile("" : "+v"(c[i]));                                  \
-    }                                                                     \
-  }
+enum { ROUNDS = 1 << 16 };
+static uint64_t macs_a_run, flops_a_run;
 
-__attribute__((target("avx512f,avx512vnni"))) static void vnni_peak(const void *context,
-                                                                    unsigned thread,
-                                                                    unsigned threads) {
-  __m512i a = _mm512_set1_epi32(0x01020304);
-  RUN_CHAINS(__m512i, a, _mm512_dpbusd_epi32(c[i], a, a))
+static void run_int8_peak(const void *context, unsigned thread, unsigned threads) {
+  limits->int8_macs(ROUNDS);
   (void)context, (void)thread, (void)threads;
 }
 
-__attribute__((target("avx2"))) static void maddubs_peak(const void *context, unsigned thread,
-                                                         unsigned threads) {
-  __m256i a = _mm256_set1_epi32(0x01020304);
-  RUN_CHAINS(__m256i, a, _mm256_maddubs_epi16(c[i], a))
+static void run_f32_peak(const void *context, unsigned thread, unsigned threads) {
+  limits->f32_flops(ROUNDS);
   (void)context, (void)thread, (void)threads;
 }
 
-__attribute__((target("avx512f"))) static void fma_peak_512(const void *context, unsigned thread,
-                                                            unsigned threads) {
-  __m512 a = _mm512_set1_ps(0.5f);
-  RUN_CHAINS(__m512, a, _mm512_fmadd_ps(c[i], a, a))
-  (void)context, (void)thread, (void)threads;
-}
-
-__attribute__((target("avx2,fma"))) static void fma_peak_256(const void *context, unsigned thread,
-                                                             unsigned threads) {
-  __m256 a = _mm256_set1_ps(0.5f);
-  RUN_CHAINS(__m256, a, _mm256_fmadd_ps(c[i], a, a))
-  (void)context, (void)thread, (void)threads;
-}
-
+// The peaks are the machine's, whatever kernels are measured.
 static void add_peaks(void) {
-  double chains = (double)CHAINS * STEPS * thread_count;
-  if (__builtin_cpu_supports("avx512vnni")) {
-    int8_peak = add_case("peak: vpdpbusd, 512 bits", vnni_peak, NULL, 64 * chains, "GMAC/s", -1);
-    f32_peak = add_case("peak: FMA, 512 bits", fma_peak_512, NULL, 32 * chains, "GFLOP/s", -1);
-  } else {
-    int8_peak = add_case("peak: vpmaddubsw alone", maddubs_peak, NULL, 32 * chains, "GMAC/s", -1);
-    f32_peak = add_case("peak: FMA, 256 bits", fma_peak_256, NULL, 16 * chains, "GFLOP/s", -1);
-  }
+  limits = pio_limit_loops_for(pio_kernels_best()->isa);
+  macs_a_run = limits->int8_macs(ROUNDS);
+  flops_a_run = limits->f32_flops(ROUNDS);
+  int8_peak =
+      add_case("peak: int8", run_int8_peak, NULL, (double)macs_a_run * thread_count, "GMAC/s", -1);
+  f32_peak =
+      add_case("peak: f32", run_f32_peak, NULL, (double)flops_a_run * thread_count, "GFLOP/s", -1);
 }
-#else
-static void add_peaks(void) {
-  int8_peak = f32_peak = -1;
-}
-#endif
 
 struct span {
-  const uint64_t *words;
-  size_t count;
+  const uint8_t *data;
+  size_t bytes;
 };
 
 // Each thread reads its own part.
 static void read_all(const void *context, unsigned thread, unsigned threads) {
   const struct span *s = context;
-  size_t part = s->count / threads / 64 * 64, begin = part * thread;
-  uint64_t sums[8] = {0};
-  for (size_t i = begin; i < begin + part; i += 8) {
-    __builtin_prefetch(s->words + i + 256);
-    for (size_t j = 0; j < 8; j++) sums[j] += s->words[i + j];
-  }
-  volatile uint64_t sink = sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6];
+  size_t part = s->bytes / threads / 4096 * 4096;
+  volatile uint64_t sink = limits->read(s->data + part * thread, part);
   (void)sink;
 }
 
 static void add_reads(void) {
   static struct span s;
-  s.count = 32 << 20;
-  s.words = bytes(s.count * 8);
-  read_peak = add_case("peak: reads of 256 MiB", read_all, &s, (double)s.count * 8, "GB/s", -1);
+  s.bytes = 256 << 20;
+  s.data = bytes(s.bytes);
+  read_peak = add_case("peak: reads of 256 MiB", read_all, &s, (double)s.bytes, "GB/s", -1);
 }
 
 struct product {

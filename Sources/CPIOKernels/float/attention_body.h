@@ -10,6 +10,7 @@
 
 #include "product_body.h"
 #include "rows_body.h"
+#include "select_body.h"
 
 enum {
   KEYS = 32,
@@ -208,6 +209,30 @@ void NAME(attention)(float *out, size_t out_stride, const float *q, size_t q_str
   }
   for (size_t first = 0; first < pairs; first += LANES) {
     attend_wide(&a, first, pairs - first < LANES ? pairs - first : LANES);
+  }
+}
+
+// A tile of keys is widened once for all heads.
+void NAME(attention_probabilities)(float *out, size_t out_stride, const float *q,
+                                   const struct pio_kv *kv, size_t heads, size_t visible,
+                                   float scale, float *scratch) {
+  size_t dim = kv->head_dim;
+  for (size_t begin = 0; begin < visible; begin += KEYS) {
+    size_t n = visible - begin < KEYS ? visible - begin : KEYS;
+    const float *keys = widen(scratch, kv->keys, kv->key_scales, kv, begin, n);
+    for (size_t h = 0; h < heads; h++) {
+      all_dots(out + h * out_stride + begin, keys, dim, q + h * dim, dim, n);
+    }
+  }
+  for (size_t h = 0; h < heads; h++) {
+    float *scores = out + h * out_stride, most = -INFINITY, total = 0;
+    for (size_t j = 0; j < visible; j++) {
+      scores[j] *= scale;
+      if (scores[j] > most || scores[j] != scores[j]) most = scores[j];
+    }
+    NAME(exp_run)(scores, visible, most, 1);
+    for (size_t j = 0; j < visible; j++) total += scores[j];
+    for (size_t j = 0; j < visible; j++) scores[j] /= total;
   }
 }
 

@@ -4,4 +4,5 @@
 #include "product_body.h"
 #include "quantize_body.h"
 #include "rows_body.h"
+#include "select_body.h"
 #include "transposed_body.h"

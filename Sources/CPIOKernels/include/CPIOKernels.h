@@ -143,6 +143,27 @@ typedef void pio_attention(float *out, size_t out_stride, const float *q, size_t
                            size_t step, float scale, float *scratch);
 size_t pio_attention_scratch(size_t head_dim);
 
+// The probabilities of `heads` query heads of one row, neighbours that share one KV head: out[h][j]
+// = softmax(scale * q[h] . K[j], j < visible)[j], what pruning by attention received asks for.
+// q: (heads, head_dim); out: (heads, visible), stride out_stride. Values are not read; 1 <= visible
+// < 2^24. A NaN or infinity in a key or query makes its head's probabilities NaN. Relative error
+// below 2^-22 * (head_dim * S + visible + 8), S as at `pio_attention`, of numbers above 1e-35.
+typedef void pio_attention_probabilities(float *out, size_t out_stride, const float *q,
+                                         const struct pio_kv *kv, size_t heads, size_t visible,
+                                         float scale, float *scratch);
+
+// The index of the greatest of x, the first of equals; `count` where one is a NaN or infinite.
+typedef size_t pio_greatest(const float *x, size_t count);
+
+// Writes the indices of the numbers >= threshold, ascending, and returns how many there are; where
+// there are more than `most`, something above it, and the first `most` are written.
+typedef size_t pio_at_least(int32_t *out, const float *x, size_t count, float threshold,
+                            size_t most);
+
+// x[i] = exp((x[i] - maximum) * factor), relative error below 2^-21 * (1 + |argument|); exp as at
+// `pio_silu_mul`, the same bits on every ISA; below 2^-126 it is 0.
+typedef void pio_exp_run(float *x, size_t count, float maximum, float factor);
+
 // f16 or bf16 bits to f32, exactly.
 typedef void pio_widen(float *out, const uint16_t *x, size_t count);
 
@@ -159,6 +180,10 @@ struct pio_kernels {
   pio_add *add;
   pio_kv_store *kv_store;
   pio_attention *attention;
+  pio_attention_probabilities *attention_probabilities;
+  pio_greatest *greatest;
+  pio_at_least *at_least;
+  pio_exp_run *exp;
   pio_widen *f16_to_f32;
   pio_widen *bf16_to_f32;
   struct pio_gradients gradients;

@@ -46,3 +46,23 @@ void pio_attention_scalar(float *out, size_t out_stride, const float *q, size_t 
     }
   }
 }
+
+void pio_attention_probabilities_scalar(float *out, size_t out_stride, const float *q,
+                                        const struct pio_kv *kv, size_t heads, size_t visible,
+                                        float scale, float *scratch) {
+  (void)scratch;
+  for (size_t h = 0; h < heads; h++) {
+    float *scores = out + h * out_stride, most = -INFINITY, total = 0;
+    for (size_t j = 0; j < visible; j++) {
+      float score = 0;
+      for (size_t i = 0; i < kv->head_dim; i++) {
+        score = fmaf(q[h * kv->head_dim + i] * scale, element(kv->keys, kv->key_scales, kv, j, i),
+                     score);
+      }
+      scores[j] = score;
+      if (score > most || score != score) most = score;
+    }
+    for (size_t j = 0; j < visible; j++) total += scores[j] = pio_exp(scores[j] - most);
+    for (size_t j = 0; j < visible; j++) scores[j] /= total;
+  }
+}
