@@ -15,9 +15,10 @@ enum { PIO_STARTS = 768, PIO_MOST_TOKENS = 8 };
 struct pio_tile {
   const uint8_t *blocks;  // of this row-block, from the first group on, ascending
   const int8_t *values;   // (tokens, groups * group), from the first group on
-  const float *scales;    // (tokens, groups), from the first group on
-  const int32_t *starts;  // (tokens, count): - zero * sum of the values
-  const float *shifts;    // affine: (tokens, count): scale * sum of the values
+  const int8_t *pairs;    // (count * group / 8, pairs of tokens, 2, 8): the same, where asked for
+  const float *scales;    // (count, tokens): of the values
+  const int32_t *starts;  // (count, tokens): - zero * sum of the values
+  const float *shifts;    // affine: (count, tokens): scale * sum of the values
   size_t groups, group;   // groups of a whole row: the stride
   size_t count;           // groups of this tile
   float *acc;             // (tokens, 16), where the groups are not all
@@ -41,23 +42,50 @@ struct pio_product {
   int accumulate;
   pio_run_tile *const *tiles;
   size_t groups, block_bytes;
+  int pairs;  // whether tiles read the values in pairs of tokens
 };
 
-// What the sums of the values stand for in a product, for `count` groups of each token.
-static inline void pio_fill_starts(const struct pio_product *p, size_t t, size_t tokens,
-                                   size_t first, size_t count, int32_t *starts, float *shifts) {
+// What a tile needs of each token and group beside the values, groups outermost.
+struct pio_token_groups {
+  float scales[PIO_STARTS + 1], shifts[PIO_STARTS + 1];  // one more: the odd token's partner
+  int32_t starts[PIO_STARTS + 1];
+};
+
+static inline void pio_fill_groups(const struct pio_product *p, size_t t, size_t tokens,
+                                   size_t first, size_t count, struct pio_token_groups *out) {
   const int32_t zero = pio_zero(p->w->quant);
+  out->scales[count * tokens] = out->shifts[count * tokens] = 0;
+  out->starts[count * tokens] = 0;
   for (size_t i = 0; i < tokens; i++) {
     const int32_t *sums = p->x.sums + (t + i) * p->groups + first;
     const float *scales = p->x.scales + (t + i) * p->groups + first;
-    for (size_t g = 0; g < count; g++) starts[i * count + g] = -zero * sums[g];
-    for (size_t g = 0; g < count; g++) shifts[i * count + g] = scales[g] * (float)sums[g];
+    for (size_t g = 0; g < count; g++) {
+      out->scales[g * tokens + i] = scales[g];
+      out->starts[g * tokens + i] = -zero * sums[g];
+      out->shifts[g * tokens + i] = scales[g] * (float)sums[g];
+    }
+  }
+}
+
+enum { PIO_PAIR_BYTES = PIO_MOST_TOKENS * PIO_CHUNK_COLS * 3 / 2 };
+
+// Columns of `tokens` tokens from `values` on, 8 of each of two tokens side by side; an odd last
+// token is its own partner.
+static inline void pio_pair_values(int8_t *restrict out, const int8_t *restrict values, size_t row,
+                                   size_t tokens, size_t cols) {
+  for (size_t t = 0; t < tokens; t += 2) {
+    const int8_t *first = values + t * row, *second = t + 1 < tokens ? first + row : first;
+    int8_t *to = out + 8 * t;
+    for (size_t c = 0; c < cols; c += 8, to += 16 * ((tokens + 1) / 2)) {
+      memcpy(to, first + c, 8);
+      memcpy(to + 8, second + c, 8);
+    }
   }
 }
 
 // How many groups are done at a time: all, or about PIO_CHUNK_COLS columns.
 static inline size_t pio_chunk_groups(const struct pio_product *p, size_t tokens) {
-  const size_t step = tokens > 2 ? PIO_CHUNK_COLS / p->w->group : PIO_STARTS / tokens;
+  const size_t step = tokens > 2 || p->pairs ? PIO_CHUNK_COLS / p->w->group : PIO_STARTS / tokens;
   return p->groups <= step * 3 / 2 && p->groups * tokens <= PIO_STARTS ? p->groups : step;
 }
 
@@ -65,23 +93,28 @@ static inline size_t pio_chunk_groups(const struct pio_product *p, size_t tokens
 static inline void pio_run_tiles(const struct pio_product *p, size_t t, size_t count, size_t first,
                                  size_t last, float *acc) {
   const size_t group = p->w->group, groups = p->groups, chunk = pio_chunk_groups(p, count);
-  int32_t starts[PIO_STARTS];
-  float shifts[PIO_STARTS];
+  struct pio_token_groups shared;
+  int8_t pairs[PIO_PAIR_BYTES] __attribute__((aligned(16)));
   for (size_t g = 0; g < groups; g += chunk) {
     const size_t here = groups - g < chunk ? groups - g : chunk;
-    pio_fill_starts(p, t, count, g, here, starts, shifts);
+    pio_fill_groups(p, t, count, g, here, &shared);
+    if (p->pairs) {
+      pio_pair_values(pairs, p->x.values + (t * groups + g) * group, groups * group, count,
+                      here * group);
+    }
     for (size_t b = first; b < last; b++) {
       const size_t row = b * PIO_ROWS, rows = p->w->rows - row;
       struct pio_tile tile = {
           .blocks = p->w->blocks + (b * groups + g) * p->block_bytes,
           .values = p->x.values + (t * groups + g) * group,
-          .scales = p->x.scales + t * groups + g,
-          .starts = starts,
-          .shifts = shifts,
+          .pairs = pairs,
+          .scales = shared.scales,
+          .starts = shared.starts,
+          .shifts = shared.shifts,
           .groups = groups,
           .group = group,
           .count = here,
-          .acc = acc + (b - first) * count * PIO_ROWS,
+          .acc = acc + (b - first) * PIO_MOST_TOKENS * PIO_ROWS,
           .first = g == 0,
           .last = g + chunk >= groups,
           .y = p->y + t * p->y_stride + row,
@@ -112,18 +145,21 @@ static inline void pio_run_product(const struct pio_product *p, size_t tokens, s
 }
 
 // The whole of a `pio_gemm` whose arguments have these names.
-#define PIO_RUN_GEMM(TILES, MOST)                                       \
-  do {                                                                  \
-    struct pio_product product = {y,                                    \
-                                  y_stride,                             \
-                                  w,                                    \
-                                  x,                                    \
-                                  bias,                                 \
-                                  accumulate,                           \
-                                  TILES,                                \
-                                  pio_groups(w->cols, w->group),        \
-                                  pio_block_bytes(w->quant, w->group)}; \
-    pio_run_product(&product, tokens, MOST, block_begin, block_end);    \
+#define PIO_RUN_GEMM(TILES, MOST, PAIRS)                             \
+  do {                                                               \
+    struct pio_product product = {                                   \
+        .y = y,                                                      \
+        .y_stride = y_stride,                                        \
+        .w = w,                                                      \
+        .x = x,                                                      \
+        .bias = bias,                                                \
+        .accumulate = accumulate,                                    \
+        .tiles = TILES,                                              \
+        .groups = pio_groups(w->cols, w->group),                     \
+        .block_bytes = pio_block_bytes(w->quant, w->group),          \
+        .pairs = PAIRS,                                              \
+    };                                                               \
+    pio_run_product(&product, tokens, MOST, block_begin, block_end); \
   } while (0)
 
 // Writes what token t of a tile has summed up in p->acc.

@@ -71,6 +71,27 @@ func everyTableReturnsTheDefinitionsBits(quant: pio_quant, group: Int) {
   }
 }
 
+/// So many columns that they are done in parts, and so many groups that a single token's are.
+@Test(arguments: quants, [(32, 5000), (128, 6200), (32, 24_700)])
+func manyColumnsReturnTheDefinitionsBits(quant: pio_quant, shape: (group: Int, cols: Int)) {
+  var random = Random(shape.cols)
+  let (group, cols) = shape
+  let w = Weights(rows: 18, cols: cols, group: group, quant: quant, random: &random)
+  for tokens in cols > 20_000 ? [1, 2] : [1, 2, 3, 8, 11] {
+    let x = random.floats(tokens * cols, -3...3)
+    let a = Activations(tables[0], x, stride: cols, tokens: tokens, cols: cols, group: group)
+    let before = random.floats(tokens * 18), bias = random.floats(18)
+    let expected = product(w, a, tokens: tokens, bias: bias, onto: before)
+    for table in tables {
+      var y = before
+      gemm(
+        table, w, a, tokens: tokens, into: &y, stride: 18, blocks: 0..<2, bias: bias,
+        accumulate: true)
+      #expect(bits(y) == bits(expected), "\(name(table)) \(tokens) x \(cols)")
+    }
+  }
+}
+
 @Test(arguments: quants)
 func aRangeOfBlocksWritesItsRowsOnly(quant: pio_quant) {
   var random = Random(7)

@@ -17,16 +17,15 @@ static inline float32x4_t pio_arm_plane(const uint8_t *block, size_t group, uint
   return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(planes + 32 * plane + 8 * q)));
 }
 
-// acc + one group of token t, rows 4 q ... 4 q + 3.
+// acc + one group of a token, rows 4 q ... 4 q + 3; `at`: of the tile's groups and tokens.
 static inline float32x4_t pio_arm_add_group(float32x4_t acc, int32x4_t sum,
                                             const struct pio_tile *p, const uint8_t *block,
-                                            size_t g, size_t t, size_t q, uint32_t quant) {
-  const size_t at = t * p->groups + g;
+                                            size_t at, size_t q, uint32_t quant) {
   float32x4_t scale = pio_arm_plane(block, p->group, quant, 0, q);
   acc = vfmaq_f32(acc, vcvtq_f32_s32(sum), vmulq_n_f32(scale, p->scales[at]));
   if (quant == PIO_INT4_AFFINE) {
     float32x4_t minimum = pio_arm_plane(block, p->group, quant, 1, q);
-    acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->shifts[t * p->count + g]));
+    acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->shifts[at]));
   }
   return acc;
 }

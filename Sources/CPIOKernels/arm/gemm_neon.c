@@ -95,7 +95,8 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
       int32x4_t sum[TOKENS];
       group_sums(sum, p, block, g, (size_t)q, tokens, quant);
       UNROLL for (int t = 0; t < tokens; t++) {
-        acc[t][q] = pio_arm_add_group(acc[t][q], sum[t], p, block, g, (size_t)t, (size_t)q, quant);
+        acc[t][q] = pio_arm_add_group(acc[t][q], sum[t], p, block, g * (size_t)tokens + (size_t)t,
+                                      (size_t)q, quant);
       }
     }
   }
@@ -107,7 +108,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_neon(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
                    size_t tokens, size_t block_begin, size_t block_end, const float *bias,
                    int accumulate) {
-  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS, 0);
 }
 
 #endif

@@ -82,7 +82,7 @@ INLINE void add_group(__m256 acc[TOKENS][2], const struct pio_tile *p, const uin
   const int8_t *values = p->values + g * p->group;
   __m256i sum[TOKENS][2];
   UNROLL for (int t = 0; t < tokens; t++) {
-    int32_t start = quant == PIO_INT4 ? p->starts[(size_t)t * p->count + g] : 0;
+    int32_t start = quant == PIO_INT4 ? p->starts[g * (size_t)tokens + (size_t)t] : 0;
     sum[t][0] = sum[t][1] = _mm256_set1_epi32(start);
   }
   for (size_t sub = 0; sub < p->group / PIO_SUB; sub++) {
@@ -96,13 +96,13 @@ INLINE void add_group(__m256 acc[TOKENS][2], const struct pio_tile *p, const uin
   UNROLL for (int h = 0; h < 2; h++) {
     __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128(planes + h));
     UNROLL for (int t = 0; t < tokens; t++) {
-      const size_t at = (size_t)t * p->groups + g;
+      const size_t at = g * (size_t)tokens + (size_t)t;
       __m256 both = _mm256_mul_ps(scale, _mm256_set1_ps(p->scales[at]));
       acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][h]), both, acc[t][h]);
       if (quant == PIO_INT4_AFFINE) {
         __m256 minimum = _mm256_cvtph_ps(_mm_loadu_si128(planes + 2 + h));
-        acc[t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(p->shifts[(size_t)t * p->count + g]),
-                                    acc[t][h]);
+        acc[t][h] = _mm256_fmadd_ps(
+            minimum, _mm256_set1_ps(p->shifts[g * (size_t)tokens + (size_t)t]), acc[t][h]);
       }
     }
   }
@@ -132,7 +132,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_avx2(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
                    size_t tokens, size_t block_begin, size_t block_end, const float *bias,
                    int accumulate) {
-  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS, 0);
 }
 
 #pragma clang attribute pop

@@ -34,8 +34,9 @@ INLINE void group_sums(__m512i *sum, const struct pio_tile *p, const uint8_t *bl
   const int8_t *values = p->values + g * p->group;
   __m512i second[TOKENS], *other = tokens <= 2 ? second : sum;
   UNROLL for (int t = 0; t < tokens; t++) {
-    sum[t] = quant == PIO_INT4_AFFINE ? _mm512_setzero_si512()
-                                      : _mm512_set1_epi32(p->starts[(size_t)t * p->count + g]);
+    sum[t] = quant == PIO_INT4_AFFINE
+                 ? _mm512_setzero_si512()
+                 : _mm512_set1_epi32(p->starts[g * (size_t)tokens + (size_t)t]);
     second[t] = _mm512_setzero_si512();
   }
   for (size_t sub = 0; sub < p->group / PIO_SUB; sub++, values += PIO_SUB) {
@@ -70,12 +71,12 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
     const __m256i *planes = (const __m256i *)(block + code_bytes);
     __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(planes));
     UNROLL for (int t = 0; t < tokens; t++) {
-      const size_t at = (size_t)t * p->groups + g;
+      const size_t at = g * (size_t)tokens + (size_t)t;
       __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(p->scales[at]));
       acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), both, acc[t]);
       if (quant == PIO_INT4_AFFINE) {
         __m512 minimum = _mm512_cvtph_ps(_mm256_loadu_si256(planes + 1));
-        float shift = p->shifts[(size_t)t * p->count + g];
+        float shift = p->shifts[g * (size_t)tokens + (size_t)t];
         acc[t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(shift), acc[t]);
       }
     }
@@ -100,7 +101,7 @@ PIO_TILE_TABLE(tile, 8)
 void pio_gemm_avx512vnni(float *y, size_t y_stride, const struct pio_matrix *w,
                          struct pio_activations x, size_t tokens, size_t block_begin,
                          size_t block_end, const float *bias, int accumulate) {
-  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS);
+  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS, 0);
 }
 
 #pragma clang attribute pop
