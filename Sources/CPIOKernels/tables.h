@@ -25,6 +25,7 @@
   extern pio_add pio_add_##isa;                                         \
   extern pio_kv_store pio_kv_store_##isa;                               \
   extern pio_attention pio_attention_##isa;                             \
+  extern pio_attention_part pio_attention_part_##isa;                   \
   extern pio_attention_probabilities pio_attention_probabilities_##isa; \
   extern pio_greatest pio_greatest_##isa;                               \
   extern pio_at_least pio_at_least_##isa;                               \
@@ -53,7 +54,7 @@ extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_ne
   {                                                                                            \
     name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_,  \
         pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,      \
-        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_,                             \
+        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_attention_part_##isa_,  \
         pio_attention_probabilities_##isa_, pio_greatest_##isa_, pio_at_least_##isa_,          \
         pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_, PIO_GRADIENTS(isa_) \
   }

@@ -8,6 +8,9 @@ enum Visibility {
   case all(count: Int)
 }
 
+/// Keys of a decoded row's past that are one task, whatever the thread count: so it changes no bit of the result.
+let keysPerPart = 512
+
 extension Operations {
   /// Puts the rows' keys and values behind each other into the cache, from row `first` on.
   ///
@@ -22,6 +25,9 @@ extension Operations {
   /// Shapes: `query` is `(n, queryHeads · headDim)`; the query heads of one KV head are neighbours.
   /// Source: Vaswani et al. 2017, arXiv:1706.03762; grouped heads: Ainslie et al. 2023, arXiv:2305.13245.
   func attend(_ query: Rows, _ cache: LayerCache, _ visibility: Visibility) {
+    if case .causal(let before) = visibility, query.count == 1, before + 1 > keysPerPart {
+      return attendInParts(query, cache, count: before + 1)
+    }
     let rowsPerTask = min(query.count, 32)
     let tiles = (query.count + rowsPerTask - 1) / rowsPerTask
     pool.run(
@@ -29,6 +35,50 @@ extension Operations {
       Attending(
         operations: self, query: query, cache: cache, visibility: visibility, tiles: tiles,
         rowsPerTask: rowsPerTask))
+  }
+}
+
+extension Operations {
+  /// One row: every KV head's keys in parts that threads share, put together behind.
+  private func attendInParts(_ query: Rows, _ cache: LayerCache, count: Int) {
+    let parts = (count + keysPerPart - 1) / keysPerPart
+    let work = AttendingInParts(
+      operations: self, query: query, cache: cache, count: count, parts: parts)
+    precondition(cache.headCount * parts * work.stride <= attentionParts.count, "attend: parts")
+    pool.run(cache.headCount * parts, work)
+    for head in 0..<cache.headCount {
+      pio_attention_merge(
+        query.base + head * work.heads * cache.headDim, work.part(head, 0), work.stride, parts,
+        work.heads, cache.headDim)
+    }
+  }
+}
+
+/// Parts of one query row's keys, for all query heads of one KV head.
+private struct AttendingInParts: ParallelBody {
+  let operations: Operations
+  let query: Rows
+  let cache: LayerCache
+  let count: Int
+  let parts: Int
+
+  /// Query heads of a KV head.
+  var heads: Int { query.dim / (cache.headCount * cache.headDim) }
+  /// Floats of one part.
+  var stride: Int { heads * (cache.headDim + 2) }
+
+  func part(_ head: Int, _ part: Int) -> UnsafeMutablePointer<Float> {
+    operations.attentionParts.baseAddress! + (head * parts + part) * stride
+  }
+
+  func run(task: Int, thread: Int) {
+    let (head, index) = task.quotientAndRemainder(dividingBy: parts)
+    let begin = index * keysPerPart
+    var view = cache.head(head)
+    operations.kernels.attention_part(
+      part(head, index), query.base + head * heads * cache.headDim, &view, heads, begin,
+      min(count, begin + keysPerPart), 1 / Float(cache.headDim).squareRoot(),
+      operations.attentionScratch + thread * operations.attentionFloats)
   }
 }
 

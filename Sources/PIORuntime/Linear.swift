@@ -54,6 +54,7 @@ struct Operations {
   let tileFloats: Int
   let attentionScratch: UnsafeMutablePointer<Float>
   let attentionFloats: Int
+  let attentionParts: UnsafeMutableBufferPointer<Float>
 
   init(kernels: pio_kernels, pool: ThreadPool, plan: Plan, arena: borrowing Arena) {
     self.kernels = kernels
@@ -66,6 +67,7 @@ struct Operations {
     tileFloats = plan.linear.tileFloats
     attentionScratch = arena.pointer(plan.attention)
     attentionFloats = plan.attention.count / pool.threadCount
+    attentionParts = arena.buffer(plan.attentionParts)
   }
 
   /// `out = x Wᵀ + bias`, or `out += x Wᵀ + bias` at the end of a residual branch.

@@ -135,6 +135,8 @@ public struct Plan: Equatable, Sendable {
   let text: Region<UInt8>
   let linear: LinearRegions
   let attention: Region<Float>
+  /// A decoded row's attention to parts of a long past, `(headCount, parts, headDim + 2)`.
+  let attentionParts: Region<Float>
   let decoder: DecoderRegions
   let vision: VisionRegions?
 
@@ -181,6 +183,8 @@ public struct Plan: Equatable, Sendable {
       &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunkRows)
     let scratch = max(text.headDim, config.vision?.headDim ?? 0)
     attention = layout.reserve(pio_attention_scratch(scratch) * limits.threadCount)
+    attentionParts = layout.reserve(
+      text.headCount * (text.headDim + 2) * ((rows + keysPerPart - 1) / keysPerPart))
 
     let shared = layout.end
     if let vision = config.vision, limits.imageCount > 0 {

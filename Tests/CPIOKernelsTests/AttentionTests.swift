@@ -266,3 +266,44 @@ func probabilitiesAreWithinTheirBound(kind: pio_float) {
     #expect(out.indices.allSatisfy { out[$0].isNaN == ($0 / 40 == 1) }, "\(name(table))")
   }
 }
+
+/// Against the scalar attention to all keys, whose own bound is tested above.
+@Test(arguments: [PIO_F32, PIO_F16, PIO_KV_INT8])
+func partsPutTogetherAreTheWhole(kind: pio_float) {
+  var random = Random(Int(kind.rawValue) + 40)
+  for (dim, heads, count, perPart) in [
+    (8, 1, 2, 1), (20, 3, 100, 33), (64, 8, 130, 64), (64, 11, 70, 32), (128, 1, 97, 96),
+  ] {
+    var cache = Cache(kind: kind, headDim: dim, capacity: count + 1)
+    for j in 0..<count { cache.store(tables[0], j, random.floats(dim), random.floats(dim)) }
+    let secret = [Float](repeating: .nan, count: dim)
+    cache.store(tables[0], count, secret, secret)
+    let q = random.floats(heads * dim, -9...9), stride = heads * (dim + 2)
+    var scratch = [Float](repeating: .nan, count: pio_attention_scratch(dim))
+    var whole = q
+    cache.with {
+      tables[0].pointee.attention(&whole, q.count, q, q.count, $0, 1, heads, count, 0, 1, &scratch)
+    }
+    for table in tables {
+      let partCount = (count + perPart - 1) / perPart
+      var parts = [Float](repeating: .nan, count: partCount * stride)
+      for part in 0..<partCount {
+        cache.with { kv in
+          parts.withUnsafeMutableBufferPointer {
+            table.pointee.attention_part(
+              $0.baseAddress! + part * stride, q, kv, heads, part * perPart,
+              min(count, (part + 1) * perPart), 1, &scratch)
+          }
+        }
+      }
+      var out = [Float](repeating: 0, count: heads * dim + 1)
+      out[heads * dim] = 55
+      pio_attention_merge(&out, parts, stride, partCount, heads, dim)
+      #expect(out.removeLast() == 55)
+      let worst = zip(out, whole).map { abs($0 - $1) }.max()!
+      // Two results within the bound at `pio_attention`; S is below 9 dim.
+      let bound = 2 * 0x1p-23 * Float(dim * 9 * dim + count + 8)
+      #expect(worst <= bound, "\(name(table)) \(dim) \(heads): \(worst)")
+    }
+  }
+}

@@ -160,14 +160,15 @@ static void attend_tile(const struct attention *a, float *sums, const float *q, 
   state[1] = state[1] * shrink + total;
 }
 
-// All `count` <= NARROW query rows, tile by tile, so that a tile is widened once.
-static void attend_narrow(const struct attention *a, size_t count) {
+// All `count` <= NARROW query rows over the keys from `from` on, tile by tile, so that a tile is
+// widened once: a->sums and `state`, each row's maximum and total.
+static void sum_narrow(const struct attention *a, size_t count, size_t from,
+                       float state[NARROW][2]) {
   size_t dim = a->kv->head_dim, most = visible_keys(a, count - 1);
-  float state[NARROW][2];
   memset(a->sums, 0, count * dim * sizeof(float));
   memset(a->scores, 0, KEYS * sizeof(float));
   for (size_t pair = 0; pair < count; pair++) state[pair][0] = -INFINITY, state[pair][1] = 0;
-  for (size_t begin = 0; begin < most; begin += KEYS) {
+  for (size_t begin = from; begin < most; begin += KEYS) {
     size_t n = most - begin < KEYS ? most - begin : KEYS;
     const float *keys = widen(a->keys, a->kv->keys, a->kv->key_scales, a->kv, begin, n);
     const float *values = widen(a->values, a->kv->values, a->kv->value_scales, a->kv, begin, n);
@@ -179,9 +180,41 @@ static void attend_narrow(const struct attention *a, size_t count) {
                   state[pair]);
     }
   }
+}
+
+static void attend_narrow(const struct attention *a, size_t count) {
+  size_t dim = a->kv->head_dim;
+  float state[NARROW][2];
+  sum_narrow(a, count, 0, state);
   for (size_t pair = 0; pair < count; pair++) {
     float *out = a->out + offset(a, pair, a->out_stride);
     for (size_t i = 0; i < dim; i++) out[i] = a->sums[pair * dim + i] / state[pair][1];
+  }
+}
+
+void NAME(attention_part)(float *part, const float *q, const struct pio_kv *kv, size_t heads,
+                          size_t begin, size_t end, float scale, float *scratch) {
+  size_t dim = kv->head_dim;
+  for (size_t h = 0; h < heads; h += NARROW) {
+    size_t count = heads - h < NARROW ? heads - h : NARROW;
+    struct attention a = {
+        .kv = kv,
+        .q = q + h * dim,
+        .heads = count,
+        .first_visible = end,
+        .scale = scale,
+        .keys = scratch,
+        .values = scratch + KEYS * dim,
+        .sums = scratch + 2 * KEYS * dim,
+        .scores = scratch + (2 * KEYS + NARROW) * dim,
+    };
+    float state[NARROW][2];
+    sum_narrow(&a, count, begin, state);
+    for (size_t i = 0; i < count; i++) {
+      float *mine = part + (h + i) * (dim + 2);
+      memcpy(mine, a.sums + i * dim, dim * sizeof(float));
+      memcpy(mine + dim, state[i], sizeof state[i]);
+    }
   }
 }
 

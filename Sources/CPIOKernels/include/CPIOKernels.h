@@ -143,6 +143,18 @@ typedef void pio_attention(float *out, size_t out_stride, const float *q, size_t
                            size_t step, float scale, float *scratch);
 size_t pio_attention_scratch(size_t head_dim);
 
+// A part of one row's attention: the keys [begin, end) alone, for `heads` query heads that share
+// the KV head. part: (heads, head_dim + 2): the sums of exp(score - maximum) V, then the maximum
+// and the sum of exp(score - maximum). q: (heads, head_dim). So the keys of a long past can be
+// given to several threads. begin < end.
+typedef void pio_attention_part(float *part, const float *q, const struct pio_kv *kv, size_t heads,
+                                size_t begin, size_t end, float scale, float *scratch);
+
+// Puts `parts` parts, `part_stride` floats apart, together: out (heads, head_dim) is what
+// `pio_attention` gives for all their keys, within the same bound. A part's keys are in order.
+void pio_attention_merge(float *out, const float *parts, size_t part_stride, size_t count,
+                         size_t heads, size_t head_dim);
+
 // The probabilities of `heads` query heads of one row, neighbours that share one KV head: out[h][j]
 // = softmax(scale * q[h] . K[j], j < visible)[j], what pruning by attention received asks for.
 // q: (heads, head_dim); out: (heads, visible), stride out_stride. Values are not read; 1 <= visible
@@ -180,6 +192,7 @@ struct pio_kernels {
   pio_add *add;
   pio_kv_store *kv_store;
   pio_attention *attention;
+  pio_attention_part *attention_part;
   pio_attention_probabilities *attention_probabilities;
   pio_greatest *greatest;
   pio_at_least *at_least;
