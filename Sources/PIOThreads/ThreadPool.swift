@@ -28,7 +28,8 @@ public final class ThreadPool: Sendable {
   package init(threadCount: Int, processors: [Int]?) {
     precondition((1...1024).contains(threadCount), "ThreadPool: threadCount must be in 1…1024")
     self.threadCount = threadCount
-    if let processors { restrictThread(to: processors) }  // before the workers are made: they inherit it
+    // Before the workers are made: they inherit it.
+    if let processors { restrictThread(to: processors) }
     shared = Shared(spinCount: threadCount <= availableProcessors().count ? 20_000 : 0)
     workers = Workers(count: threadCount - 1, shared)
   }
