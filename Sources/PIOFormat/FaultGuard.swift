@@ -15,6 +15,7 @@ enum FaultGuard {
 
   private static let capacity = 32
   private static let installing = Mutex<Bool>(false)
+  private static let isReporting = Atomic<Bool>(false)
 
   /// Slots are written before `end` is set and cleared in the other order, for a handler that looks meanwhile.
   static func watch(_ bytes: UnsafeRawBufferPointer, path: String) {
@@ -55,24 +56,29 @@ enum FaultGuard {
     entries.initialize(
       repeating: Entry(start: 0, end: 0, message: nil, messageCount: 0), count: capacity)
     slots = entries
+    // Made now: a signal handler must not be the first to ask for it.
+    isReporting.store(false, ordering: .relaxed)
     var action = sigaction()
     action.__sigaction_handler.sa_sigaction = { _, info, _ in
       let address = UInt(bitPattern: info?.pointee._sifields._sigfault.si_addr)
-      FaultGuard.report(address)
+      FaultGuard.report(address, isSent: (info?.pointee.si_code ?? 0) <= 0)
     }
     action.sa_flags = SA_SIGINFO
     sigaction(SIGBUS, &action, nil)
   }
 
   /// In the signal handler: async-signal-safe calls alone.
-  private static func report(_ address: UInt) {
-    if let slots {
+  private static func report(_ address: UInt, isSent: Bool) {
+    if let slots, !isSent {
       for index in 0..<capacity where address >= slots[index].start && address < slots[index].end {
+        // Several threads may fault at once; one line is enough.
+        if isReporting.exchange(true, ordering: .relaxed) { while true { pause() } }
         _ = write(STDERR_FILENO, slots[index].message, slots[index].messageCount)
         _exit(1)
       }
     }
-    // Not ours: the instruction runs again and meets the default.
+    // Not ours: the instruction runs again and meets the default; a signal that was sent is sent again.
     signal(SIGBUS, SIG_DFL)
+    if isSent { raise(SIGBUS) }
   }
 }

@@ -118,7 +118,11 @@ public struct FilePages: @unchecked Sendable {
   /// Unmaps the pages of `range`; with `fromCache` the page cache forgets them too.
   public func drop(_ range: Range<Int>, fromCache: Bool) {
     guard let pages = wholePages(range) else { return }
-    madvise(pointer(pages), pages.count, MADV_DONTNEED)
+    // Locked pages cannot be dropped.
+    if madvise(pointer(pages), pages.count, MADV_DONTNEED) != 0 && errno == EINVAL {
+      munlock(pointer(pages), pages.count)
+      madvise(pointer(pages), pages.count, MADV_DONTNEED)
+    }
     if fromCache { posix_fadvise(descriptor, pages.lowerBound, pages.count, POSIX_FADV_DONTNEED) }
   }
 

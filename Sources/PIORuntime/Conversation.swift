@@ -4,7 +4,7 @@ import PIOText
 extension Engine {
   /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token).
   public func rawTokens(_ text: String, isFirst: Bool) throws(RuntimeError) -> [Int32] {
-    try check(text)
+    try checkLength(of: text, maxBytes: maxTextBytes)
     return tokenizer.encode(text, addSpecialTokens: isFirst, continues: !isFirst)
   }
 
@@ -14,8 +14,8 @@ extension Engine {
   public func turnTokens(_ question: String, system: String?, imageCount: Int, isFirst: Bool)
     throws(RuntimeError) -> [Int32]
   {
-    try check(question)
-    if let system { try check(system) }
+    try checkLength(of: question, maxBytes: maxTextBytes)
+    try checkLength(of: system ?? "", maxBytes: maxTextBytes)
     let parts = ChatParts(config.prompt)
     let turn = ChatParts.Turn(imageCount: imageCount, question: question)
     let text =
@@ -31,9 +31,15 @@ extension Engine {
     plan.limits.maxTextBytes(maxPieceBytes: tokenizer.maxPieceByteCount)
   }
 
-  private func check(_ text: String) throws(RuntimeError) {
-    guard text.utf8.count <= maxTextBytes else {
-      throw .textTooLong(bytes: text.utf8.count, maxBytes: maxTextBytes)
-    }
+  /// Bytes of a line of JSON with such a prompt: escaped, beside the names of pictures.
+  public var maxLineBytes: Int {
+    plan.limits.maxLineBytes(maxPieceBytes: tokenizer.maxPieceByteCount)
+  }
+}
+
+/// Not a method: Swift 6.0.3's check of noncopyable values does not come to an end with one.
+private func checkLength(of text: String, maxBytes: Int) throws(RuntimeError) {
+  guard text.utf8.count <= maxBytes else {
+    throw .textTooLong(bytes: text.utf8.count, maxBytes: maxBytes)
   }
 }

@@ -377,6 +377,8 @@ public struct Engine: ~Copyable {
   {
     guard let encoder else { throw .modelTakesNoImages }
     let start = ProcessStatus.monotonicMilliseconds
+    // Of the prompt's picture before this one.
+    stream.endEncoding()
     arena.giveBack(from: plan.imageEnd)
     do {
       try encoder.load(path)

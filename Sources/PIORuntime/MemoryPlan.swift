@@ -107,9 +107,11 @@ public struct MemoryPlan: Equatable, Sendable {
       (try? MemoryPlan(model, limits: limits, process: process))?.smallestCapBytes ?? Int.max
     }
     var found: [(text: String, smallest: Int)] = []
+    var all = limits
     func tryChange(_ text: String, _ change: (inout Limits) -> Void) {
       var changed = limits
       change(&changed)
+      change(&all)
       if changed != limits { found.append((text, smallest(changed))) }
     }
     if limits.stream == .off { tryChange("--stream auto") { $0.stream = .auto } }
@@ -126,15 +128,20 @@ public struct MemoryPlan: Equatable, Sendable {
       tryChange("--context \(rows)") { $0.contextRows = rows }
     }
     if limits.imageCount > 1 { tryChange("--images 1") { $0.imageCount = 1 } }
-    if limits.codecBytes ?? 0 > Limits.minCodecBytes {
-      tryChange("a smaller --codec-memory") { $0.codecBytes = Limits.minCodecBytes }
+    if model.config.vision != nil, limits.imageCount > 0 {
+      if limits.codecBytes ?? Limits.minCodecBytes > 1 << 20 {
+        tryChange("--codec-memory 1MiB") { $0.codecBytes = 1 << 20 }
+      }
+      if limits.maxImagePixels > 4_000_000 {
+        tryChange("--max-image-pixels 1000000") { $0.maxImagePixels = 1_000_000 }
+      }
     }
     let now = smallest(limits)
     let enough = found.filter { $0.smallest <= cap }
     if !enough.isEmpty { return enough.map(\.text) }
-    return found.filter { $0.smallest < now }.map {
-      "\($0.text) (then at least \($0.smallest) bytes)"
-    }
+    let helpful = found.filter { $0.smallest < now }.map(\.text)
+    return helpful.isEmpty
+      ? [] : [helpful.joined(separator: " ") + " (together \(smallest(all)) bytes)"]
   }
 }
 
@@ -199,7 +206,8 @@ private struct Maker {
         .init(name: "vision weights", bytes: residency.visionBytes),
         .init(name: "resident weights", bytes: kept),
       ])
-    let towerInPicture = isPlain && limits.isConversation ? residency.visionBytes : 0
+    let towerInPicture =
+      isPlain && (limits.isConversation || limits.imageCount > 1) ? residency.visionBytes : 0
     let rest =
       always + [
         .init(name: "KV cache", bytes: pictureKV),
@@ -225,9 +233,8 @@ private struct Maker {
       .init(
         name: "thread stacks",
         bytes: (limits.threadCount - 1 + helpers) * ProcessMemory.threadBytes),
-      // A line of JSON with escapes, its text, copies of it, four bytes a token.
-      .init(
-        name: "prompt text", bytes: 4 * limits.maxTextBytes(maxPieceBytes: model.maxPieceBytes)),
+      // The text or the line of JSON around it, two copies, four bytes a token.
+      .init(name: "prompt text", bytes: 4 * textBytes),
       .init(name: "activations", bytes: arena.sharedEnd - arena.kvByteCount),
     ]
     if usesBLAS {
@@ -237,6 +244,12 @@ private struct Maker {
           bytes: ProcessMemory.blasBytes + limits.threadCount * ProcessMemory.blasBytesPerThread))
     }
     return parts
+  }
+
+  private var textBytes: Int {
+    limits.isConversation
+      ? limits.maxLineBytes(maxPieceBytes: model.maxPieceBytes)
+      : limits.maxTextBytes(maxPieceBytes: model.maxPieceBytes)
   }
 
   /// Whether any product runs in f32 on many rows.

@@ -65,6 +65,11 @@ public struct Limits: Equatable, Sendable {
     contextRows.multipliedReportingOverflow(by: 4 * max(4, maxPieceBytes)).partialValue
   }
 
+  /// Bytes of a line of JSON around such a text.
+  func maxLineBytes(maxPieceBytes: Int) -> Int {
+    2 * maxTextBytes(maxPieceBytes: maxPieceBytes) + (16 << 10) * (1 + imageCount)
+  }
+
   /// Other ways to prune that the session may change to (`Engine.setPruning`): there is room for each of them.
   public var alternatives: [Pruning] = []
 

@@ -12,6 +12,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
+  case cannotLockWeights(errno: Int32)
   /// The session was not told of it when its memory was planned.
   case pruningNotPlanned
   case cannotMap(byteCount: Int, errno: Int32)
@@ -33,7 +34,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   /// Whether no further turn can go better.
   public var isFatal: Bool {
     switch self {
-    case .cannotReadWeights: true
+    case .cannotReadWeights, .cannotLockWeights: true
     default: false
     }
   }
@@ -51,8 +52,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .cannotReadWeights(let errno):
       errno == EFAULT
         ? "the model file was cut short while it is in use"
-        : "the model file cannot be read or kept in memory any more (\(String(cString: strerror(errno))))"
+        : "the model file cannot be read any more (\(String(cString: strerror(errno))))"
     case .pruningNotPlanned: "the session was not planned for this way of pruning"
+    case .cannotLockWeights(let errno):
+      "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"

@@ -25,6 +25,7 @@ final class WeightStream: @unchecked Sendable {
   /// The unit that the helper should read next; nil: nothing. Under the mutex, as are the states.
   private var request: Int?
   private var failure: Int32 = 0
+  private var isLockFailure = false
   private var isStopping = false
   private var helper = pthread_t()
 
@@ -90,7 +91,10 @@ final class WeightStream: @unchecked Sendable {
     }
     if mustLoad { load(index) }
     let failure = signals.locked { self.failure }
-    guard failure == 0 else { throw .cannotReadWeights(errno: failure) }
+    guard failure == 0 else {
+      throw isLockFailure
+        ? .cannotLockWeights(errno: failure) : .cannotReadWeights(errno: failure)
+    }
     readAhead(of: index, wraps: wraps)
   }
 
@@ -174,9 +178,11 @@ final class WeightStream: @unchecked Sendable {
   // MARK: The helper's side
 
   private func load(_ index: Int) {
+    var isLockFailure = false
     var failure = pages.populate(ranges[index], method)
     if failure == 0 && locks && !streamed[index] && index >= visionCount {
       failure = pages.lock(ranges[index])
+      isLockFailure = failure != 0
     }
     signals.locked {
       if failure == 0 {
@@ -184,6 +190,7 @@ final class WeightStream: @unchecked Sendable {
         states[index] = .present
       } else {
         self.failure = failure
+        self.isLockFailure = isLockFailure
         states[index] = .absent
       }
     }

@@ -68,10 +68,11 @@ struct SessionOptions: ParsableArguments {
   var codecMemory: ByteCount?
 
   mutating func validate() throws {
-    let total = SystemMemory().totalBytes
+    let system = SystemMemory()
+    let total = min(system.totalBytes, system.groupLimitBytes ?? system.totalBytes)
     if case .bytes(let cap) = memoryCap, total > 0, cap.value > total {
       throw ValidationError(
-        "--memory-cap \(cap.value) is more than this machine has: \(total) bytes")
+        "--memory-cap \(cap.value) is more than there is: \(total) bytes")
     }
     guard !(stream == .off && lock) else {
       throw ValidationError(

@@ -41,8 +41,7 @@ struct Turns {
 
   /// One result or error object for every line of stdin, flushed as it is ready. Each line is a conversation of its own.
   func answerLines(_ engine: inout Engine) throws {
-    // A text with every character escaped, and paths.
-    var input = Input(maxByteCount: 6 * engine.maxTextBytes + 65536)
+    var input = Input(maxByteCount: engine.maxLineBytes)
     while true {
       let text: String
       switch try input.line() {
@@ -68,6 +67,10 @@ struct Turns {
   }
 
   private func answerLine(_ engine: inout Engine, _ text: String) throws -> String {
+    // Each value costs the decoder many times its length: a line with more of them than a request has is none.
+    guard valueCount(text) <= 16 + 2 * engine.plan.limits.imageCount else {
+      throw LineError(description: "more values than \"image\", \"images\" and \"prompt\"")
+    }
     let line: Line
     do {
       line = try JSONDecoder().decode(Line.self, from: Data(text.utf8))
@@ -86,6 +89,27 @@ struct Turns {
       loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.firstTokenMilliseconds)
     return try jsonLine(report)
+  }
+
+  /// Brackets, braces and commas outside strings.
+  private func valueCount(_ text: String) -> Int {
+    var count = 0
+    var isInString = false
+    var isEscaped = false
+    for byte in text.utf8 {
+      if isEscaped {
+        isEscaped = false
+      } else if isInString {
+        if byte == UInt8(ascii: "\\") { isEscaped = true }
+        if byte == UInt8(ascii: "\"") { isInString = false }
+      } else if byte == UInt8(ascii: "\"") {
+        isInString = true
+      } else if byte == UInt8(ascii: ",") || byte == UInt8(ascii: "[") || byte == UInt8(ascii: "{")
+      {
+        count += 1
+      }
+    }
+    return count
   }
 
   private struct LineError: Error, CustomStringConvertible {

@@ -162,7 +162,9 @@ func kvReadReturnsWhatWasStored(kind: UInt32, headDim: Int) {
               value_scales: vs.baseAddress, kind: kind, head_dim: UInt32(headDim))
             for i in 0..<capacity { table.pointee.kv_store(&kv, i, keys[i], values[i]) }
             for plane in 0..<2 {
-              table.pointee.gradients.kv_read(&read[plane], &kv, Int32(plane), first, count)
+              read[plane].withUnsafeMutableBufferPointer {
+                table.pointee.gradients.kv_read($0.baseAddress, &kv, Int32(plane), first, count)
+              }
             }
           }
         }
