@@ -58,10 +58,10 @@ public struct Generation: Sendable {
 
 /// A mapped model and the memory to run it: the one owner of both.
 public struct Engine: ~Copyable {
-  public let config: ModelConfig
-  public let memory: MemoryPlan
+  public var config: ModelConfig { Engine.config(parts) }
+  public var memory: MemoryPlan { Engine.memory(parts) }
   /// The runtime's own part of `memory`.
-  public let plan: Plan
+  public var plan: Plan { Engine.memory(parts).arena }
   public let tokenizer: Tokenizer
   /// Name of the kernels in use.
   public let isa: String
@@ -70,10 +70,7 @@ public struct Engine: ~Copyable {
   private let file: ModelFile
   private let arena: Arena
   private let pool: ThreadPool
-  private let stream: WeightStream
-  private let operations: Operations
-  private var decoder: Decoder
-  private let encoder: VisionEncoder?
+  private let parts: Parts
   private var cache: KVArena
   private var sampler: Sampler
   private let embeddingRow: UnsafeMutableBufferPointer<UInt8>
@@ -81,6 +78,45 @@ public struct Engine: ~Copyable {
   private var session: Session
   private var visual: VisualRows
   private var schedule: Schedule
+
+  private var stream: WeightStream { Engine.stream(parts) }
+  private var operations: Operations { Engine.operations(parts) }
+  private var encoder: VisionEncoder? { Engine.encoder(parts) }
+  private var decoder: Decoder {
+    get { Engine.decoder(parts) }
+    set { parts.decoder = newValue }
+  }
+
+  /// Values of hundreds of fields, out of the noncopyable struct: Swift 6.0.3 follows every field through each of its
+  /// methods and does not come to an end.
+  private final class Parts {
+    let config: ModelConfig
+    let memory: MemoryPlan
+    let stream: WeightStream
+    let operations: Operations
+    let encoder: VisionEncoder?
+    var decoder: Decoder
+
+    init(
+      config: ModelConfig, memory: MemoryPlan, stream: WeightStream, operations: Operations,
+      encoder: VisionEncoder?, decoder: Decoder
+    ) {
+      self.config = config
+      self.memory = memory
+      self.stream = stream
+      self.operations = operations
+      self.encoder = encoder
+      self.decoder = decoder
+    }
+  }
+
+  // Functions of the class alone: read through the struct, Swift 6.0.3 stops with an ownership error of its own.
+  private static func config(_ parts: Parts) -> ModelConfig { parts.config }
+  private static func memory(_ parts: Parts) -> MemoryPlan { parts.memory }
+  private static func stream(_ parts: Parts) -> WeightStream { parts.stream }
+  private static func operations(_ parts: Parts) -> Operations { parts.operations }
+  private static func encoder(_ parts: Parts) -> VisionEncoder? { parts.encoder }
+  private static func decoder(_ parts: Parts) -> Decoder { parts.decoder }
 
   /// What the conversation has used so far.
   private struct Session {
@@ -117,17 +153,17 @@ public struct Engine: ~Copyable {
     let plan = memory.arena
     let arena = try Arena(byteCount: plan.arenaByteCount)
     let binding = Binding(file)
-    stream = WeightStream(
+    let stream = WeightStream(
       memory.residency, file.pages, method: readAhead,
       dropsCache: memory.dropsCache(SystemMemory()),
       locks: limits.locksWeights)
     pool = ThreadPool(threadCount: limits.threadCount)
-    operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)
-    decoder = Decoder(
+    let operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)
+    let decoder = Decoder(
       config: config.text, weights: binding.text(plan, arena), stream: stream,
       operations: operations,
       plan: plan, arena: arena)
-    encoder = VisionEncoder(
+    let encoder = VisionEncoder(
       config, weights: binding.vision(), stream: stream, operations: operations, memory: memory,
       arena: arena)
     cache = KVArena(plan, text: config.text, arena: arena)
@@ -141,10 +177,10 @@ public struct Engine: ~Copyable {
       spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins))
     textBuffer = arena.buffer(plan.text)
     embeddingRow = arena.buffer(plan.embeddingRow)
-    self.config = config
+    parts = Parts(
+      config: config, memory: memory, stream: stream, operations: operations, encoder: encoder,
+      decoder: decoder)
     self.tokenizer = tokenizer
-    self.memory = memory
-    self.plan = plan
     self.isa = String(cString: table.pointee.isa)
     self.file = file
     self.arena = arena

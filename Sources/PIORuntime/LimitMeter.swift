@@ -5,7 +5,7 @@ import PIOThreads
 ///
 /// Each measurement takes some 30 ms and is the best of a few runs: what disturbs a run only makes it slower.
 /// On a machine that others use too, measure beside what is to be held against it.
-public struct LimitMeter: ~Copyable {
+public final class LimitMeter {
   private static let runs = 3
 
   private let loops: pio_limit_loops
@@ -19,15 +19,18 @@ public struct LimitMeter: ~Copyable {
 
   /// - Parameter isa: name of the kernels whose instructions are meant.
   public init(isa: String, threadCount: Int) throws(RuntimeError) {
+    let left = SystemMemory().availableBytes - ProcessStatus.peakResidentBytes
+    let wanted = min(256 << 20, max(16 << 20, left / 4))
+    let sliceByteCount = wanted / threadCount / 4096 * 4096
+    // First what may throw: Swift 6.0.3 does not compile it among the fields.
+    let arena = try Arena(byteCount: sliceByteCount * threadCount)
     let loops = pio_limit_loops_for(isa).pointee
     self.loops = loops
+    self.sliceByteCount = sliceByteCount
+    self.arena = arena
     pool = ThreadPool(threadCount: threadCount)
     int8Rounds = LimitMeter.calibrated { loops.int8_macs($0) }
     f32Rounds = LimitMeter.calibrated { loops.f32_flops($0) }
-    let left = SystemMemory().availableBytes - ProcessStatus.peakResidentBytes
-    let wanted = min(256 << 20, max(16 << 20, left / 4))
-    sliceByteCount = wanted / threadCount / 4096 * 4096
-    arena = try Arena(byteCount: sliceByteCount * threadCount)
     isTouched = false
   }
 
@@ -43,7 +46,7 @@ public struct LimitMeter: ~Copyable {
 
   /// Bytes read from memory, 10⁹ a second. The first call takes the memory: 256 MiB, or a quarter of what
   /// is left, at least 16 MiB.
-  public mutating func readGBs() -> Double {
+  public func readGBs() -> Double {
     let base = arena.base.assumingMemoryBound(to: UInt8.self)
     if !isTouched {
       pool.run(pool.threadCount) { [sliceByteCount] task, _ in

@@ -90,8 +90,8 @@ struct BenchCommand: ParsableCommand {
   private func measureMachine() throws {
     let isa = String(cString: try kernelTable(kernelsFromEnvironment()).pointee.isa)
     let threads = session.threads ?? defaultThreadCount()
-    var meter = try LimitMeter(isa: isa, threadCount: threads)
-    let report = LimitsReport(isa: isa, threads: threads, limits: LimitsReport.Rates(&meter))
+    let meter = try LimitMeter(isa: isa, threadCount: threads)
+    let report = LimitsReport(isa: isa, threads: threads, limits: LimitsReport.Rates(meter))
     try printOutput(json ? jsonLine(report) : report.text)
   }
 
@@ -108,7 +108,7 @@ struct BenchCommand: ParsableCommand {
     report.readyMs = ProcessStatus.millisecondsSinceStart
     report.describe(engine)
 
-    var meter = try LimitMeter(isa: engine.isa, threadCount: report.threads)
+    let meter = try LimitMeter(isa: engine.isa, threadCount: report.threads)
     let benchmark = Benchmark(repetitions: repetitions)
     for length in lengths {
       let samples = try benchmark.prefill(&engine, tokens: length) { meter.int8GMACs() }
@@ -140,7 +140,7 @@ struct BenchCommand: ParsableCommand {
       report.setDecode(generate, depth: depth, samples)
     }
     report.notePeak()
-    report.limits = LimitsReport.Rates(&meter)
+    report.limits = LimitsReport.Rates(meter)
     try printOutput(json ? jsonLine(report) : report.text)
   }
 

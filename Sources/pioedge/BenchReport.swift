@@ -197,7 +197,7 @@ struct LimitsReport: Encodable {
     var readGBs: Double
 
     /// The best of five measurements of each, alternating.
-    init(_ meter: inout LimitMeter) {
+    init(_ meter: LimitMeter) {
       (int8GMACs, f32GFLOPs, readGBs) = (0, 0, 0)
       for _ in 0..<5 {
         int8GMACs = max(int8GMACs, meter.int8GMACs())
