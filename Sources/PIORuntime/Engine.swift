@@ -305,14 +305,21 @@ public struct Engine: ~Copyable {
 
   /// One decode step without text: a token goes in, the sampler's choice comes out, whatever it is.
   package mutating func decode(_ token: Int32) throws(RuntimeError) -> Int32 {
+    guard let next = sampler.next(try logits(after: token)) else {
+      throw .nonFiniteLogits(position: session.textRows - 1)
+    }
+    return next
+  }
+
+  /// The logits behind a token that takes the next row; they last until the next call.
+  mutating func logits(after token: Int32) throws(RuntimeError)
+    -> UnsafeMutableBufferPointer<Float>
+  {
     let limit = plan.limits.contextRows
     guard session.textRows < limit else {
       throw .promptTooLong(neededRows: 1, freeRows: 0, contextRows: limit)
     }
-    guard let next = sampler.next(try step(token)) else {
-      throw .nonFiniteLogits(position: session.textRows - 1)
-    }
-    return next
+    return try step(token)
   }
 
   /// What the decoder gets for one picture: `(visualTokenCount, dim)`.

@@ -14,12 +14,8 @@ extension Engine {
     reset()
     var found: [Double] = []
     for (token, next) in zip(tokens, tokens.dropFirst()) {
-      var likelihood = 0.0
-      var request = Request(tokens: [token], maxTokens: 1)
-      request.inspectLogits = { logits in likelihood = negativeLogLikelihood(logits, of: Int(next))
-      }
-      _ = try generate(request) { _ in }
-      found.append(likelihood)
+      let logits = UnsafeBufferPointer(try logits(after: token))
+      found.append(negativeLogLikelihood(logits, of: Int(next)))
     }
     return found
   }

@@ -57,4 +57,25 @@ private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
       }
     }
   }
+
+  /// Each token's likelihood is that of the reference's logits before it.
+  @Test func likelihoodsAreThoseOfTransformers() throws {
+    let (golden, values) = try load()
+    var engine = try engine(EncodingRules(weights: .f32), .f32)
+    var compared = 0
+    for test in golden.cases {
+      let found = try engine.negativeLogLikelihoods(test.ids)
+      #expect(found.count == test.ids.count - 1)
+      for (index, position) in test.positions.enumerated() where position < found.count {
+        let logits = test.logits.row(index, of: values).map(Double.init)
+        let largest = logits.max()!
+        let wanted =
+          log(logits.reduce(0) { $0 + exp($1 - largest) }) + largest
+          - logits[Int(test.ids[position + 1])]
+        #expect(abs(found[position] - wanted) < 2e-3, "\(test.name) at \(position)")
+        compared += 1
+      }
+    }
+    #expect(compared >= 3)
+  }
 }
