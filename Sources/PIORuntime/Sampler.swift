@@ -60,8 +60,11 @@ package struct Sampler {
   private func penalize(_ logits: UnsafeMutableBufferPointer<Float>) {
     for token in 0..<logits.count where seen[token >> 3] & (1 << UInt8(token & 7)) != 0 {
       let logit = logits[token]
-      logits[token] =
+      let changed =
         logit > 0 ? logit / sampling.repetitionPenalty : logit * sampling.repetitionPenalty
+      // An extreme penalty is not damage: what is not finite is refused below.
+      let most = Float.greatestFiniteMagnitude
+      logits[token] = min(most, max(-most, changed))
     }
   }
 
