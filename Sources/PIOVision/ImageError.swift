@@ -40,7 +40,7 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
       "\(path): \(width) x \(height) pixels: an edge is longer than \(maxEdge); raise --max-image-pixels"
     case .codecMemory(let path, let message, let neededBytes, let maxBytes):
       "\(path): decoding would take \(neededBytes > 0 ? "\(neededBytes)" : "more") bytes of"
-        + " \(maxBytes) allowed: \(message) (save it as a baseline JPEG, or smaller)"
+        + " \(maxBytes) allowed: \(message) (save it as a baseline JPEG or smaller, or raise --codec-memory)"
     case .badPreparation(let what, let found):
       "the model's image preprocessing has an impossible \(what): \(found)"
     }
