@@ -105,7 +105,8 @@ struct MemoryCapTests {
     #expect(capped.json["tokens"] as? [Int] == free.json["tokens"] as? [Int])
   }
 
-  @Test func pictureAfterPictureTakesNoMore() throws {
+  @Test(arguments: [[], ["--lock"]])
+  func pictureAfterPictureTakesNoMore(_ options: [String]) throws {
     let names = try FileManager.default.contentsOfDirectory(
       atPath: Tool.repository.appendingPathComponent("tools/demo/images").path
     ).filter { $0.hasSuffix(".png") }.sorted()
@@ -123,7 +124,7 @@ struct MemoryCapTests {
       }
     }
     let result = Tool.run(
-      ["run", Tool.demo, "--memory-cap", "\(cap)"] + limits, input: lines.joined())
+      ["run", Tool.demo, "--memory-cap", "\(cap)"] + limits + options, input: lines.joined())
     let reports = try result.output.split(separator: "\n").map { line -> [String: Any] in
       try #require(
         try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any], "\(line)")
@@ -139,6 +140,37 @@ struct MemoryCapTests {
         reports[index]["answer"] as? String == reports[index + 2 * names.count]["answer"] as? String
       )
     }
+  }
+
+  /// The tower of the first picture makes room for the second one.
+  @Test(arguments: [[], ["--lock"]])
+  func severalPicturesShareTheirRoom(_ options: [String]) throws {
+    let limits = [
+      "--context", "64", "--max-tokens", "4", "--codec-memory", "1MiB", "--images", "2",
+    ]
+    let pictures = ["--image", Self.picture, "--image", Tool.picture("scene-0014-640x480.png")]
+    let smallest = try plan(limits + options).smallest
+    for extra in [0, 1, 2, 3] {
+      let cap = smallest + extra << 20
+      let result = Tool.run(
+        ["run", Tool.demo, "Describe the images.", "--json", "--memory-cap", "\(cap)"] + pictures
+          + limits + options)
+      #expect(try peak(result) <= cap, "\(options) \(extra) MiB above the smallest")
+    }
+  }
+
+  @Test func aLineOfManyValuesIsRefusedBeforeItIsDecoded() throws {
+    let limits = ["--context", "256", "--codec-memory", "1MiB", "--jsonl"]
+    let cap = try plan(limits).smallest
+    let hostile = "{\"prompt\": \"x\", \"z\": [" + String(repeating: "[],", count: 9000) + "1]}\n"
+    let long = "{\"prompt\": \"" + String(repeating: "a", count: 900_000) + "\"}\n"
+    let good = "{\"image\": \"\(Self.picture)\", \"prompt\": \"Describe [it], {please}.\"}\n"
+    let result = Tool.run(
+      ["run", Tool.demo, "--memory-cap", "\(cap)"] + limits, input: hostile + long + good)
+    let lines = result.output.split(separator: "\n")
+    try #require(lines.count == 3, "\(result.error)")
+    #expect(lines[0].contains("more values") && lines[1].contains("longer than"))
+    #expect(try peak(result) <= cap)
   }
 
   @Test(arguments: ["12parsecs", "0", "-1", "-1MiB", "", "MiB", "1e99", "999999GiB", "1.2.3MiB"])
