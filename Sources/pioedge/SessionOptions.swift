@@ -69,7 +69,9 @@ struct SessionOptions: ParsableArguments {
 
   mutating func validate() throws {
     let system = SystemMemory()
-    let total = min(system.totalBytes, system.groupLimitBytes ?? system.totalBytes)
+    // A group's limit is a whole number of pages, rounded down from what was asked for.
+    let limit = system.groupLimitBytes.map { $0 + FilePages.pageByteCount - 1 }
+    let total = min(system.totalBytes, limit ?? system.totalBytes)
     if case .bytes(let cap) = memoryCap, total > 0, cap.value > total {
       throw ValidationError(
         "--memory-cap \(cap.value) is more than there is: \(total) bytes")
