@@ -2,7 +2,11 @@
 import PackageDescription
 
 // `PIOEDGE_BLAS=0 swift build` leaves OpenBLAS out: the f32 mode then runs on the kernel of ours.
-let blas = Context.environment["PIOEDGE_BLAS"] != "0"
+// `static` links it, for static executables; else it is loaded when the f32 mode first needs it.
+let blas = Context.environment["PIOEDGE_BLAS"] ?? "1"
+let blasSettings: [CSetting] =
+  ["0": [], "static": [.define("PIO_BLAS"), .define("PIO_BLAS_STATIC")]][blas]
+  ?? [.define("PIO_BLAS")]
 
 let package = Package(
   name: "pioedge",
@@ -18,7 +22,9 @@ let package = Package(
     .target(
       name: "CPIOImage",
       linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png"), .linkedLibrary("z")]),
-    .target(name: "COpenBLAS", cSettings: blas ? [.define("PIO_BLAS")] : []),
+    .target(
+      name: "COpenBLAS", cSettings: blasSettings,
+      linkerSettings: blas == "static" ? [.linkedLibrary("openblas")] : []),
     .target(name: "PIOThreads"),
     .target(name: "PIOFormat"),
     .target(name: "PIOText"),

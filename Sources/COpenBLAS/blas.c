@@ -2,12 +2,8 @@
 #include "COpenBLAS.h"
 
 #ifdef PIO_BLAS
-#include <dlfcn.h>
 #include <pthread.h>
-#include <stdlib.h>
 
-// OpenBLAS is loaded at the first product: linked, its start-up (threads, buffers, 30 MB of code)
-// is paid by every run of the quantized path, which never calls it.
 enum { row_major = 101, no_trans = 111, trans = 112 };
 typedef void sgemm_function(int, int, int, int, int, int, float, const float *, int, const float *,
                             int, float, float *, int);
@@ -16,6 +12,24 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sgemm_function *sgemm;
 static const char *(*config)(void);
 
+#ifdef PIO_BLAS_STATIC
+
+// A static executable cannot load libraries. OpenBLAS's flavour without threads is linked, so that
+// a start pays for nothing but choosing its kernels.
+sgemm_function cblas_sgemm;
+char *openblas_get_config(void);
+
+static void load(void) {
+  config = (const char *(*)(void))openblas_get_config;
+  sgemm = cblas_sgemm;
+}
+
+#else
+#include <dlfcn.h>
+#include <stdlib.h>
+
+// OpenBLAS is loaded at the first product: linked, its start-up (threads, buffers, 30 MB of code)
+// is paid by every run of the quantized path, which never calls it.
 static void load(void) {
   setenv("OPENBLAS_NUM_THREADS", "1", 1);  // before its constructor: our pool's threads call it
   void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
@@ -23,6 +37,8 @@ static void load(void) {
   config = (const char *(*)(void))dlsym(library, "openblas_get_config");
   sgemm = (sgemm_function *)dlsym(library, "cblas_sgemm");
 }
+
+#endif
 
 int pio_sgemm(float *y, size_t y_stride, const float *w, size_t w_stride, const float *x,
               size_t x_stride, size_t tokens, size_t rows, size_t cols, int accumulate) {
