@@ -16,9 +16,9 @@ struct pio_tile {
   const uint8_t *blocks;  // of this row-block, from the first group on, ascending
   const int8_t *values;   // (tokens, groups * group), from the first group on
   const int8_t *pairs;    // (count * group / 8, pairs of tokens, 2, 8): the same, where asked for
-  const float *scales;    // (count, tokens): of the values
-  const int32_t *starts;  // (count, tokens): - zero * sum of the values
-  const float *shifts;    // affine: (count, tokens): scale * sum of the values
+  const float *scales;    // (count, tokens), spread as the product says: of the values
+  const int32_t *starts;  // the same: start - zero * sum of the values
+  const float *shifts;    // affine, the same: scale * sum of the values
   size_t groups, group;   // groups of a whole row: the stride
   size_t count;           // groups of this tile
   float *acc;             // (tokens, 16), where the groups are not all
@@ -32,6 +32,10 @@ struct pio_tile {
 
 typedef void pio_run_tile(const struct pio_tile *tile);
 
+// How the numbers of a group and token lie: alone; starts as four in a row, the others alone; or
+// with those of the next token as {a, b, a, b}, an odd last one's partner being 0.
+enum pio_spread { PIO_ALONE, PIO_FOURFOLD, PIO_PAIRED };
+
 // One product, and how its tiles are run: tiles[tokens - 1] for up to `most` tokens.
 struct pio_product {
   float *y;
@@ -43,28 +47,49 @@ struct pio_product {
   pio_run_tile *const *tiles;
   size_t groups, block_bytes;
   int pairs;  // whether tiles read the values in pairs of tokens
+  enum pio_spread spread;
+  int32_t zero, start;  // a group's sum begins with start - zero * (sum of its values)
 };
 
-// What a tile needs of each token and group beside the values, groups outermost.
+// What a tile needs of each token and group beside the values, groups outermost. Spread by fours,
+// tokens in pairs have at most 3 / 2 PIO_CHUNK_COLS columns.
 struct pio_token_groups {
-  float scales[PIO_STARTS + 1], shifts[PIO_STARTS + 1];  // one more: the odd token's partner
-  int32_t starts[PIO_STARTS + 1];
+  float scales[2 * PIO_STARTS], shifts[2 * PIO_STARTS];
+  int32_t starts[4 * PIO_STARTS];
 };
+
+static inline void pio_fill_group(const struct pio_product *p, float scale, int32_t sum, size_t g,
+                                  size_t i, size_t tokens, struct pio_token_groups *out) {
+  const int32_t start = p->start - p->zero * sum;
+  const float shift = scale * (float)sum;
+  if (p->spread == PIO_PAIRED) {
+    const size_t at = 4 * (g * ((tokens + 1) / 2) + i / 2) + i % 2;
+    out->scales[at] = out->scales[at + 2] = scale;
+    out->shifts[at] = out->shifts[at + 2] = shift;
+    out->starts[at] = out->starts[at + 2] = start;
+    return;
+  }
+  const size_t at = g * tokens + i;
+  out->scales[at] = scale;
+  out->shifts[at] = shift;
+  if (p->spread == PIO_ALONE) {
+    out->starts[at] = start;
+  } else {
+    for (size_t lane = 0; lane < 4; lane++) out->starts[4 * at + lane] = start;
+  }
+}
 
 static inline void pio_fill_groups(const struct pio_product *p, size_t t, size_t tokens,
                                    size_t first, size_t count, struct pio_token_groups *out) {
-  const int32_t zero = pio_zero(p->w->quant);
-  out->scales[count * tokens] = out->shifts[count * tokens] = 0;
-  out->starts[count * tokens] = 0;
   for (size_t i = 0; i < tokens; i++) {
     const int32_t *sums = p->x.sums + (t + i) * p->groups + first;
     const float *scales = p->x.scales + (t + i) * p->groups + first;
     for (size_t g = 0; g < count; g++) {
-      out->scales[g * tokens + i] = scales[g];
-      out->starts[g * tokens + i] = -zero * sums[g];
-      out->shifts[g * tokens + i] = scales[g] * (float)sums[g];
+      pio_fill_group(p, scales[g], sums[g], g, i, tokens, out);
     }
   }
+  if (p->spread != PIO_PAIRED || tokens % 2 == 0) return;
+  for (size_t g = 0; g < count; g++) pio_fill_group(p, 0, 0, g, tokens, tokens, out);
 }
 
 enum { PIO_PAIR_BYTES = PIO_MOST_TOKENS * PIO_CHUNK_COLS * 3 / 2 };
@@ -145,7 +170,7 @@ static inline void pio_run_product(const struct pio_product *p, size_t tokens, s
 }
 
 // The whole of a `pio_gemm` whose arguments have these names.
-#define PIO_RUN_GEMM(TILES, MOST, PAIRS)                             \
+#define PIO_RUN_GEMM_AS(TILES, MOST, PAIRS, SPREAD, ZERO, START)     \
   do {                                                               \
     struct pio_product product = {                                   \
         .y = y,                                                      \
@@ -158,9 +183,14 @@ static inline void pio_run_product(const struct pio_product *p, size_t tokens, s
         .groups = pio_groups(w->cols, w->group),                     \
         .block_bytes = pio_block_bytes(w->quant, w->group),          \
         .pairs = PAIRS,                                              \
+        .spread = SPREAD,                                            \
+        .zero = ZERO,                                                \
+        .start = START,                                              \
     };                                                               \
     pio_run_product(&product, tokens, MOST, block_begin, block_end); \
   } while (0)
+#define PIO_RUN_GEMM(TILES, MOST, PAIRS) \
+  PIO_RUN_GEMM_AS(TILES, MOST, PAIRS, PIO_ALONE, pio_zero(w->quant), 0)
 
 // Writes what token t of a tile has summed up in p->acc.
 static inline void pio_finish_tile(const struct pio_tile *p, size_t t) {

@@ -6,6 +6,16 @@
 
 #include "../panel.h"
 
+// 1.5 x 2^23, whose last bit is worth 1. Sums of integers begin with the float's bits: below 2^22
+// in size (128 x 128 x 127 is), they leave the bits of PIO_SUM_BASE + sum, exactly, and taking the
+// base away is the conversion: half a cycle, where scvtf keeps one of two units busy for two.
+#define PIO_SUM_BASE 12582912.0f
+enum { PIO_SUM_START = 0x4b400000 };
+
+static inline float32x4_t pio_arm_float(int32x4_t sum) {
+  return vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(PIO_SUM_BASE));
+}
+
 static inline size_t pio_arm_block_bytes(size_t group, uint32_t quant) {
   return group * (quant == PIO_INT8 ? 16 : 8) + (quant == PIO_INT4_AFFINE ? 64 : 32);
 }
@@ -17,12 +27,13 @@ static inline float32x4_t pio_arm_plane(const uint8_t *block, size_t group, uint
   return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(planes + 32 * plane + 8 * q)));
 }
 
-// acc + one group of a token, rows 4 q ... 4 q + 3; `at`: of the tile's groups and tokens.
+// acc + one group of a token, rows 4 q ... 4 q + 3, with a sum that began with PIO_SUM_START; `at`:
+// of the tile's groups and tokens.
 static inline float32x4_t pio_arm_add_group(float32x4_t acc, int32x4_t sum,
                                             const struct pio_tile *p, const uint8_t *block,
                                             size_t at, size_t q, uint32_t quant) {
   float32x4_t scale = pio_arm_plane(block, p->group, quant, 0, q);
-  acc = vfmaq_f32(acc, vcvtq_f32_s32(sum), vmulq_n_f32(scale, p->scales[at]));
+  acc = vfmaq_f32(acc, pio_arm_float(sum), vmulq_n_f32(scale, p->scales[at]));
   if (quant == PIO_INT4_AFFINE) {
     float32x4_t minimum = pio_arm_plane(block, p->group, quant, 1, q);
     acc = vfmaq_f32(acc, minimum, vdupq_n_f32(p->shifts[at]));

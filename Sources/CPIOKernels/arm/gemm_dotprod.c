@@ -65,8 +65,8 @@ INLINE void add_group(float32x4_t acc[TOKENS][4], const struct pio_tile *p, cons
   const uint8_t *codes = block + 16 * first;
   int32x4_t sum[TOKENS][4];
   UNROLL for (int t = 0; t < tokens; t++) {
-    int32_t start = quant == PIO_INT4 ? p->starts[g * (size_t)tokens + (size_t)t] : 0;
-    UNROLL for (int h = 0; h < QUADS(tokens); h++) sum[t][h] = vdupq_n_s32(start);
+    int32x4_t start = vld1q_s32(p->starts + 4 * (g * (size_t)tokens + (size_t)t));
+    UNROLL for (int h = 0; h < QUADS(tokens); h++) sum[t][h] = start;
   }
   for (size_t sub = 0; sub < p->group / PIO_SUB; sub++) {
     sub_block(sum, codes, values, row, tokens, quant);
@@ -109,7 +109,9 @@ PIO_TILE_TABLE(tile, 8)
 void pio_gemm_dotprod(float *y, size_t y_stride, const struct pio_matrix *w,
                       struct pio_activations x, size_t tokens, size_t block_begin, size_t block_end,
                       const float *bias, int accumulate) {
-  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS, 0);
+  // Codes of int8 are made signed as they are read.
+  PIO_RUN_GEMM_AS(tiles[w->quant - PIO_INT8], TOKENS, 0, PIO_FOURFOLD, w->quant == PIO_INT4 ? 8 : 0,
+                  PIO_SUM_START);
 }
 
 #pragma clang attribute pop
