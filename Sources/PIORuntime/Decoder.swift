@@ -65,8 +65,13 @@ struct Decoder {
     _ count: Int, _ cache: inout KVArena, schedule: Schedule = .none, visual: VisualRows? = nil
   ) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
-    for row in 0..<count { offsets[row] = Int32(row) }
     let isCompact = pruner.pruning.positions == .compact
+    var span = count
+    if let visual, visual.isReduced, !isCompact {
+      span = visual.place(count, into: offsets)
+    } else {
+      for row in 0..<count { offsets[row] = Int32(row) }
+    }
     var left = count
     var stages = schedule.stages[...]
     var rotatedFor: Int32?
@@ -84,7 +89,7 @@ struct Decoder {
         computeRotations(left, from: position)
         rotatedFor = position
       }
-      let first = cache.claim(left, span: isCompact ? left : count, layer: layer)
+      let first = cache.claim(left, span: isCompact ? left : span, layer: layer)
       // Behind the last layer only the last row is read.
       let needed = layer + 1 < config.layerCount ? 0 : left - 1
       var start = 0

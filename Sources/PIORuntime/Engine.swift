@@ -78,6 +78,8 @@ public struct Engine: ~Copyable {
   private var session: Session
   private var visual: VisualRows
   private var schedule: Schedule
+  /// Visual rows of the prompt in work that enter the decoder, and tokens of its pictures.
+  private var entering: (rows: Int, tokens: Int)
 
   private var stream: WeightStream { Engine.stream(parts) }
   private var operations: Operations { Engine.operations(parts) }
@@ -122,6 +124,7 @@ public struct Engine: ~Copyable {
   private struct Session {
     var textRows = 0
     var images = 0
+    var visualRows = 0
     /// The last token of an answer that was cut off: sampled, not yet run.
     var pending: Int32?
   }
@@ -173,8 +176,10 @@ public struct Engine: ~Copyable {
     // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
     session = Session()
     schedule = .none
+    entering = (0, 0)
     visual = VisualRows(
-      spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins))
+      spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins),
+      tokenCount: config.vision?.visualTokenCount ?? 0)
     textBuffer = arena.buffer(plan.text)
     embeddingRow = arena.buffer(plan.embeddingRow)
     parts = Parts(
@@ -277,8 +282,14 @@ public struct Engine: ~Copyable {
     decoder.pruner.pruning = pruning
   }
 
+  /// How the session prunes.
+  public var pruning: Pruning { decoder.pruner.pruning }
+
   /// What the stages of the last turn did; empty where nothing was pruned. Allocates.
   public var pruningStages: [PruningStage] { decoder.pruner.records.stages }
+
+  /// What the stages of the last turn took.
+  public var pruningCost: PruningCost { decoder.pruner.records.cost }
 
   /// Rows in every layer's cache.
   package var cachedRows: [Int] { cache.layers.map(\.count) }
@@ -325,7 +336,8 @@ public struct Engine: ~Copyable {
   /// What the decoder gets for one picture: `(visualTokenCount, dim)`.
   package mutating func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
     var result = Generation()
-    visual.imageCount = 0
+    visual.removeAll()
+    entering = (0, 0)
     stream.beginEncoding()
     defer { endEncoding() }
     let count = try place(imageAt: path, at: 0, &result)
@@ -361,7 +373,7 @@ public struct Engine: ~Copyable {
     try planPruning(places, &result)
     var row = 0
     var image = 0
-    visual.imageCount = 0
+    visual.removeAll()
     decoder.pruner.records.removeAll()
     if places > 0 { stream.beginEncoding() }
     defer {
@@ -389,11 +401,13 @@ public struct Engine: ~Copyable {
     let tokenCount = places * (config.vision?.visualTokenCount ?? 0)
     let layerCount = config.text.layerCount
     do {
-      schedule = try decoder.pruner.pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)
+      let flow = try decoder.pruner.pruning.flow(tokenCount: tokenCount, layerCount: layerCount)
+      schedule = flow.schedule
+      entering = (flow.entering, tokenCount)
     } catch {
       throw .schedule(error)
     }
-    result.visualTokensAverage = schedule.average(tokenCount, layerCount: layerCount)
+    result.visualTokensAverage = schedule.average(entering.rows, layerCount: layerCount)
   }
 
   private func place(_ token: Int32, at row: Int) throws(RuntimeError) {
@@ -429,25 +443,60 @@ public struct Engine: ~Copyable {
       throw .image(error)
     }
     let decoded = ProcessStatus.monotonicMilliseconds
-    let count = encoder.config.visualTokenCount
+    let request = zipRequest()
+    let count = request?.count ?? encoder.config.visualTokenCount
     arena.giveBack(from: plan.visionEnd)
-    try encoder.encode(into: decoder.hidden.rows(row..<(row + count)))
+    let reducing = try encoder.encode(into: decoder.hidden.rows(row..<(row + count)), request)
     result.imageDecodeMilliseconds += decoded - start
     result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
     result.visualTokens += count
     visual.append(first: row, count: count)
+    if let request, let zip = encoder.zip {
+      noteReduction(zip, request, milliseconds: reducing)
+    }
     return count
+  }
+
+  /// What the encoder shall hand over of the next picture, in proportion; nil: everything.
+  private func zipRequest() -> ZipRequest? {
+    let pruning = decoder.pruner.pruning
+    let tokens = config.vision?.visualTokenCount ?? 0
+    guard pruning.method.zips, entering.rows < entering.tokens else { return nil }
+    func owed(_ images: Int) -> Int {
+      (entering.rows * images * tokens + entering.tokens / 2) / entering.tokens
+    }
+    let count = owed(visual.imageCount + 1) - owed(visual.imageCount)
+    let hasClassToken = config.vision?.dropsClassToken == false
+    return ZipRequest(
+      count: count, score: pruning.patchScore,
+      keepsClassToken: hasClassToken || pruning.patchScore == .cls,
+      sortsByPlace: pruning.positions == .original)
+  }
+
+  /// Tells the rows which tokens they are, and the report what was done.
+  private mutating func noteReduction(
+    _ zip: VisionZip, _ request: ZipRequest, milliseconds: Double
+  ) {
+    visual.isReduced = true
+    let image = visual.imageCount - 1
+    let first = config.vision?.dropsClassToken == false ? 1 : 0
+    for (index, row) in visual[image].enumerated() {
+      visual.origins[row] = zip.order[index] + Int32(first)
+    }
+    decoder.pruner.records.note(
+      zip, image: image, origins: visual.origins[visual[image]], tokenCount: visual.tokenCount,
+      firstPatch: first, milliseconds: milliseconds)
   }
 
   /// The prompt is in the cache: from here on the session has moved.
   private mutating func commit(_ request: Request, rows: Int, _ result: inout Generation) {
     session.textRows += rows - result.visualTokens
     session.images += request.images.count
+    session.visualRows += result.visualTokens
     session.pending = nil
     for token in request.tokens where token != config.specialTokens.image { sampler.note(token) }
     result.prefilledTokens = rows
-    result.promptTokens =
-      session.textRows + session.images * (config.vision?.visualTokenCount ?? 0)
+    result.promptTokens = session.textRows + session.visualRows
   }
 
   /// One decode step: a row behind the others, at the next position.

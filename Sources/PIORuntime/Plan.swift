@@ -76,7 +76,7 @@ public struct Limits: Equatable, Sendable {
   public init() {}
 
   /// All ways to prune that the plan has room for.
-  var prunings: [Pruning] { [pruning] + alternatives }
+  public var prunings: [Pruning] { [pruning] + alternatives }
 
   func image(codecBytes: Int) -> ImageLimits {
     var image = ImageLimits()
@@ -211,6 +211,9 @@ public struct Plan: Equatable, Sendable {
     let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
     pruning = PruningRegions(
       selection: selection, lastQuery: lastQuery, records: records,
+      grid: PatchGrid(
+        side: config.vision?.patchesPerSide ?? 0,
+        firstPatch: config.vision?.dropsClassToken == false ? 1 : 0),
       saliency: readsBlock && visualRows > 0
         ? SaliencyRegions(&layout, text, promptRows: rows, chunkRows: chunk) : nil)
     decoderEnd = max(scratchEnd, layout.end)
@@ -226,11 +229,10 @@ public struct Plan: Equatable, Sendable {
   /// Text rows and, for each picture, what the schedule leaves of it: with several pictures in one prompt a layer
   /// never sees more than with each in a prompt of its own.
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
-    let tokenCount = config.vision?.visualTokenCount ?? 0
     let layerCount = config.text.layerCount
     var rows = [Int](repeating: 0, count: layerCount)
-    for schedule in try schedules(config, limits) {
-      let tokens = schedule.tokens(tokenCount, layerCount: layerCount)
+    for flow in try flows(config, limits) {
+      let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
       rows = zip(rows, tokens).map { max($0, $1) }
     }
     return rows.map { limits.contextRows + limits.imageCount * $0 }
@@ -238,21 +240,22 @@ public struct Plan: Equatable, Sendable {
 
   /// Most stages of one prompt.
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
-    try schedules(config, limits).map(\.stages.count).max() ?? 0
+    // One in the encoder.
+    try flows(config, limits).map { $0.schedule.stages.count + 1 }.max() ?? 0
   }
 
-  /// The schedules of one picture, for each way to prune.
-  private static func schedules(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
-    -> [Schedule]
+  /// What happens to one picture, for each way to prune.
+  private static func flows(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
+    -> [(entering: Int, schedule: Schedule)]
   {
     do {
-      var schedules: [Schedule] = []
+      var flows: [(entering: Int, schedule: Schedule)] = []
       for pruning in limits.prunings {
-        schedules.append(
-          try pruning.schedule(
+        flows.append(
+          try pruning.flow(
             tokenCount: config.vision?.visualTokenCount ?? 0, layerCount: config.text.layerCount))
       }
-      return schedules
+      return flows
     } catch {
       throw .schedule(error)
     }
@@ -330,6 +333,8 @@ struct VisionRegions: Equatable, Sendable {
   let key: Region<Float>
   let value: Region<Float>
   let inner: Region<Float>
+  /// Nil where the encoder hands over every row.
+  let zip: ZipRegions?
   let chunkRows: Int
   /// Where the picture's buffers end.
   let imageEnd: Int
@@ -354,5 +359,8 @@ struct VisionRegions: Equatable, Sendable {
     key = layout.reserve(chunk * vision.dim)
     value = layout.reserve(chunk * vision.dim)
     inner = layout.reserve(chunk * max(vision.hiddenDim, vision.projectorHiddenDim))
+    zip =
+      limits.prunings.contains { $0.prunes && $0.method.zips }
+      ? ZipRegions(&layout, vision, threadCount: limits.threadCount) : nil
   }
 }

@@ -55,6 +55,9 @@ public struct Schedule: Equatable, Sendable {
     try self.init(stages, layerCount: layerCount)
   }
 
+  /// The stages behind the first one.
+  var withoutFirst: Schedule { Schedule(unchecked: Array(stages.dropFirst())) }
+
   /// Visual rows that each layer sees, of `tokenCount` that enter.
   public func tokens(_ tokenCount: Int, layerCount: Int) -> [Int] {
     var left = tokenCount
@@ -155,6 +158,9 @@ public enum ScheduleError: Error, Equatable, CustomStringConvertible {
   case layersNotAscending(Int, Int)
   case countsNotFalling(Int, Int)
   case budgetTooSmall(budget: Int, smallest: Int)
+  /// The method works in the image encoder: its stage stands before the first layer.
+  case encoderStageMissing(method: String)
+  case encoderStageOnly(method: String)
 
   public var description: String {
     switch self {
@@ -166,6 +172,10 @@ public enum ScheduleError: Error, Equatable, CustomStringConvertible {
       "the stage after layer \(layer) must keep at least 1 visual token"
     case .layersNotAscending(let a, let b): "stages must come by rising layer, \(b) follows \(a)"
     case .countsNotFalling(let a, let b): "stages cannot keep more than is left, \(b) follows \(a)"
+    case .encoderStageMissing(let method):
+      "\(method) drops tokens in the image encoder: its schedule begins with 0:COUNT"
+    case .encoderStageOnly(let method):
+      "\(method) drops tokens in the image encoder alone: its schedule is 0:COUNT"
     case .budgetTooSmall(let budget, let smallest):
       "a budget of \(budget) visual tokens is too small; the smallest is \(smallest)"
     }

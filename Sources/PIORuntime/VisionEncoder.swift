@@ -46,6 +46,7 @@ struct VisionEncoder {
   private let hidden: Rows
   private let query: Rows
   private let cache: LayerCache
+  let zip: VisionZip?
   private let scratch: Scratch
 
   private struct Scratch {
@@ -76,6 +77,11 @@ struct VisionEncoder {
     cache = LayerCache(
       base: UnsafeMutableRawPointer(arena.pointer(regions.keyValue)), kind: .f32,
       headCount: config.headCount, headDim: config.headDim, capacity: rows)
+    if let regions = regions.zip {
+      zip = VisionZip(config, operations: operations, regions: regions, arena: arena)
+    } else {
+      zip = nil
+    }
     scratch = Scratch(
       normed: Rows(base: arena.pointer(regions.normed), count: chunkRows, dim: dim),
       key: Rows(base: arena.pointer(regions.key), count: chunkRows, dim: dim),
@@ -92,22 +98,34 @@ struct VisionEncoder {
       into: UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim))
   }
 
-  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`. Allocates nothing. Throws where
-  /// weights cannot be read.
-  func encode(into out: Rows) throws(RuntimeError) {
-    precondition(out.count == config.visualTokenCount, "encode: row count")
+  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`, or as few rows as `request` says.
+  /// Returns the milliseconds that choosing took. Allocates nothing. Throws where weights cannot be read.
+  func encode(into out: Rows, _ request: ZipRequest? = nil) throws(RuntimeError) -> Double {
+    var spent = 0.0
+    precondition(out.count == request?.count ?? config.visualTokenCount, "encode: row count")
     try stream.acquire(0)
     embed()
     stream.release(0)
     for (index, layer) in weights.layers.enumerated() {
       try stream.acquire(index + 1)
-      run(layer)
+      let isLast = index + 1 == weights.layers.count
+      spent += run(layer, observing: isLast ? request?.score : nil)
       stream.release(index + 1)
+    }
+    let features: Rows
+    if let request, let zip {
+      let start = ProcessStatus.monotonicMilliseconds
+      // The queries are used up.
+      features = zip.reduce(hidden, request, into: query)
+      spent += ProcessStatus.monotonicMilliseconds - start
+    } else {
+      features = hidden.rows((config.dropsClassToken ? 1 : 0)..<hidden.count)
     }
     let projector = weights.layers.count + 1
     try stream.acquire(projector)
-    project(into: out)
+    project(features, into: out)
     stream.release(projector)
+    return spent
   }
 
   /// Patches, class token, positions and the norm before the first layer.
@@ -122,7 +140,8 @@ struct VisionEncoder {
     norm(hidden, weights.preNorm, into: hidden)
   }
 
-  private func run(_ weights: VisionLayerWeights) {
+  private func run(_ weights: VisionLayerWeights, observing score: PatchScore?) -> Double {
+    var spent = 0.0
     forEachChunk(hidden.count) { rows in
       let normed = scratch.normed.rows(0..<rows.count)
       let key = scratch.key.rows(0..<rows.count)
@@ -134,6 +153,11 @@ struct VisionEncoder {
       operations.linear(&input, weights.value, value)
       operations.store(key, value, in: cache, at: rows.lowerBound)
     }
+    if let score, let zip {
+      let start = ProcessStatus.monotonicMilliseconds
+      zip.observe(query, cache, score: score)
+      spent = ProcessStatus.monotonicMilliseconds - start
+    }
     operations.attend(query, cache, .all(count: hidden.count))
     forEachChunk(hidden.count) { rows in
       let x = hidden.rows(rows)
@@ -141,6 +165,7 @@ struct VisionEncoder {
       operations.linear(&attended, weights.output, x, accumulate: true)
       mlp(weights, x)
     }
+    return spent
   }
 
   private func mlp(_ weights: VisionLayerWeights, _ x: Rows) {
@@ -154,12 +179,10 @@ struct VisionEncoder {
     operations.linear(&activated, weights.down, x, accumulate: true)
   }
 
-  private func project(into out: Rows) {
-    let skipped = config.dropsClassToken ? 1 : 0
+  private func project(_ features: Rows, into out: Rows) {
     forEachChunk(out.count) { rows in
-      let features = hidden.rows((rows.lowerBound + skipped)..<(rows.upperBound + skipped))
       let inner = scratch.inner.reshaped(count: rows.count, dim: config.projectorHiddenDim)
-      var input = LinearInput(features)
+      var input = LinearInput(features.rows(rows))
       operations.linear(&input, weights.projector1, inner)
       operations.activate(inner, config.projectorActivation)
       var activated = LinearInput(inner)

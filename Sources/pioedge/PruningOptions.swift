@@ -6,6 +6,7 @@ extension PruneMethod: ExpressibleByArgument {}
 extension PrunedPositions: ExpressibleByArgument {}
 extension ProxyRows: ExpressibleByArgument {}
 extension ProxyBlock: ExpressibleByArgument {}
+extension PatchScore: ExpressibleByArgument {}
 
 /// A named set of pruning options.
 enum PruningPreset: String, ExpressibleByArgument, CaseIterable {
@@ -54,15 +55,30 @@ struct PruningOptions: ParsableArguments {
 
   @Option(
     help:
+      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the picture (default: 0)."
+  )
+  var coverage: Float?
+
+  @Option(
+    help:
       "published: pio as its authors' code has it (compact positions, threshold 0.8); other options go before it."
   )
   var pruningPreset: PruningPreset?
+
+  @Option(
+    help:
+      "visionzip: patches are ranked by the attention of the class token (cls) or of all rows (received) (default: cls)."
+  )
+  var patchScore: PatchScore?
 
   mutating func validate() throws {
     guard visualTokens == nil || schedule == nil else {
       throw ValidationError("--visual-tokens and --schedule say the same thing: give one of them")
     }
-    _ = try budget()
+    _ = try budgets()
+    guard coverage.map({ $0 >= 0 && $0 <= 1 }) ?? true else {
+      throw ValidationError("--coverage takes a part from 0 to 1")
+    }
     guard nmsThreshold.map({ $0 >= -1 && $0 <= 2 }) ?? true else {
       throw ValidationError("--nms-threshold takes a cosine from -1, or up to 2 for none")
     }
@@ -70,30 +86,48 @@ struct PruningOptions: ParsableArguments {
 
   /// What the command line says, for a model of this shape.
   func pruning(for config: ModelConfig, seed: UInt64) throws -> Pruning {
+    let prunings = try prunings(for: config, seed: seed)
+    guard prunings.count == 1 else {
+      throw ValidationError("--visual-tokens takes one count here")
+    }
+    return prunings[0]
+  }
+
+  /// The same for each count of --visual-tokens.
+  func prunings(for config: ModelConfig, seed: UInt64) throws -> [Pruning] {
     var pruning = pruningPreset == .published ? Pruning.published : Pruning()
     pruning.method = prune ?? pruning.method
     pruning.positions = positions ?? pruning.positions
     pruning.proxyRows = proxyRows ?? pruning.proxyRows
     pruning.proxyBlock = proxyBlock ?? pruning.proxyBlock
     pruning.nmsThreshold = nmsThreshold ?? pruning.nmsThreshold
+    pruning.coverage = coverage ?? pruning.coverage
+    pruning.patchScore = patchScore ?? pruning.patchScore
     pruning.seed = seed
-    pruning.budget = try budget()
+    var budgets = try budgets()
     if let schedule {
       let stages = try Schedule(parsing: schedule, layerCount: config.text.layerCount).stages
-      pruning.budget = .stages(stages)
+      budgets = [.stages(stages)]
     }
-    return pruning
+    return budgets.map { budget in
+      pruning.budget = budget
+      return pruning
+    }
   }
 
-  private func budget() throws -> VisualBudget {
-    guard let visualTokens else { return .all }
-    if visualTokens.hasSuffix("%") {
-      guard let percent = Double(visualTokens.dropLast()), percent > 0, percent <= 100 else {
+  private func budgets() throws -> [VisualBudget] {
+    guard let visualTokens else { return [.all] }
+    return try visualTokens.split(separator: ",", omittingEmptySubsequences: false).map(budget)
+  }
+
+  private func budget(_ text: Substring) throws -> VisualBudget {
+    if text.hasSuffix("%") {
+      guard let percent = Double(text.dropLast()), percent > 0, percent <= 100 else {
         throw ValidationError("--visual-tokens takes a part from above 0% up to 100%")
       }
       return .fraction(percent / 100)
     }
-    guard let count = Int(visualTokens), count >= 0, count <= 1 << 30 else {
+    guard let count = Int(text), count >= 0, count <= 1 << 30 else {
       throw ValidationError(
         "--visual-tokens takes a whole number from 1 to 1073741824, or a part as in 11.1%")
     }

@@ -7,15 +7,22 @@ import Testing
 struct SaliencyTests {
   struct Case: Decodable, CustomTestStringConvertible {
     struct Stage: Decodable {
-      let afterLayer: Int
+      struct Merge: Decodable, Equatable {
+        let target: Int
+        let sources: [Int]
+      }
+      let afterLayer: Int?
       let image: Int
       let candidates: [Int]
       let kept: [Int]
       let scores: Golden.Values?
+      let merged: [Merge]?
+      let classToken: Bool?
 
       enum CodingKeys: String, CodingKey {
-        case image, candidates, kept, scores
+        case image, candidates, kept, scores, merged
         case afterLayer = "after_layer"
+        case classToken = "class_token"
       }
     }
     let checkpoint: String
@@ -29,9 +36,12 @@ struct SaliencyTests {
     let threshold: Float
     let stages: [Stage]
     let rows: [Int]
+    let patchScore: String
+    let logits: Golden.Values
 
     enum CodingKeys: String, CodingKey {
-      case checkpoint, images, ids, schedule, method, positions, threshold, stages, rows
+      case checkpoint, images, ids, schedule, method, positions, threshold, stages, rows, logits
+      case patchScore = "patch_score"
       case proxyRows = "proxy_rows"
       case proxyBlock = "proxy_block"
     }
@@ -63,6 +73,7 @@ struct SaliencyTests {
     pruning.proxyRows = ProxyRows(rawValue: test.proxyRows)!
     pruning.proxyBlock = ProxyBlock(rawValue: test.proxyBlock)!
     pruning.nmsThreshold = test.threshold
+    pruning.patchScore = PatchScore(rawValue: test.patchScore)!
     pruning.budget = .stages(try Schedule(parsing: test.schedule, layerCount: 8).stages)
     return pruning
   }
@@ -80,20 +91,28 @@ struct SaliencyTests {
   }
 
   @Test(arguments: cases)
-  func scoresAndKeptRowsAreThoseOfTheReference(_ test: Case) throws {
+  func scoresKeptRowsAndLogitsAreThoseOfTheReference(_ test: Case) throws {
     var engine = try engine(test, .f32, compute: .f32, kv: .f32)
-    try engine.prefill(Request(tokens: test.ids, images: test.imagePaths, maxTokens: 1))
+    let (logits, _) = try run(&engine, test.ids, images: test.imagePaths)
     #expect(engine.cachedRows == test.rows)
+    #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
     let stages = engine.pruningStages
     try #require(stages.count == test.stages.count)
     var largest = 0.0
     for (found, expected) in zip(stages, test.stages) {
       #expect(found.afterLayer == expected.afterLayer && found.image == expected.image)
-      #expect(found.before == expected.candidates.count && found.after == expected.kept.count)
+      let classTokens = found.keepsClassToken ? 1 : 0
+      #expect(found.before == expected.candidates.count)
+      #expect(found.after == expected.kept.count + classTokens)
+      if expected.afterLayer == nil {
+        #expect(found.place == .encoder && found.keepsClassToken == expected.classToken)
+        let merged = found.merged.map { Case.Stage.Merge(target: $0.target, sources: $0.sources) }
+        #expect(merged == expected.merged)
+      }
       #expect(found.candidates == expected.candidates)
       #expect(found.kept == expected.kept)
       guard let place = expected.scores else { continue }
-      for (a, b) in zip(found.scores, place.row(0, of: Self.values)) {
+      for (a, b) in zip(found.scores, place.row(0, of: Self.values)) where b != 0 {
         largest = max(largest, abs(Double(a) - Double(b)) / Double(b))
       }
     }

@@ -76,12 +76,42 @@ struct SelectionTests {
         var kept = [Int32](repeating: -1, count: share)
         all.withUnsafeMutableBufferPointer {
           let hidden = Rows(base: $0.baseAddress!, count: 4 + rowCount, dim: dim)
+          selection.begin(span)
           _ = selection.keepDistinct(
             share, of: span, in: hidden, threshold: Float(threshold))
         }
         selection.write(span, to: &kept)
         #expect(kept.map { Int($0) - 4 } == plain(scores, rows, share, threshold), "\(share)")
       }
+    }
+  }
+
+  @Test(arguments: [1, 4, 9, 20])
+  func coveringKeepsTheBestOfEachCellThenFillsUp(count: Int) throws {
+    let side = 6
+    try with(rowCount: side * side) { selection in
+      var generator = SplitMix64(state: 5)
+      let scores = floats(side * side, &generator)
+      for (row, score) in scores.enumerated() { selection.scores[row] = score }
+      let span = 0..<(side * side)
+      selection.begin(span)
+      selection.keepBestOfCells(count, of: span, tokens: { $0 }, side: side)
+      let rows = Int(Double(count).squareRoot())
+      let columns = min(side, count / rows)
+      let cells = Dictionary(grouping: span) {
+        [$0 / side * rows / side, $0 % side * columns / side]
+      }
+      let best = Set(cells.values.map { cell in cell.max { scores[$0] < scores[$1] }! })
+      #expect(cells.count == rows * columns)
+      #expect(Set(span.filter(selection.isKept)) == best)
+      var all = floats(side * side * 8, &generator)
+      all.withUnsafeMutableBufferPointer {
+        let hidden = Rows(base: $0.baseAddress!, count: side * side, dim: 8)
+        _ = selection.keepDistinct(25, of: span, in: hidden, threshold: 2)
+      }
+      let rest = span.filter { !best.contains($0) }.sorted { scores[$0] > scores[$1] }
+      #expect(
+        Set(span.filter(selection.isKept)) == best.union(rest.prefix(25 - best.count)))
     }
   }
 

@@ -41,6 +41,11 @@ struct AllocationTests {
     ["--stream", "on"], ["--stream", "off"], ["--stream", "on", "--kv", "int8"],
     ["--stream", "on", "--kv", "f32", "--threads", "1"],
     ["--stream", "on", "--schedule", "0:200,2:64"],
+    ["--visual-tokens", "64", "--proxy-block", "current", "--kv", "int8"],
+    ["--visual-tokens", "64", "--prune", "visionzip+pio"],
+    ["--visual-tokens", "64", "--prune", "visionzip", "--patch-score", "received"],
+    ["--schedule", "2:64", "--prune", "fastv"], ["--schedule", "2:64", "--prune", "dart"],
+    ["--schedule", "0:64", "--prune", "divprune"],
   ])
   func prefillAndDecodeAllocateNothing(_ options: [String]) throws {
     let counts = try count(Self.question + options)

@@ -14,7 +14,9 @@ cases:
     stages                        for each stage and picture: after_layer, image, `candidates` and
                                   `kept` (the picture's own tokens), `scores` {offset, shape} in
                                   golden.bin (f32), where the method ranks by a number
-    rows                          rows of every layer
+                                  after_layer is null in the encoder, whose stages also have
+                                  `merged` [{target, sources}] and `class_token`
+    rows, logits                  rows of every layer; {offset, shape}: of the last position
 """
 
 import json
@@ -39,19 +41,29 @@ modeling_llama.LlamaRMSNorm.forward = norm_in_any_precision
 class Decoder:
     """The layers of a checkpoint in f64, rows of embeddings to start with."""
 
-    def __init__(self, model, ids, pixels):
+    def __init__(self, model, ids, pixels, zips=None):
         self.model = model
+        self.zips = []
         llava = model.model.model
         self.lm = llava.language_model
         with torch.no_grad():
             llava.get_image_features(pixel_values=pixels)
             features = model.features.double()
-        per_picture = len(features) // len(pixels)
+            self.tokens = len(features) // len(pixels)
+            counts = [self.tokens] * len(pixels)
+            if zips:
+                owed = [zips["count"] * i * self.tokens for i in range(len(pixels) + 1)]
+                total = self.tokens * len(pixels)
+                owed = [(part + total // 2) // total for part in owed]
+                counts = [b - a for a, b in zip(owed, owed[1:])]
+                self.zips = [zipped(llava, pixels[i], counts[i], zips) for i in range(len(pixels))]
+                features = torch.cat([one["features"] for one in self.zips]).double()
         rows, self.pictures, at = [], [], 0
         self.lm.double()
         model.model.lm_head.double()
         for token in ids:
             if token == model.image_token:
+                per_picture = counts[len(self.pictures)]
                 self.pictures.append(list(range(len(rows), len(rows) + per_picture)))
                 rows += list(features[at : at + per_picture])
                 at += per_picture
@@ -59,7 +71,22 @@ class Decoder:
                 rows.append(self.lm.embed_tokens.weight[token])
         self.hidden = torch.stack(rows).detach()
         self.positions = torch.arange(len(rows))
-        self.origins = [list(range(per_picture)) for _ in self.pictures]
+        self.origins = [list(range(self.tokens)) for _ in self.pictures]
+        if zips:
+            self.origins = [one["tokens"] for one in self.zips]
+            if zips["by_place"]:
+                self.positions = torch.tensor(self.places(len(rows)))
+
+    def places(self, count):
+        """Each picture keeps the places of all its tokens; a class token that is none stands first."""
+        places, shift = list(range(count)), 0
+        for rows, tokens in zip(self.pictures, self.origins):
+            for row, token in zip(rows, tokens):
+                places[row] = rows[0] + shift + max(0, token)
+            shift += self.tokens - len(rows)
+            for row in range(rows[-1] + 1, count):
+                places[row] = row + shift
+        return places
 
     def run(self, layer, hidden):
         count = len(hidden)
@@ -106,6 +133,54 @@ class Decoder:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
         scores = (q[0, :, -1:] @ k[0].transpose(1, 2)) / q.shape[-1] ** 0.5
         return scores.softmax(-1).mean(0)[0]
+
+
+def zipped(llava, pixels, count, zips):
+    """VisionZip: the rows of one picture behind the projector, which tokens they are, what was merged."""
+    config = llava.config
+    tower = llava.vision_tower
+    tower = getattr(tower, "vision_model", tower)
+    out = tower(pixels[None], output_hidden_states=True, output_attentions=True)
+    index = config.vision_feature_layer % len(out.hidden_states)  # that many layers have run
+    features = out.hidden_states[index][0]
+    attention = out.attentions[index - 1][0]  # (heads, rows, rows)
+    layer = tower.encoder.layers[index - 1]
+    keys = layer.self_attn.k_proj(layer.layer_norm1(out.hidden_states[index - 1]))[0]
+    heads = attention.shape[0]
+    metric = F.normalize(keys.view(len(keys), heads, -1).mean(1), dim=-1)[1:]
+    score = (attention[:, 0] if zips["score"] == "cls" else attention.mean(1)).sum(0)[1:]
+    full = config.vision_feature_select_strategy == "full"
+    keeps = full or zips["score"] == "cls"
+    dominant = highest(score, (count * 27 + 16) // 32 - keeps)
+    rest = [i for i in range(len(score)) if i not in dominant]
+    contextual = count - keeps - len(dominant)
+    targets = rest[:: max(1, len(rest) // contextual)][:contextual] if contextual else []
+    members = {t: [] for t in targets}
+    for i in rest:
+        if i not in members and targets:
+            members[targets[(metric[targets] @ metric[i]).argmax().item()]].append(i)
+    merged = {}
+    for t in targets:
+        merged[t] = features[t + 1]
+        if members[t]:
+            merged[t] = merged[t] + features[[i + 1 for i in members[t]]].mean(0)
+    order = dominant + targets
+    if zips["by_place"]:
+        order = sorted(order)
+    rows = [features[0]] if keeps else []
+    rows += [merged.get(i, features[i + 1]) for i in order]
+    first = 1 if full else 0
+    return {
+        "features": llava.multi_modal_projector(torch.stack(rows)[None])[0],
+        "tokens": ([first - 1] if keeps else []) + [i + first for i in order],
+        "merged": [
+            {"target": t + first, "sources": [i + first for i in members[t]]}
+            for t in targets
+            if members[t]
+        ],
+        "scores": score,
+        "full": full,
+    }
 
 
 def highest(score, keep):
@@ -187,7 +262,7 @@ class Golden:
             owed = (keep * seen + total // 2) // total
             share, given = owed - given, owed
             hidden = decoder.hidden[rows]
-            if case["method"] == "pio":
+            if case["method"] in ("pio", "visionzip+pio"):
                 picked = distinct(scores[rows], hidden, share, case["threshold"])
             elif case["method"] == "fastv":
                 picked = highest(scores[rows], share)
@@ -201,12 +276,12 @@ class Golden:
                 "after_layer": stage,
                 "image": image,
                 "candidates": decoder.origins[image],
-                "kept": [decoder.origins[image][i] for i in picked],
+                "kept": sorted(t for i in picked if (t := decoder.origins[image][i]) >= 0),
             }
             if scores is not None:
                 note["scores"] = self.store(scores[rows])
             case["stages"].append(note)
-            decoder.origins[image] = note["kept"]
+            decoder.origins[image] = [decoder.origins[image][i] for i in picked]
             kept_rows.append([rows[i] for i in picked])
         dropped = {r for rows in decoder.pictures for r in rows} - {r for rows in kept_rows for r in rows}
         left = [row for row in range(len(decoder.hidden)) if row not in dropped]
@@ -219,17 +294,36 @@ class Golden:
     def add(self, name, checkpoint, images, ids, schedule, **options):
         case = {"checkpoint": checkpoint, "images": images, "ids": ids, "schedule": schedule}
         case |= {"method": "pio", "positions": "original", "proxy_rows": "last4"}
-        case |= {"proxy_block": "next", "threshold": 0.9, "stages": []} | options
+        case |= {"proxy_block": "next", "threshold": 0.9, "patch_score": "cls", "stages": []}
+        case |= options
         model = Model(ROOT / checkpoint)
         _, pixels = model.inputs("<image>" * len(images), [ROOT / image for image in images])
-        decoder = Decoder(model, ids, pixels)
         stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
+        zips = None
+        if case["method"].startswith("visionzip"):
+            zips = {"count": stages.pop(0)[1], "score": case["patch_score"]}
+            zips["by_place"] = case["positions"] == "original"
+        decoder = Decoder(model, ids, pixels, zips)
+        for image, one in enumerate(decoder.zips):
+            tokens = sorted(one["tokens"])
+            scores = torch.cat([torch.zeros(1), one["scores"]]) if one["full"] else one["scores"]
+            case["stages"].append(
+                {
+                    "after_layer": None,
+                    "image": image,
+                    "candidates": list(range(decoder.tokens)),
+                    "kept": [t for t in tokens if t >= 0],
+                    "class_token": -1 in tokens,
+                    "merged": one["merged"],
+                    "scores": self.store(scores),
+                }
+            )
         layers, rows, before = decoder.lm.layers, [], None
         for index, layer in enumerate(layers):
             for keep in [keep for after, keep in stages if after == index]:
                 probed = layers[max(0, index - 1)] if case["proxy_block"] == "current" else layer
                 scores = None
-                if case["method"] == "pio":
+                if case["method"] in ("pio", "visionzip+pio"):
                     scores = decoder.saliency(probed, case["proxy_rows"])
                 elif case["method"] == "fastv":
                     source = (layer, decoder.hidden) if index == 0 else before
@@ -246,6 +340,9 @@ class Golden:
             with torch.no_grad():
                 decoder.hidden = decoder.run(layer, decoder.hidden)
         case["rows"] = rows
+        with torch.no_grad():
+            logits = model.model.lm_head(decoder.lm.norm(decoder.hidden[-1]))
+        case["logits"] = self.store(logits)
         self.cases.append(case)
         print(name, len(ids), schedule, options, rows)
 
@@ -284,6 +381,9 @@ def main():
         options = {"proxy_rows": "last2", "proxy_block": "current", "positions": "compact"}
         golden.add(name, place, one, prompt(6), f"0:{keep},1:2", threshold=0.2, **options)
         golden.add(name, place, one, prompt(9), f"1:{keep}", proxy_rows="final")
+        golden.add(name, place, one, prompt(6), f"0:{keep}", method="visionzip")
+        options = {"method": "visionzip", "patch_score": "received", "positions": "compact"}
+        golden.add(name, place, one, prompt(6), f"0:{keep}", **options)
         if small:
             continue
         two = [f"{place}/wide.png", f"{place}/exact.png"]
@@ -292,6 +392,9 @@ def main():
         for method in ["fastv", "dart", "divprune"]:
             golden.add(name, place, two, ids, "1:11", method=method)
             golden.add(name, place, one, prompt(6), "0:7", method=method)
+        options = {"method": "visionzip+pio", "positions": "original"}
+        golden.add(name, place, two, ids, "0:15,1:5", **options)
+        golden.add(name, place, two, ids, "0:11,1:6", **options | {"positions": "compact"})
     place = "tools/demo/checkpoint"
     model = Model(ROOT / place)
     for scene, question, schedule, options in [
@@ -299,6 +402,12 @@ def main():
         ("scene-0005-336x336", "Is there a red circle?", "0:64", {"threshold": 0.8}),
         ("scene-0001-336x336", "What color is the square?", "1:218,3:128,4:54", {}),
         ("scene-0007-336x336", "How many circles are there?", "2:64", {"method": "fastv"}),
+        (
+            "scene-0003-336x336",
+            "How many shapes are there?",
+            "0:96,4:32",
+            {"method": "visionzip+pio", "patch_score": "received"},
+        ),
     ]:
         images = [f"tools/demo/images/{scene}.png"]
         text = f"USER: <image>\n{question} ASSISTANT:"

@@ -18,6 +18,8 @@ public struct PruningStage: Equatable, Sendable {
   public var after: Int
   /// The picture's own visual tokens that are left, ascending.
   public var kept: [Int]
+  /// The encoder's class token, none of the picture's own tokens, is left too.
+  public var keepsClassToken: Bool
   public var merged: [Merge]
   /// Of the whole stage, all pictures together.
   public var milliseconds: Double
@@ -25,8 +27,18 @@ public struct PruningStage: Equatable, Sendable {
   public var multiplications: Int
   /// What the stage ranked by, for each of the `before` tokens; empty where it ranks by no number.
   public var scores: [Float]
-  /// The tokens that `scores` speaks of, ascending.
+  /// The tokens that `scores` speaks of, in the order of the decoder's rows; -1: the class token.
   public var candidates: [Int]
+}
+
+/// What the stages of a turn took.
+public struct PruningCost: Equatable, Sendable {
+  /// Of the pictures' encoding.
+  public var encodeMilliseconds = 0.0
+  /// Of prefill.
+  public var prefillMilliseconds = 0.0
+  /// Multiply-adds of the stages in the decoder.
+  public var prefillMACs = 0
 }
 
 /// Room for what the stages of one prompt did.
@@ -36,6 +48,8 @@ struct RecordRegions: Equatable, Sendable {
   let candidates: Region<Int32>
   let scores: Region<Float>
   let kept: Region<Int32>
+  /// Which token of its picture stands for each token that the encoder dropped.
+  let targets: Region<Int32>
 
   init(_ layout: inout Layout, stageCount: Int, imageCount: Int, visualRows: Int) {
     records = layout.reserve(stageCount * imageCount)
@@ -43,12 +57,14 @@ struct RecordRegions: Equatable, Sendable {
     candidates = layout.reserve(stageCount * visualRows)
     scores = layout.reserve(stageCount * visualRows)
     kept = layout.reserve(stageCount * visualRows)
+    targets = layout.reserve(visualRows)
   }
 }
 
 /// What the stages of the prompt in work did, kept in the arena; made into values when somebody asks.
 struct PruneRecords {
   struct Record: BitwiseCopyable {
+    static let encoder: Int32 = -1
     var afterLayer: Int32
     var image: Int32
     var before: Int32
@@ -65,6 +81,7 @@ struct PruneRecords {
   private let candidates: UnsafeMutableBufferPointer<Int32>
   private let scores: UnsafeMutableBufferPointer<Float>
   private let kept: UnsafeMutableBufferPointer<Int32>
+  private let targets: UnsafeMutableBufferPointer<Int32>
 
   init(_ regions: RecordRegions, arena: borrowing Arena) {
     records = arena.buffer(regions.records)
@@ -72,6 +89,7 @@ struct PruneRecords {
     candidates = arena.buffer(regions.candidates)
     scores = arena.buffer(regions.scores)
     kept = arena.buffer(regions.kept)
+    targets = arena.buffer(regions.targets)
   }
 
   func removeAll() { count.pointee = 0 }
@@ -107,6 +125,29 @@ struct PruneRecords {
     }
   }
 
+  /// What the encoder did to one picture of `tokenCount` tokens, the first patch being token `firstPatch`.
+  func note(
+    _ zip: VisionZip, image: Int, origins: Slice<UnsafeMutableBufferPointer<Int32>>,
+    tokenCount: Int, firstPatch: Int, milliseconds: Double
+  ) {
+    let index = Int(count.pointee)
+    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
+    for token in 0..<tokenCount {
+      let patch = token - firstPatch
+      candidates[offset + token] = Int32(token)
+      scores[offset + token] = patch < 0 ? 0 : zip.scores[patch]
+      // Encoder stages come first: their offsets are those of the pictures.
+      targets[offset + token] =
+        patch < 0 ? Int32(token) : zip.targets[patch] + Int32(firstPatch)
+    }
+    for (place, origin) in origins.enumerated() { kept[offset + place] = origin }
+    records[index] = Record(
+      afterLayer: Record.encoder, image: Int32(image), before: Int32(tokenCount),
+      after: Int32(origins.count), offset: Int32(offset), hasScores: true,
+      milliseconds: milliseconds, multiplications: 0)
+    count.pointee += 1
+  }
+
   /// What the last `imageCount` records, one stage, took.
   func finish(imageCount: Int, milliseconds: Double, multiplications: Int) {
     let end = Int(count.pointee)
@@ -116,19 +157,45 @@ struct PruneRecords {
     }
   }
 
+  /// Of all stages; a stage of the decoder notes what it took with each picture.
+  var cost: PruningCost {
+    var sum = PruningCost()
+    for record in records[0..<Int(count.pointee)] {
+      if record.afterLayer == Record.encoder {
+        sum.encodeMilliseconds += record.milliseconds
+      } else if record.image == 0 {
+        sum.prefillMilliseconds += record.milliseconds
+        sum.prefillMACs += record.multiplications
+      }
+    }
+    return sum
+  }
+
   /// All stages of the last prompt with pictures.
   var stages: [PruningStage] {
-    (0..<Int(count.pointee)).map { index in
-      let record = records[index]
-      let start = Int(record.offset)
-      let all = start..<(start + Int(record.before))
-      return PruningStage(
-        place: .lm, afterLayer: Int(record.afterLayer), image: Int(record.image),
-        before: Int(record.before), after: Int(record.after),
-        kept: kept[start..<(start + Int(record.after))].map { Int($0) }, merged: [],
-        milliseconds: record.milliseconds, multiplications: record.multiplications,
-        scores: record.hasScores ? Array(scores[all]) : [],
-        candidates: candidates[all].map { Int($0) })
+    (0..<Int(count.pointee)).map { stage(records[$0]) }
+  }
+
+  private func stage(_ record: Record) -> PruningStage {
+    let start = Int(record.offset)
+    let all = start..<(start + Int(record.before))
+    let isEncoder = record.afterLayer == Record.encoder
+    let left = kept[start..<(start + Int(record.after))].map { Int($0) }.sorted()
+    var merged: [PruningStage.Merge] = []
+    if isEncoder {
+      for target in left where target >= 0 {
+        let sources = (0..<all.count).filter {
+          $0 != target && Int(targets[start + $0]) == target
+        }
+        if !sources.isEmpty { merged.append(.init(target: target, sources: sources)) }
+      }
     }
+    return PruningStage(
+      place: isEncoder ? .encoder : .lm, afterLayer: isEncoder ? nil : Int(record.afterLayer),
+      image: Int(record.image), before: Int(record.before), after: Int(record.after),
+      kept: left.filter { $0 >= 0 }, keepsClassToken: left.contains(-1), merged: merged,
+      milliseconds: record.milliseconds, multiplications: record.multiplications,
+      scores: record.hasScores ? Array(scores[all]) : [],
+      candidates: candidates[all].map { Int($0) })
   }
 }

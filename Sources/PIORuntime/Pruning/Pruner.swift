@@ -2,12 +2,21 @@ import CPIOKernels
 import PIOFormat
 import PIOThreads
 
+/// Where the visual tokens lie in a picture.
+struct PatchGrid: Equatable, Sendable {
+  /// Patches each way.
+  let side: Int
+  /// The token that is the first patch.
+  let firstPatch: Int
+}
+
 /// What the pruner needs of the arena.
 struct PruningRegions: Equatable, Sendable {
   let selection: SelectionRegions
   /// The last row's queries in the block that has just run, `(headCount · headDim)`.
   let lastQuery: Region<Float>
   let records: RecordRegions
+  let grid: PatchGrid
   /// Shares its bytes with the decoder's scratch; nil where no method asks for it.
   let saliency: SaliencyRegions?
 }
@@ -30,6 +39,7 @@ struct Pruner {
   let saliency: Saliency?
   let records: PruneRecords
   let lastQuery: Rows
+  private let grid: PatchGrid
 
   init(
     config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
@@ -37,6 +47,7 @@ struct Pruner {
   ) {
     let regions = plan.pruning
     pruning = plan.limits.pruning
+    grid = regions.grid
     kept = arena.buffer(plan.kept)
     selection = Selection(operations: operations, regions: regions.selection, arena: arena)
     records = PruneRecords(regions.records, arena: arena)
@@ -53,11 +64,13 @@ struct Pruner {
 
   /// Whether a stage runs when the block in front of it has its weights at hand, or the block behind it.
   func runsBehindBlock(afterLayer: Int) -> Bool {
-    afterLayer > 0 && pruning.method == .pio && pruning.proxyBlock == .current
+    afterLayer > 0 && usesSaliency && pruning.proxyBlock == .current
   }
 
   /// Whether the stage needs the angles of its rows in the probed block.
-  var readsRotations: Bool { pruning.method == .pio || pruning.method == .fastv }
+  var readsRotations: Bool { usesSaliency || pruning.method == .fastv }
+
+  private var usesSaliency: Bool { pruning.method == .pio || pruning.method == .visionzipPIO }
 
   /// Whether the block in front of a stage shall leave its last row's queries.
   var readsLastQuery: Bool { pruning.method == .fastv }
@@ -94,7 +107,9 @@ struct Pruner {
       if ranks { records.note(scores: selection.scores.baseAddress! + span.lowerBound) }
       let first = count
       multiplications += select(
-        Share(count: owed - given, span: span, image: image, text: text), into: &count, input)
+        Share(
+          count: owed - given, span: span, image: image, text: text, origins: visual.origins),
+        into: &count, input)
       records.note(kept: kept[first..<count], origins: visual.origins)
       given = owed
       visual[image] = first..<count
@@ -115,17 +130,17 @@ struct Pruner {
   }
 
   /// Whether the method has a number for each row.
-  private var ranks: Bool { pruning.method == .pio || pruning.method == .fastv }
+  private var ranks: Bool { usesSaliency || pruning.method == .fastv }
 
   /// Scores of all pictures' rows. Returns the multiply-adds it took.
   private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     switch pruning.method {
-    case .pio:
+    case .pio, .visionzipPIO:
       return try saliency!.compute(input.probe, visual, into: selection.scores.baseAddress!)
     case .fastv:
       return saliency!.rankByAttention(
         input, lastQuery: lastQuery, visual, into: selection.scores)
-    case .none, .uniform, .random, .dart, .divprune: return 0
+    case .none, .uniform, .random, .dart, .divprune, .visionzip: return 0
     }
   }
 
@@ -136,6 +151,7 @@ struct Pruner {
     let image: Int
     /// The rows behind the last picture.
     let text: Range<Int>
+    let origins: UnsafeMutableBufferPointer<Int32>
   }
 
   /// As many ascending indices of the span behind `count`. Returns the multiply-adds it took.
@@ -146,7 +162,7 @@ struct Pruner {
     count += share.count
     var multiplications = 0
     switch pruning.method {
-    case .none: preconditionFailure("a stage without a method")
+    case .none, .visionzip: preconditionFailure("a stage without a method")
     case .uniform:
       for index in 0..<share.count {
         out[index] = Int32(span.lowerBound + (2 * index + 1) * span.count / (2 * share.count))
@@ -156,7 +172,12 @@ struct Pruner {
       let seed = UInt64(input.afterLayer) << 32 | UInt64(share.image)
       draw(share.count, of: span, into: out, seed: seed)
       return 0
-    case .pio:
+    case .pio, .visionzipPIO:
+      selection.begin(span)
+      let covering = Int(pruning.coverage * Float(share.count))
+      let (first, side) = (grid.firstPatch, grid.side)
+      selection.keepBestOfCells(
+        covering, of: span, tokens: { Int(share.origins[$0]) - first }, side: side)
       multiplications = selection.keepDistinct(
         share.count, of: span, in: hidden, threshold: pruning.nmsThreshold)
     case .fastv: selection.keepHighest(share.count, of: span)

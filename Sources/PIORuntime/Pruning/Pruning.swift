@@ -13,21 +13,31 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   case fastv
   /// Those that least resemble a few pivots. Source: Wen et al. 2025 (DART), arXiv:2502.11494.
   case dart
+  /// What the image encoder's attention picks, the rest merged. Source: Yang et al. 2024 (VisionZip),
+  /// arXiv:2412.04467.
+  case visionzip
+  /// The same with half as many tokens more, which `pio` cuts to a third behind half of the layers.
+  case visionzipPIO = "visionzip+pio"
   /// Those that are farthest from each other. Source: Alvar et al. 2025 (DivPrune), arXiv:2503.02175.
   case divprune
 
   /// Whether a stage multiplies with the head: its blocks are then in memory beside a layer.
-  var readsHead: Bool { self == .pio }
+  var readsHead: Bool { self == .pio || self == .visionzipPIO }
 
   /// Whether a stage computes with a block's weights or keys.
-  var readsBlock: Bool { self == .pio || self == .fastv || self == .dart }
+  var readsBlock: Bool {
+    self == .pio || self == .visionzipPIO || self == .fastv || self == .dart
+  }
+
+  /// Whether the encoder hands over fewer rows than there are tokens.
+  var zips: Bool { self == .visionzip || self == .visionzipPIO }
 
   /// The one layer behind which the published method cuts; nil: several stages.
   var publishedLayer: Int? {
     switch self {
     case .fastv, .dart: 2
     case .divprune: 0
-    case .none, .uniform, .random, .pio: nil
+    case .none, .uniform, .random, .pio, .visionzip, .visionzipPIO: nil
     }
   }
 }
@@ -88,6 +98,12 @@ public struct Pruning: Equatable, Sendable {
   /// The cosine from which on two rows count as the same, for `pio`; above 1: never.
   public var nmsThreshold: Float = 0.9
 
+  /// For `pio`, from 0 to 1: so large a part of what a picture keeps are the most salient rows of the cells of a grid
+  /// over it, before the selection by saliency alone fills up.
+  public var coverage: Float = 0
+  /// What `visionzip` ranks patches by.
+  public var patchScore = PatchScore.cls
+
   public init() {}
 
   /// As the published LLaVA code of PIO-FVLM prunes.
@@ -100,20 +116,56 @@ public struct Pruning: Equatable, Sendable {
 
   public var prunes: Bool { method != .none && budget != .all }
 
-  /// The stages for a prompt with `tokenCount` visual tokens.
+  /// The stages of the decoder for a prompt with `tokenCount` visual tokens.
   public func schedule(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> Schedule {
-    guard method != .none, tokenCount > 0 else { return .none }
+    try flow(tokenCount: tokenCount, layerCount: layerCount).schedule
+  }
+
+  /// How many of a prompt's `tokenCount` visual tokens enter the decoder, and what it does with them.
+  func flow(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> (
+    entering: Int, schedule: Schedule
+  ) {
+    guard method != .none, tokenCount > 0 else { return (tokenCount, .none) }
     let average: Int
     switch budget {
-    case .all: return .none
-    case .stages(let stages): return try Schedule(stages, layerCount: layerCount)
+    case .all: return (tokenCount, .none)
+    case .stages(let stages):
+      let schedule = try Schedule(stages, layerCount: layerCount)
+      return try method.zips ? zipped(schedule, tokenCount) : (tokenCount, schedule)
     case .average(let budget): average = budget
     case .fraction(let part): average = Int((part * Double(tokenCount)).rounded(.down))
     }
-    if let layer = method.publishedLayer {
-      return try Schedule(
-        cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
+    guard average >= 1 else { throw .budgetTooSmall(budget: average, smallest: 1) }
+    if method == .visionzip { return (min(average, tokenCount), .none) }
+    if method == .visionzipPIO {
+      let entering = 3 * average / 2
+      guard average >= 2, layerCount >= 2, entering < tokenCount else {
+        let schedule = try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+        return (tokenCount, schedule)
+      }
+      let stage = Schedule.Stage(afterLayer: layerCount / 2, keep: average / 2)
+      return (entering, try Schedule([stage], layerCount: layerCount))
     }
-    return try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+    if let layer = method.publishedLayer {
+      return (
+        tokenCount,
+        try Schedule(cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
+      )
+    }
+    let schedule = try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+    return (tokenCount, schedule)
+  }
+
+  /// A schedule by hand whose stage before the first layer is the encoder's.
+  private func zipped(_ schedule: Schedule, _ tokenCount: Int) throws(ScheduleError) -> (
+    entering: Int, schedule: Schedule
+  ) {
+    guard let first = schedule.stages.first, first.afterLayer == 0 else {
+      throw .encoderStageMissing(method: method.rawValue)
+    }
+    guard method == .visionzipPIO || schedule.stages.count == 1 else {
+      throw .encoderStageOnly(method: method.rawValue)
+    }
+    return (min(first.keep, tokenCount), schedule.withoutFirst)
   }
 }

@@ -66,15 +66,16 @@ struct Selection {
   /// Shapes: `hidden` is `(n, dim)`; the span and `scores` count its rows. A row is skipped at a cosine of
   /// `threshold` or more; a row of zeros is similar to none. If too few remain, the skipped rows of the highest score
   /// fill up. Ties keep the earlier row, so equal inputs prune alike. Returns the multiply-adds it took.
+  ///
+  /// Rows that are kept already (`begin` forgets them) count among the share and come first.
   func keepDistinct(_ share: Int, of span: Range<Int>, in hidden: Rows, threshold: Float) -> Int {
-    begin(span)
     sort(span)
     measure(span, hidden)
     var products = 0
     // The kept rows take the place of ranks that were passed: `order[0..<kept]`, while ranks go on behind. The
     // skipped ones are remembered by their marks.
-    var keptCount = 0
-    var rank = 0
+    var keptCount = moveKeptAhead(span.count)
+    var rank = keptCount
     while rank < span.count && keptCount < share {
       let ranks = rank..<min(span.count, rank + Self.batch)
       let before = keptCount
@@ -104,6 +105,41 @@ struct Selection {
     }
     if keptCount < share { fillUp(share - keptCount, span) }
     return (products + span.count) * hidden.dim
+  }
+
+  /// Puts the kept rows in front of the order, which stays as it is otherwise. Returns how many they are.
+  private func moveKeptAhead(_ count: Int) -> Int {
+    var front = 0
+    for rank in 0..<count where isKept(Int(order[rank])) {
+      let row = order[rank]
+      for place in (front..<rank).reversed() { order[place + 1] = order[place] }
+      order[front] = row
+      front += 1
+    }
+    return front
+  }
+
+  /// Keeps the row of the highest score in each cell of a grid of at most `count` cells over the picture.
+  ///
+  /// `tokens` tells which patch of a square picture, `side` patches each way, a row of the span is; one that is none is
+  /// below 0. Ties keep the earlier row.
+  func keepBestOfCells(
+    _ count: Int, of span: Range<Int>, tokens: (Int) -> Int, side: Int
+  ) {
+    guard count > 0 else { return }
+    let rows = min(side, max(1, Int(Double(count).squareRoot())))
+    let columns = min(side, count / rows)
+    for cell in 0..<(rows * columns) {
+      var best: Int?
+      for row in span {
+        let token = tokens(row)
+        guard token >= 0,
+          token / side * rows / side * columns + token % side * columns / side == cell
+        else { continue }
+        if best.map({ scores[row] > scores[$0] }) ?? true { best = row }
+      }
+      if let best { keep(best) }
+    }
   }
 
   /// Keeps the highest of those that are not kept yet.

@@ -5,16 +5,51 @@ struct VisualRows {
   /// For each row of a picture, which of its visual tokens it is; as long as a prompt may be.
   let origins: UnsafeMutableBufferPointer<Int32>
   var imageCount = 0
+  /// Tokens of a whole picture.
+  let tokenCount: Int
+  /// The encoder has handed over fewer rows of some picture than it has tokens.
+  var isReduced = false
 
-  init(spans: UnsafeMutableBufferPointer<Int32>, origins: UnsafeMutableBufferPointer<Int32>) {
+  init(
+    spans: UnsafeMutableBufferPointer<Int32>, origins: UnsafeMutableBufferPointer<Int32>,
+    tokenCount: Int
+  ) {
     self.spans = spans
     self.origins = origins
+    self.tokenCount = tokenCount
   }
 
   mutating func append(first: Int, count: Int) {
     self[imageCount] = first..<(first + count)
     for index in 0..<count { origins[first + index] = Int32(index) }
     imageCount += 1
+  }
+
+  mutating func removeAll() {
+    imageCount = 0
+    isReduced = false
+  }
+
+  /// Where `count` rows stand behind the first one when each picture has the places of all of its tokens. A class token
+  /// that is none of them stands with the picture's first. Returns how many places there are.
+  func place(_ count: Int, into offsets: UnsafeMutablePointer<Int32>) -> Int {
+    var shift = 0
+    var row = 0
+    for image in 0..<imageCount {
+      let span = self[image]
+      while row < span.lowerBound {
+        offsets[row] = Int32(row + shift)
+        row += 1
+      }
+      for row in span { offsets[row] = Int32(span.lowerBound + shift + Int(max(0, origins[row]))) }
+      row = span.upperBound
+      shift += tokenCount - span.count
+    }
+    while row < count {
+      offsets[row] = Int32(row + shift)
+      row += 1
+    }
+    return count + shift
   }
 
   subscript(image: Int) -> Range<Int> {

@@ -1,0 +1,295 @@
+import CPIOKernels
+import PIOFormat
+import PIOThreads
+
+/// What VisionZip ranks patches by.
+public enum PatchScore: String, Sendable, CaseIterable {
+  /// The attention that the class token pays to them, as published.
+  case cls
+  /// The attention that they receive from all rows on average, as published for encoders without a class token.
+  case received
+}
+
+/// How many rows the encoder hands over of one picture, and which.
+struct ZipRequest {
+  /// Rows to hand over, fewer than the picture has tokens.
+  let count: Int
+  let score: PatchScore
+  /// The class token is handed over, ahead of the patches.
+  let keepsClassToken: Bool
+  /// Rows by their place in the picture; else the dominant ones before the contextual ones, as published.
+  let sortsByPlace: Bool
+
+  /// 27 of 32 rows are tokens as they are (the class token is one of them), the others stand for the rest.
+  var dominantCount: Int { max(1, (count * 27 + 16) / 32) }
+}
+
+/// What the reduction needs; it runs when the last layer is done with the encoder's own buffers.
+struct ZipRegions: Equatable, Sendable {
+  /// `(heads, rows)`: attention by head.
+  let attention: Region<Float>
+  /// `(threads, 8, rows)`: attention of a few rows.
+  let tile: Region<Float>
+  /// `(rows, headDim)`: mean of the keys over the heads, of length 1.
+  let metric: Region<Float>
+  /// For each row: its score, and what became of it.
+  let scores: Region<Float>
+  let targets: Region<Int32>
+  /// Which patches are handed over, in order; -1 is the class token.
+  let order: Region<Int32>
+
+  init(_ layout: inout Layout, _ vision: VisionConfig, threadCount: Int) {
+    let rows = vision.positionCount
+    attention = layout.reserve(vision.headCount * rows)
+    tile = layout.reserve(threadCount * PatchAttention.tileRows * rows)
+    metric = layout.reserve(rows * vision.headDim)
+    scores = layout.reserve(rows)
+    targets = layout.reserve(rows)
+    order = layout.reserve(rows)
+  }
+}
+
+/// VisionZip: the patches that matter most are handed over as they are, the others merged into a few.
+///
+/// In the layer whose output are the features, patches are ranked by attention, summed over the heads. The highest are
+/// the dominant ones. Of the rest R, in the picture's order, every ⌊|R| / C⌋-th is a target; each other one belongs to
+/// the target whose keys (mean over the heads) are the most similar by cosine. A contextual row is its target's
+/// features plus the mean of the features that belong to it. Ties: the earlier patch. Allocates nothing.
+/// Source: Yang et al. 2024, arXiv:2412.04467, as its published code does it.
+struct VisionZip {
+  static let classToken: Int32 = -1
+
+  private let operations: Operations
+  private let headCount: Int
+  private let patchCount: Int
+  private let attention: Rows
+  private let tile: Rows
+  private let metric: Rows
+  let scores: UnsafeMutablePointer<Float>
+  /// For each patch: itself where it was handed over, else the target that stands for it.
+  let targets: UnsafeMutablePointer<Int32>
+  let order: UnsafeMutablePointer<Int32>
+
+  init(
+    _ config: VisionConfig, operations: Operations, regions: ZipRegions, arena: borrowing Arena
+  ) {
+    let rows = config.positionCount
+    self.operations = operations
+    headCount = config.headCount
+    patchCount = config.patchCount
+    attention = Rows(base: arena.pointer(regions.attention), count: headCount, dim: rows)
+    tile = Rows(
+      base: arena.pointer(regions.tile), count: regions.tile.count / rows, dim: rows)
+    metric = Rows(base: arena.pointer(regions.metric), count: rows, dim: config.headDim)
+    scores = arena.pointer(regions.scores)
+    targets = arena.pointer(regions.targets)
+    order = arena.pointer(regions.order)
+  }
+
+  /// Ranks the patches and keeps what is needed of the keys: between a layer's projections and its attention.
+  ///
+  /// `query` is `(rows, dim)`, row 0 and head 0 of the cache the class token's.
+  func observe(_ query: Rows, _ cache: LayerCache, score: PatchScore) {
+    operations.pool.run(
+      headCount,
+      PatchAttention(
+        operations: operations, query: query, cache: cache, attention: attention, tile: tile,
+        score: score))
+    let part = score == .received ? 1 / Float(query.count) : 1
+    for patch in 0..<patchCount {
+      scores[patch] = 0
+      for head in 0..<headCount { scores[patch] += part * attention[head][patch + 1] }
+    }
+    operations.pool.run(
+      patchCount, PatchKeys(operations: operations, cache: cache, metric: metric))
+  }
+
+  /// Picks and merges rows of the features `(rows, dim)`, the class token first, into `out`, which may hold as many.
+  /// Returns `(request.count, dim)`, whose tokens are `order`.
+  func reduce(_ features: Rows, _ request: ZipRequest, into out: Rows) -> Rows {
+    let own = request.keepsClassToken ? 1 : 0
+    let dominant = min(patchCount, request.dominantCount - own)
+    rankHighest(dominant)
+    let contextual = min(request.count - own - dominant, patchCount - dominant)
+    pickTargets(contextual)
+    assign()
+    var count = 0
+    if own == 1 {
+      order[0] = Self.classToken
+      count = 1
+    }
+    let first = count
+    func append(_ wanted: Int32) {
+      for patch in 0..<patchCount where marks(patch) == wanted {
+        order[count] = Int32(patch)
+        count += 1
+      }
+    }
+    append(Self.dominant)
+    append(Self.target)
+    if request.sortsByPlace { sort(first..<count) }
+    operations.pool.run(
+      count, Merging(zip: self, features: features, out: out, patchCount: patchCount))
+    // What was handed over stands for itself.
+    for patch in 0..<patchCount where targets[patch] < 0 { targets[patch] = Int32(patch) }
+    return out.rows(0..<count)
+  }
+
+  // While it is decided, `targets` holds marks below zero.
+  private static let rest: Int32 = -1
+  private static let dominant: Int32 = -2
+  private static let target: Int32 = -3
+
+  private func marks(_ patch: Int) -> Int32 { targets[patch] }
+
+  private func rankHighest(_ count: Int) {
+    for patch in 0..<patchCount { targets[patch] = Self.rest }
+    for _ in 0..<count {
+      var best = -1
+      for patch in 0..<patchCount where targets[patch] == Self.rest {
+        if best < 0 || scores[patch] > scores[best] { best = patch }
+      }
+      targets[best] = Self.dominant
+    }
+  }
+
+  private func pickTargets(_ count: Int) {
+    guard count > 0 else { return }
+    var rest = 0
+    for patch in 0..<patchCount where targets[patch] == Self.rest { rest += 1 }
+    let step = max(1, rest / count)
+    var (seen, picked) = (0, 0)
+    for patch in 0..<patchCount where targets[patch] == Self.rest {
+      if seen % step == 0 && picked < count {
+        targets[patch] = Self.target
+        picked += 1
+      }
+      seen += 1
+    }
+  }
+
+  /// Each of the rest goes to the target most like it.
+  private func assign() {
+    operations.pool.run(patchCount, Assigning(zip: self, patchCount: patchCount))
+  }
+
+  fileprivate func nearestTarget(_ patch: Int) -> Int32? {
+    guard targets[patch] == Self.rest else { return nil }
+    var best: Int?
+    var most: Float = 0
+    for other in 0..<patchCount where targets[other] == Self.target {
+      var cosine: Float = 0
+      operations.kernels.gemm_f32(
+        &cosine, 1, metric[patch], metric.dim, metric[other], metric.dim, 1, 1, metric.dim, nil, 0)
+      if best == nil || cosine > most {
+        best = other
+        most = cosine
+      }
+    }
+    return best.map { Int32($0) }
+  }
+
+  private func sort(_ range: Range<Int>) {
+    // Two ascending runs: insertion is short.
+    for index in range.dropFirst() {
+      var at = index
+      while at > range.lowerBound && order[at] < order[at - 1] {
+        (order[at], order[at - 1]) = (order[at - 1], order[at])
+        at -= 1
+      }
+    }
+  }
+
+  fileprivate func merge(_ index: Int, _ features: Rows, _ out: Rows, _ patchCount: Int) {
+    let token = order[index]
+    let row = out[index]
+    row.update(from: features[Int(token) + 1], count: out.dim)
+    guard token >= 0, targets[Int(token)] == Self.target else { return }
+    var count = 0
+    for patch in 0..<patchCount where targets[patch] == token { count += 1 }
+    guard count > 0 else { return }
+    let part = 1 / Float(count)
+    for patch in 0..<patchCount where targets[patch] == token {
+      let feature = features[patch + 1]
+      for i in 0..<out.dim { row[i] += part * feature[i] }
+    }
+  }
+}
+
+/// Attention that patches get in one head: from the class token, or from all rows.
+struct PatchAttention: ParallelBody {
+  static let tileRows = 8
+
+  let operations: Operations
+  let query: Rows
+  let cache: LayerCache
+  let attention: Rows
+  let tile: Rows
+  let score: PatchScore
+
+  func run(task head: Int, thread: Int) {
+    let view = cache.head(head)
+    let dim = cache.headDim
+    let keys = view.keys.assumingMemoryBound(to: Float.self)
+    let scale = 1 / Float(dim).squareRoot()
+    let kernels = operations.kernels
+    let count = query.count
+    func probabilities(_ rows: Range<Int>, _ out: Rows) {
+      kernels.gemm_f32(
+        out.base, out.dim, keys, dim, query[rows.lowerBound] + head * dim, query.dim, rows.count,
+        count, dim, nil, 0)
+      for row in 0..<rows.count { kernels.gradients.softmax(out[row], scale, count) }
+    }
+    guard score == .received else {
+      return probabilities(0..<1, attention.rows(head..<(head + 1)))
+    }
+    attention[head].update(repeating: 0, count: count)
+    let rows = tile.rows((thread * Self.tileRows)..<((thread + 1) * Self.tileRows))
+    var start = 0
+    while start < count {
+      let chunk = start..<min(count, start + Self.tileRows)
+      probabilities(chunk, rows)
+      for row in 0..<chunk.count { kernels.add(attention[head], rows[row], count) }
+      start = chunk.upperBound
+    }
+  }
+}
+
+/// The mean of a patch's keys over the heads, of length 1.
+private struct PatchKeys: ParallelBody {
+  let operations: Operations
+  let cache: LayerCache
+  let metric: Rows
+
+  func run(task patch: Int, thread: Int) {
+    let row = metric[patch]
+    row.update(repeating: 0, count: metric.dim)
+    for head in 0..<cache.headCount {
+      let keys = cache.head(head).keys.assumingMemoryBound(to: Float.self)
+      operations.kernels.add(row, keys + (patch + 1) * metric.dim, metric.dim)
+    }
+    var square: Float = 0
+    for i in 0..<metric.dim { square += row[i] * row[i] }
+    let scale = square > 0 ? 1 / square.squareRoot() : 0
+    for i in 0..<metric.dim { row[i] *= scale }
+  }
+}
+
+private struct Assigning: ParallelBody {
+  let zip: VisionZip
+  let patchCount: Int
+
+  func run(task patch: Int, thread: Int) {
+    // Only marks of the rest change, and nobody asks for those.
+    if let target = zip.nearestTarget(patch) { zip.targets[patch] = target }
+  }
+}
+
+private struct Merging: ParallelBody {
+  let zip: VisionZip
+  let features: Rows
+  let out: Rows
+  let patchCount: Int
+
+  func run(task: Int, thread: Int) { zip.merge(task, features, out, patchCount) }
+}
