@@ -62,9 +62,22 @@ struct RunCommand: ParsableCommand {
       valueName: "file"))
   var dumpLogits: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write what each pruning stage ranked the visual tokens by, and what it kept, to a file (JSON).",
+      valueName: "file"))
+  var dumpSaliency: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Draw what each pruning stage ranked and kept over the pictures (PNG); the words stand beside it in a file of that name and .json.",
+      valueName: "file"))
+  var explain: String?
+
   mutating func validate() throws {
     if jsonl {
-      guard prompt == nil, image.isEmpty, dumpLogits == nil else {
+      guard prompt == nil, image.isEmpty, dumpLogits == nil, dumpSaliency == nil, explain == nil
+      else {
         throw ValidationError("--jsonl takes prompts and pictures from stdin, not as arguments")
       }
     }
@@ -100,7 +113,8 @@ struct RunCommand: ParsableCommand {
     let loaded = ProcessStatus.monotonicMilliseconds - start
     let turns = Turns(
       raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
-      loadMilliseconds: loaded, dumpLogits: dumpLogits)
+      loadMilliseconds: loaded, dumpLogits: dumpLogits,
+      dumpSaliency: dumpSaliency, explain: explain)
     if jsonl {
       try turns.answerLines(&engine)
     } else if let text = try prompt ?? piped(maxByteCount: engine.maxTextBytes) {

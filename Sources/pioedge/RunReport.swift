@@ -63,11 +63,12 @@ struct RunReport: Encodable {
   var timings: Timings
   var counts: Counts
   var memory: Memory
+  var pruning: [StageReport]
   var isa: String
   var threads: Int
 
   enum CodingKeys: String, CodingKey {
-    case answer, tokens, timings, counts, memory, isa, threads
+    case answer, tokens, timings, counts, memory, pruning, isa, threads
     case finishReason = "finish_reason"
   }
 
@@ -94,6 +95,7 @@ struct RunReport: Encodable {
       peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: engine.modelByteCount,
       kvBytes: engine.plan.kvByteCount, workingBytes: engine.plan.arenaByteCount,
       plannedPeakBytes: engine.memory.peakBytes, loadedWeightBytes: engine.loadedWeightBytes)
+    pruning = engine.pruningStages.map(StageReport.init)
     isa = engine.isa
     threads = engine.plan.limits.threadCount
   }

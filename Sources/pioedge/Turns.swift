@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import PIORuntime
+import PIOVision
 
 /// What `run` does with an engine: one answer, a line at a time, or a chat.
 struct Turns {
@@ -10,6 +11,8 @@ struct Turns {
   let stats: Bool
   let loadMilliseconds: Double
   let dumpLogits: String?
+  let dumpSaliency: String?
+  let explain: String?
 
   func answerOnce(_ engine: inout Engine, text: String, images: [String], json: Bool) throws {
     var answer: [UInt8] = []
@@ -208,14 +211,36 @@ struct Turns {
     if dumpLogits != nil { request.inspectLogits = { logits = Array($0) } }
     let generation = try engine.generate(request, emit: emit)
     if let dumpLogits { try writeLogits(logits, to: dumpLogits) }
+    try writePruning(engine, images)
     return generation
   }
 
+  /// What the turn's stages did, where somebody asked. A turn without pictures leaves the files as they are.
+  private func writePruning(_ engine: borrowing Engine, _ images: [String]) throws {
+    guard !images.isEmpty else { return }
+    if let dumpSaliency {
+      let stages = engine.pruningStages.map(SaliencyReport.init)
+      try write(Array((jsonLine(stages) + "\n").utf8), to: dumpSaliency)
+    }
+    if let explain {
+      let drawing = try engine.explain(images)
+      try writePNG(drawing.pixels, width: drawing.width, height: drawing.height, path: explain)
+      let words = ExplanationReport(
+        drawing: explain, method: engine.pruning.method.rawValue, images: images,
+        stages: engine.pruningStages)
+      try write(Array((jsonLine(words) + "\n").utf8), to: explain + ".json")
+    }
+  }
+
   private func writeLogits(_ logits: [Float], to path: String) throws(ConsoleError) {
+    try write(logits.withUnsafeBytes { Array($0) }, to: path)
+  }
+
+  private func write(_ bytes: [UInt8], to path: String) throws(ConsoleError) {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw .cannotWrite(what: path, errno: errno) }
-    let count = logits.count * 4
-    let written = logits.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, count) }
+    let count = bytes.count
+    let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, count) }
     let failure = written == count ? 0 : written < 0 ? errno : ENOSPC
     guard close(descriptor) == 0, failure == 0 else {
       throw .cannotWrite(what: path, errno: failure == 0 ? errno : failure)

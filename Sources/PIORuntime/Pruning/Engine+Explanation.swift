@@ -1,0 +1,52 @@
+import PIOFormat
+import PIOVision
+
+extension Engine {
+  /// Draws what the last turn did to these, its pictures. Reads the files once more; allocates.
+  public func explain(_ images: [String]) throws(RuntimeError) -> Explanation {
+    var pictures: [Explanation.Picture] = []
+    for path in images { pictures.append(try picture(path)) }
+    return Explanation(pictures, pruningStages)
+  }
+
+  /// The picture as the encoder sees it.
+  private func picture(_ path: String) throws(RuntimeError) -> Explanation.Picture {
+    guard let vision = config.vision else { throw .modelTakesNoImages }
+    let preparation = ImagePreparation(vision)
+    let limits = plan.limits.image(codecBytes: Limits.maxCodecBytes)
+    let area = vision.patchSize * vision.patchSize
+    var patches = [Float](repeating: 0, count: vision.patchCount * 3 * area)
+    do {
+      let scratch = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: imageScratchByteCount(preparation, limits: limits), alignment: 64)
+      defer { scratch.deallocate() }
+      let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: patches.count)
+      defer { buffer.deallocate() }
+      _ = try prepareImage(
+        path: path, preparation, limits: limits, scratch: scratch, into: buffer)
+      patches = Array(buffer)
+    } catch {
+      throw .image(error)
+    }
+    let from = vision.preprocessing
+    let (mean, std) = (
+      [from.mean.0, from.mean.1, from.mean.2], [from.std.0, from.std.1, from.std.2]
+    )
+    let side = vision.imageSize
+    var rgb = [UInt8](repeating: 0, count: side * side * 3)
+    for y in 0..<side {
+      for x in 0..<side {
+        let patch = y / vision.patchSize * vision.patchesPerSide + x / vision.patchSize
+        let inside = y % vision.patchSize * vision.patchSize + x % vision.patchSize
+        for channel in 0..<3 {
+          let value = patches[(patch * 3 + channel) * area + inside]
+          let level = (value * std[channel] + mean[channel]) / from.rescaleFactor
+          rgb[(y * side + x) * 3 + channel] = UInt8(min(255, max(0, level.rounded())))
+        }
+      }
+    }
+    return Explanation.Picture(
+      rgb: rgb, side: side, patches: vision.patchesPerSide,
+      firstIsClassToken: !vision.dropsClassToken)
+  }
+}

@@ -1,0 +1,104 @@
+import FoundationEssentials
+import PIORuntime
+
+/// One stage and picture in `run --json`'s `pruning`: these names are a contract.
+struct StageReport: Encodable {
+  struct Merge: Encodable {
+    let target: Int
+    let sources: [Int]
+  }
+
+  let stage: String
+  let afterLayer: Int?
+  let image: Int
+  let before: Int
+  let after: Int
+  let kept: [Int]
+  let merged: [Merge]
+  /// The encoder's class token is left too, and is none of the picture's tokens.
+  let classToken: Bool
+  let milliseconds: Double
+
+  enum CodingKeys: String, CodingKey {
+    case stage, image, before, after, kept, merged, milliseconds
+    case afterLayer = "after_layer"
+    case classToken = "class_token"
+  }
+
+  init(_ stage: PruningStage) {
+    self.stage = stage.place.rawValue
+    afterLayer = stage.afterLayer
+    image = stage.image
+    before = stage.before
+    after = stage.after
+    kept = stage.kept
+    merged = stage.merged.map { Merge(target: $0.target, sources: $0.sources) }
+    classToken = stage.keepsClassToken
+    milliseconds = (stage.milliseconds * 100).rounded() / 100
+  }
+
+  /// By hand, so that a missing layer is a null.
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(stage, forKey: .stage)
+    try container.encode(afterLayer, forKey: .afterLayer)
+    try container.encode(image, forKey: .image)
+    try container.encode(before, forKey: .before)
+    try container.encode(after, forKey: .after)
+    try container.encode(kept, forKey: .kept)
+    try container.encode(merged, forKey: .merged)
+    try container.encode(classToken, forKey: .classToken)
+    try container.encode(milliseconds, forKey: .milliseconds)
+  }
+}
+
+/// What `--dump-saliency` writes of one stage and picture.
+struct SaliencyReport: Encodable {
+  let stage: StageReport
+  /// The picture's own tokens in front of the stage; -1: the encoder's class token.
+  let candidates: [Int]
+  /// What each of them was ranked by; empty where the method has no such number.
+  let scores: [Float]
+
+  init(_ stage: PruningStage) {
+    self.stage = StageReport(stage)
+    candidates = stage.candidates
+    // JSON has no word for what is not a number.
+    scores = stage.scores.map { $0.isFinite ? $0 : 0 }
+  }
+
+  enum CodingKeys: String, CodingKey { case candidates, scores }
+
+  func encode(to encoder: any Encoder) throws {
+    try stage.encode(to: encoder)
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(candidates, forKey: .candidates)
+    try container.encode(scores, forKey: .scores)
+  }
+}
+
+/// The words to an explanation's drawing.
+struct ExplanationReport: Encodable {
+  struct Panels: Encodable {
+    let image: String
+    let stages: [StageReport]
+  }
+
+  let drawing: String
+  let method: String
+  let legend = [
+    "A row for each picture: the picture as the encoder sees it, then two panels for each stage.",
+    "Heat: rank among the tokens in front of the stage, dark blue lowest, yellow highest; black: gone before.",
+    "Kept: patches with an orange frame stay; with a blue one they stand for others too; dark ones are dropped.",
+    "Digits: picture, L and the layer in front of the stage (0: the encoder, or before the first layer); tokens before > after.",
+  ]
+  let pictures: [Panels]
+
+  init(drawing: String, method: String, images: [String], stages: [PruningStage]) {
+    self.drawing = drawing
+    self.method = method
+    pictures = images.enumerated().map { index, path in
+      Panels(image: path, stages: stages.filter { $0.image == index }.map(StageReport.init))
+    }
+  }
+}
