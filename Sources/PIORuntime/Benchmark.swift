@@ -22,7 +22,7 @@ public struct Samples: Equatable, Sendable {
     Samples.median(zip(times, limits).map { units / $0 * 1e-6 / $1 })
   }
 
-  static func median(_ values: [Double]) -> Double {
+  public static func median(_ values: [Double]) -> Double {
     let sorted = values.sorted()
     let middle = sorted.count / 2
     return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2

@@ -49,6 +49,11 @@ public struct Work: Equatable, Sendable {
 
   /// Bytes of keys and values that `rows` cached positions take in all layers: what a decode step behind them reads.
   public static func cacheByteCount(rows: Int, _ text: TextConfig, kv: KVKind) -> Int {
-    rows * text.layerCount * text.kvHeadCount * kv.byteCount(headDim: text.headDim)
+    cacheByteCount(layerRows: rows * text.layerCount, text, kv: kv)
+  }
+
+  /// The same where layers differ: `layerRows` is the sum of their rows.
+  public static func cacheByteCount(layerRows: Int, _ text: TextConfig, kv: KVKind) -> Int {
+    layerRows * text.kvHeadCount * kv.byteCount(headDim: text.headDim)
   }
 }

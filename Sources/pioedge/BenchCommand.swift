@@ -14,11 +14,14 @@ struct BenchCommand: ParsableCommand {
         pioedge bench llava.piom
         pioedge bench llava.piom -p 512 -n 128 --threads 1 --json
         pioedge bench llava.piom --image                     also a picture: encoding, first token
+        pioedge bench llava.piom --image --visual-tokens 192,128,64    pruned against unpruned
         pioedge bench llava.piom --kv int8 --depth 1024      decoding behind 1024 rows
         pioedge bench --limits                               what this machine can do, no model
 
       Tokens and the picture are made up; each figure is the median of --repetitions runs behind one that
       does not count. Shares are of what plain loops reach here at the same number of threads.
+      With --visual-tokens one prompt (a picture and \(Benchmark.textRowsWithPrunedPicture) text tokens) is answered with -n tokens, unpruned
+      and with each count in turn; -p and decoding are then measured only where -p asks for it.
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
@@ -74,7 +77,19 @@ struct BenchCommand: ParsableCommand {
     guard (1...1000).contains(repetitions) else {
       throw ValidationError("--repetitions takes a whole number from 1 to 1000")
     }
+    guard image || !prunes else {
+      throw ValidationError("--visual-tokens and --schedule prune a picture: they need --image")
+    }
+    guard !prunes || depth == 0 else {
+      throw ValidationError("--depth is for decoding alone, not for --visual-tokens")
+    }
     _ = try promptLengths()
+  }
+
+  /// Whether pruned runs are compared with unpruned ones.
+  private var prunes: Bool {
+    (session.pruning.visualTokens != nil || session.pruning.schedule != nil)
+      && session.pruning.prune != PruneMethod.none
   }
 
   func run() throws {
@@ -99,7 +114,7 @@ struct BenchCommand: ParsableCommand {
     let start = ProcessStatus.monotonicMilliseconds
     let file = try ModelFile(path: path)
     guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
-    let lengths = try promptLengths() ?? defaultPrompts(file.config)
+    let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))
     var report = BenchReport(path: path, file: file, repetitions: repetitions)
     let limits = try sessionLimits(file.config, lengths)
     var engine = try Engine(file, limits: limits, isa: kernelsFromEnvironment())
@@ -114,7 +129,13 @@ struct BenchCommand: ParsableCommand {
       let samples = try benchmark.prefill(&engine, tokens: length) { meter.int8GMACs() }
       report.addPrefill(length, samples)
     }
-    if image {
+    if prunes {
+      try SamplePicture.withFile(width: 640, height: 480) { path in
+        let runs = try benchmark.compare(
+          limits.prunings, &engine, image: path, answerTokens: max(1, generate))
+        report.setBudgets(runs)
+      }
+    } else if image {
       // As a cheap camera gives it.
       try SamplePicture.withFile(width: 640, height: 480) { path in
         let times = try benchmark.firstToken(
@@ -132,7 +153,7 @@ struct BenchCommand: ParsableCommand {
       report.setFirstToken(times.total, rows: longest)
     }
     // Last, and the peak before the first read: the memory that is read is none of the model's.
-    if generate > 0 {
+    if generate > 0 && (!prunes || !lengths.isEmpty) {
       let samples = try benchmark.decode(&engine, tokens: generate, depth: depth) {
         report.notePeak()
         return meter.readGBs()
@@ -150,15 +171,22 @@ struct BenchCommand: ParsableCommand {
     // One row stays for the answer.
     let needed = max(
       (lengths.max() ?? 0) + 1, generate + depth + 1,
-      image ? Benchmark.textRowsWithPicture + 1 : 2)
+      prunes
+        ? Benchmark.textRowsWithPrunedPicture + max(1, generate)
+        : image ? Benchmark.textRowsWithPicture + 1 : 2)
     if let context = session.context, context < needed {
       throw ValidationError("--context \(context) is too short: \(needed) text rows are measured")
     }
     session.context = session.context ?? needed
     if !image { session.images = session.images ?? 0 }
-    return try session.limits(
+    let ways = prunes ? try session.pruning.prunings(for: config, seed: 0) : []
+    // The session's own way is to prune nothing: what the others are held against.
+    (session.pruning.visualTokens, session.pruning.schedule) = (nil, nil)
+    var limits = try session.limits(
       for: config, images: image ? 1 : 0, isChat: false, isConversation: true,
       seed: 0)
+    limits.alternatives = ways
+    return limits
   }
 
   private func defaultPrompts(_ config: ModelConfig) -> [Int] {

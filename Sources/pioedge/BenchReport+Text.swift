@@ -30,11 +30,12 @@ extension BenchReport {
         decimal(timeToFirstTokenMs, 1), "ms", range(firstToken.msMin, firstToken.msMax),
       ])
     }
+    let measured = rows.count > 1 ? table(rows, right: [1, 3, 4]) : ""
     return """
       \(model) (\(byteText(modelBytes))), KV cache \(kv), median of \(repetitions)
       \(cpu), \(isa), \(threads) thread(s)
 
-      \(table(rows, right: [1, 3, 4]))
+      \(measured)\(budgets.map(BudgetReport.text) ?? "")
       limits here: \(limits?.text ?? "")
       peak resident \(byteText(peakResidentBytes)), loaded in \(decimal(loadMs, 2)) ms
       """

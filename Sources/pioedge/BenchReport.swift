@@ -53,6 +53,10 @@ struct BenchReport: Encodable {
   var image: Image?
   @Nullable var timeToFirstTokenMs: Double?
   var firstToken: FirstToken?
+  /// With --visual-tokens: unpruned, then each count.
+  var budgets: [BudgetReport]?
+  /// Of the last of them.
+  var pruning: BudgetReport.Stages?
   var loadMs = 0.0
   var readyMs = 0.0
   var limits: LimitsReport.Rates?
@@ -117,6 +121,15 @@ struct BenchReport: Encodable {
     firstToken = FirstToken(rows: rows, msMin: samples.smallest, msMax: samples.largest)
   }
 
+  /// The first of the runs is the unpruned one.
+  mutating func setBudgets(_ runs: [PrunedRuns]) {
+    let reports = runs.map { BudgetReport($0, against: runs[0], config.text, kv: kvKind) }
+    budgets = reports
+    pruning = reports.last?.pruning
+    imageEncodeMs = reports.last?.imageEncodeMs
+    timeToFirstTokenMs = reports.last?.timeToFirstTokenMs
+  }
+
   /// At the first call alone: later the measurement's own memory is in it.
   mutating func notePeak() {
     if peakResidentBytes == 0 { peakResidentBytes = ProcessStatus.peakResidentBytes }
@@ -127,7 +140,7 @@ struct BenchReport: Encodable {
   }
 
   enum CodingKeys: String, CodingKey {
-    case model, cpu, isa, threads, kv, repetitions, prefill, decode, image, limits
+    case model, cpu, isa, threads, kv, repetitions, prefill, decode, image, limits, budgets, pruning
     case modelBytes = "model_bytes"
     case imageEncodeMs = "image_encode_ms"
     case timeToFirstTokenMs = "time_to_first_token_ms"

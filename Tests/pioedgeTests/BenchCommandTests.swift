@@ -35,6 +35,48 @@ struct BenchCommandTests {
     #expect((json["cpu"] as? String)?.isEmpty == false)
   }
 
+  @Test func prunedRunsStandBesideTheUnprunedOne() throws {
+    let result = Tool.run([
+      "bench", Tool.demo, "--image", "--visual-tokens", "192,64", "-n", "3", "-r", "2", "--json",
+      "--threads", "1",
+    ])
+    try #require(result.status == 0, "\(result.error)")
+    let budgets = try #require(result.json["budgets"] as? [[String: Any]])
+    #expect(budgets.map { $0["method"] as? String } == ["none", "pio", "pio"])
+    func numbers(_ key: String) throws -> [Double] {
+      try budgets.map { try #require($0[key] as? Double) }
+    }
+    let averages = try numbers("visual_tokens_average")
+    #expect(averages[0] == 576 && averages[1] <= 192 && averages[1] > 191)
+    #expect(averages[2] <= 64 && averages[2] > 63)
+    // 620 rows in 8 layers; 44 of them are text in every layer.
+    let bytes = try numbers("kv_bytes")
+    for (byteCount, average) in zip(bytes, averages) {
+      #expect(abs(byteCount - bytes[0] * (44 + average) / 620) < 1)
+    }
+    #expect(try zip(numbers("kv_capacity_bytes"), bytes).allSatisfy { $0 > $1 })
+    let macs = try numbers("prefill_macs")
+    #expect(macs[0] > macs[1] && macs[1] > macs[2])
+    let (encode, first, answer) = try (
+      numbers("image_encode_ms"), numbers("time_to_first_token_ms"), numbers("answer_ms")
+    )
+    for index in 0..<3 {
+      #expect(encode[index] < first[index] && first[index] < answer[index])
+      let stages = try #require(budgets[index]["pruning"] as? [String: Double])
+      #expect((stages["macs"]! > 0) == (index > 0))
+      #expect((stages["milliseconds"]! > 0) == (index > 0))
+      #expect(stages["share_of_prefill"]! < 1)
+      let ratios = try #require(budgets[index]["speedup"] as? [String: Double])
+      #expect(abs(ratios["prefill_macs"]! - macs[0] / macs[index]) < 1e-9)
+      #expect(abs(ratios["kv_bytes"]! - bytes[0] / bytes[index]) < 1e-9)
+    }
+    let last = try #require(result.json["pruning"] as? [String: Double])
+    #expect(last == budgets[2]["pruning"] as? [String: Double])
+    #expect(result.json["time_to_first_token_ms"] as? Double == first[2])
+    #expect(result.json["peak_resident_bytes"] as? Int ?? 0 > 0)
+    #expect(result.json["decode"] is NSNull)
+  }
+
   @Test func leavesOutWhatWasNotAskedFor() throws {
     let result = Tool.run(["bench", Tool.demo, "-p", "8", "-n", "0", "-r", "1", "--json"])
     #expect(result.status == 0, "\(result.error)")
@@ -68,6 +110,9 @@ struct BenchCommandTests {
   @Test(arguments: [
     ["bench"], ["bench", "x.piom", "--limits"], ["bench", "x.piom", "-p", "0"],
     ["bench", "x.piom", "-p", "12,,3"], ["bench", "x.piom", "-n", "-1"],
+    ["bench", "x.piom", "--visual-tokens", "64"],
+    ["bench", "x.piom", "--image", "--visual-tokens", "64,,32"],
+    ["bench", "x.piom", "--image", "--visual-tokens", "64", "--depth", "8"],
     ["bench", "x.piom", "-r", "0"], ["bench", "x.piom", "--threads", "0"],
     ["inspect"], ["inspect", "x.piom", "--cpu"], ["inspect", "--cpu", "--tensors"],
   ])

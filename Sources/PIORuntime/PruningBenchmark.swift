@@ -1,0 +1,91 @@
+import PIOFormat
+
+/// Answers about one picture, pruned one way: times in milliseconds, round by round.
+public struct PrunedRuns: Sendable {
+  public let pruning: Pruning
+  public internal(set) var decode: [Double] = []
+  public internal(set) var encode: [Double] = []
+  public internal(set) var prefill: [Double] = []
+  /// From the request to the first token.
+  public internal(set) var firstToken: [Double] = []
+  /// From the request to the last token.
+  public internal(set) var answer: [Double] = []
+  /// Of the prefill: what its stages took.
+  public internal(set) var stages: [Double] = []
+  /// Multiply-adds of the stages in the decoder.
+  public internal(set) var stageMACs = 0
+  /// Rows in each layer's cache behind the prompt.
+  public internal(set) var rows: [Int] = []
+  /// Bytes that the plan of a session as long as this prompt and its answer keeps for the cache.
+  public internal(set) var cacheCapacityBytes = 0
+  public internal(set) var visualTokensAverage = 0.0
+
+  init(_ pruning: Pruning) { self.pruning = pruning }
+
+  /// Multiply-adds of the prefill, the stages' included: an exact count.
+  public func prefillMACs(_ text: TextConfig) -> Int {
+    let work = Work(prefilling: rows, text)
+    return work.weightMACs + work.attentionMACs + stageMACs
+  }
+}
+
+extension Benchmark {
+  /// Text rows around the picture when ways to prune are compared.
+  public static let textRowsWithPrunedPicture = 44
+
+  /// The same prompt with one picture, answered once in each way to prune, then again, and so on: what disturbs the
+  /// machine disturbs all of them.
+  ///
+  /// The answer has `answerTokens` tokens, whatever they say. The engine's limits must name the ways (`Limits.pruning`,
+  /// `Limits.alternatives`).
+  public func compare(
+    _ ways: [Pruning], _ engine: inout Engine, image: String, answerTokens: Int
+  ) throws(RuntimeError) -> [PrunedRuns] {
+    precondition(answerTokens > 0, "an answer of no tokens")
+    var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedPicture, engine.config)
+    tokens.insert(engine.config.specialTokens.image, at: tokens.count / 2)
+    let request = Request(tokens: tokens, images: [image], maxTokens: 1)
+    var runs = ways.map { PrunedRuns($0) }
+    for index in runs.indices {
+      runs[index].cacheCapacityBytes = try engine.cacheCapacityBytes(
+        ways[index], textRows: Benchmark.textRowsWithPrunedPicture + answerTokens)
+    }
+    for round in 0...repetitions {
+      for index in runs.indices {
+        try engine.setPruning(runs[index].pruning)
+        engine.reset()
+        let start = ProcessStatus.monotonicMilliseconds
+        let generation = try engine.generate(request) { _ in }
+        let rows = engine.cachedRows
+        var token = generation.tokens.first ?? tokens[0]
+        for _ in 1..<max(1, answerTokens) { token = try engine.decode(token) }
+        let answer = ProcessStatus.monotonicMilliseconds - start
+        guard round > 0 else { continue }
+        let cost = engine.pruningCost
+        runs[index].decode.append(generation.imageDecodeMilliseconds)
+        runs[index].encode.append(generation.imageEncodeMilliseconds)
+        runs[index].prefill.append(generation.prefillMilliseconds)
+        runs[index].firstToken.append(generation.firstTokenMilliseconds)
+        runs[index].answer.append(answer)
+        runs[index].stages.append(cost.prefillMilliseconds)
+        runs[index].stageMACs = cost.prefillMACs
+        runs[index].rows = rows
+        runs[index].visualTokensAverage = generation.visualTokensAverage
+      }
+    }
+    return runs
+  }
+}
+
+extension Engine {
+  /// Bytes of the cache in the plan of a session with one picture that is pruned so, and `textRows` text rows.
+  func cacheCapacityBytes(_ pruning: Pruning, textRows: Int) throws(RuntimeError) -> Int {
+    var limits = plan.limits
+    limits.pruning = pruning
+    limits.alternatives = []
+    limits.contextRows = textRows
+    limits.imageCount = 1
+    let rows = try Plan.capacities(config, limits).reduce(0, +)
+    return Work.cacheByteCount(layerRows: rows, config.text, kv: limits.kv)
+  }
+}
