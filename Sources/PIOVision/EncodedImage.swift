@@ -55,19 +55,41 @@ struct EncodedImage: ~Copyable {
       height: header.orientation >= 5 ? width : height)
   }
 
-  /// Once: gives every row to the resizer.
-  func decode(into resizer: inout PatchResizer) throws(ImageError) {
+  /// Once: gives every row to the sink.
+  func decode(into sink: inout RowSink) throws(ImageError) {
     var error = pio_image_error()
     let handle = handle
-    let code = withUnsafeMutablePointer(to: &resizer) { context in
+    let code = withUnsafeMutablePointer(to: &sink) { context in
       pio_image_decode(
         handle,
         { context, row, index in
-          let resizer = context!.assumingMemoryBound(to: PatchResizer.self)
-          resizer.pointee.add(row!, index: Int(index))
+          let sink = context!.assumingMemoryBound(to: RowSink.self)
+          sink.pointee.add(row!, index: Int(index))
         }, context, &error)
     }
     guard code == PIO_IMAGE_OK else { throw ImageError(error, header, name: name, limits) }
+  }
+}
+
+/// What takes the rows of a picture as they are decoded: RGB, ascending.
+struct RowSink {
+  private var whole: PatchResizer
+  /// For the tiles of a grid.
+  private var grid: PatchResizer?
+
+  init(_ whole: PatchResizer, grid: PatchResizer? = nil) {
+    self.whole = whole
+    self.grid = grid
+  }
+
+  mutating func add(_ row: UnsafePointer<UInt8>, index: Int) {
+    whole.add(row, index: index)
+    grid?.add(row, index: index)
+  }
+
+  mutating func finish() {
+    whole.finish()
+    grid?.finish()
   }
 }
 

@@ -1,3 +1,5 @@
+import CPIOImage
+
 /// Turns the stored rows of a picture, given one at a time, into the encoder's patches.
 ///
 /// Two passes, one along the upright picture's x and one along its y; the first result is rounded to
@@ -17,9 +19,18 @@ struct PatchResizer {
   private var across: RowStream
   private let finished: UnsafeMutablePointer<UInt8>
   private let resampled: UnsafeMutablePointer<UInt8>
-  /// `(channel, 256)`: byte → normalised value.
+  private let target: Target
+
+  /// Where the pixels go.
+  enum Target {
+    /// Normalised, `(patch, channel, y, x)`.
+    case patches(UnsafeMutableBufferPointer<Float>)
+    /// As they are, `(tile, y, x, 3)`, so many tiles side by side.
+    case tiles(UnsafeMutablePointer<UInt8>, columns: Int)
+  }
+
+  /// `(channel, 256)`: byte → normalised value; for patches alone.
   private let levels: UnsafeMutablePointer<Float>
-  private let patches: UnsafeMutableBufferPointer<Float>
 
   static func byteCount(_ preparation: ImagePreparation, maxEdge: Int) -> Int {
     let side = preparation.side
@@ -31,16 +42,30 @@ struct PatchResizer {
       + Scratch.rounded(3 * side) + Scratch.rounded(3 * 256 * 4) + Scratch.alignment
   }
 
-  /// Width and height as stored; `orientation` is EXIF's, 1 to 8.
+  /// The same for the resizing into a grid of tiles of `side`, `longest` pixels an edge at most.
+  static func gridByteCount(longest: Int, side: Int, maxEdge: Int) -> Int {
+    let axis = ResizeAxis.byteCount(longest: longest, shrunkToAtLeast: side, maxEdge: maxEdge)
+    let width = 3 * max(longest, maxEdge)
+    return 2 * axis + RowStream.byteCount(width: width) + 2 * Scratch.rounded(width)
+      + Scratch.rounded(3 * longest) + Scratch.rounded(3 * 256 * 4) + Scratch.alignment
+  }
+
+  static func edges(
+    _ info: ImageInfo, _ preparation: ImagePreparation
+  ) -> (x: AxisGeometry, y: AxisGeometry) {
+    AxisGeometry.edges(width: info.width, height: info.height, preparation)
+  }
+
+  /// `edges`: where those of the upright picture go.
   init(
-    storedWidth: Int, storedHeight: Int, orientation: Int, _ preparation: ImagePreparation,
-    scratch bytes: UnsafeMutableRawBufferPointer, into patches: UnsafeMutableBufferPointer<Float>
+    _ header: pio_image_header, _ edges: (x: AxisGeometry, y: AxisGeometry),
+    _ preparation: ImagePreparation, scratch bytes: UnsafeMutableRawBufferPointer,
+    into target: Target
   ) {
     var scratch = Scratch(bytes)
+    // EXIF's orientation, 1 to 8.
+    let orientation = Int(header.orientation)
     transposed = orientation >= 5
-    let edges = AxisGeometry.edges(
-      width: transposed ? storedHeight : storedWidth,
-      height: transposed ? storedWidth : storedHeight, preparation)
     along = ResizeAxis(
       transposed ? edges.y : edges.x, filter: preparation.filter,
       mirrored: [2, 3, 7, 8].contains(orientation), &scratch)
@@ -59,10 +84,11 @@ struct PatchResizer {
     levels = scratch.take(Float.self, 3 * 256)
     across = RowStream(acrossAxis, width: width, padding: padding, &scratch)
     self.preparation = preparation
-    self.patches = patches
+    self.target = target
     fillPadding(padding)
-    fillLevels()
-    fillBackground()
+    guard case .patches(let patches) = target else { return }
+    preparation.fill(levels: levels)
+    fillBackground(patches)
   }
 
   /// Row `index` of the file: RGB, every row once, ascending.
@@ -98,6 +124,20 @@ struct PatchResizer {
   /// Patches in reading order, in each `(channel, y, x)`.
   @inline(__always)
   private func store(_ pixel: UnsafePointer<UInt8>, x: Int, y: Int) {
+    switch target {
+    case .patches(let patches): store(pixel, x: x, y: y, patches)
+    case .tiles(let pixels, let columns):
+      let side = preparation.side
+      let tile = y / side * columns + x / side
+      let out = pixels + 3 * ((tile * side + y % side) * side + x % side)
+      (out[0], out[1], out[2]) = (pixel[0], pixel[1], pixel[2])
+    }
+  }
+
+  @inline(__always)
+  private func store(
+    _ pixel: UnsafePointer<UInt8>, x: Int, y: Int, _ patches: UnsafeMutableBufferPointer<Float>
+  ) {
     let (size, perSide) = (preparation.patchSize, preparation.patchesPerSide)
     let (column, row) = (x / size, y / size)
     guard column < perSide, row < perSide else { return }
@@ -123,28 +163,28 @@ struct PatchResizer {
     }
   }
 
-  /// `(value · rescaleFactor − mean) / std`. The first product is rounded once, from f64, as in numpy;
-  /// 1/255 kept as f32 stands for the f64 one that checkpoints hold.
-  private func fillLevels() {
-    let factor =
-      preparation.rescaleFactor == 1 / 255 ? 1.0 / 255 : Double(preparation.rescaleFactor)
-    let (mean, std) = (preparation.mean, preparation.std)
-    for value in 0..<256 {
-      let x = Float(Double(value) * factor)
-      levels[value] = (x - mean.0) / std.0
-      levels[256 + value] = (x - mean.1) / std.1
-      levels[512 + value] = (x - mean.2) / std.2
-    }
-  }
-
   /// Black wherever the crop is larger than the resized picture.
-  private func fillBackground() {
+  private func fillBackground(_ patches: UnsafeMutableBufferPointer<Float>) {
     let side = preparation.side
     guard along.count < side || across.axis.count < side else { return }
     let area = preparation.patchSize * preparation.patchSize
     for plane in 0..<3 * preparation.patchCount {
       let piece = patches.baseAddress! + plane * area
       piece.update(repeating: levels[plane % 3 * 256], count: area)
+    }
+  }
+}
+
+extension ImagePreparation {
+  /// `(value · rescaleFactor − mean) / std`, `(channel, 256)`. The first product is rounded once, from f64, as in
+  /// numpy; 1/255 kept as f32 stands for the f64 one that checkpoints hold.
+  func fill(levels: UnsafeMutablePointer<Float>) {
+    let factor = rescaleFactor == 1 / 255 ? 1.0 / 255 : Double(rescaleFactor)
+    for value in 0..<256 {
+      let x = Float(Double(value) * factor)
+      levels[value] = (x - mean.0) / std.0
+      levels[256 + value] = (x - mean.1) / std.1
+      levels[512 + value] = (x - mean.2) / std.2
     }
   }
 }

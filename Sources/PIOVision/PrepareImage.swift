@@ -43,8 +43,7 @@ public func imageScratchByteCount(
   var bounded = preparation
   bounded.side = min(max(preparation.side, 1), ImagePreparation.maxSide)
   bounded.resizeTo = min(max(preparation.resizeTo, 1), ImagePreparation.maxSide)
-  let maxEdge = max(1, min(limits.maxEdge, limits.maxPixels, Int(Int32.max) / 64))
-  return PatchResizer.byteCount(bounded, maxEdge: maxEdge)
+  return PatchResizer.byteCount(bounded, maxEdge: maxEdge(limits))
 }
 
 private func prepare(
@@ -53,10 +52,11 @@ private func prepare(
 ) throws(ImageError) -> ImageInfo {
   precondition(
     patches.count >= preparation.patchCount * preparation.patchDim, "prepareImage: patches")
-  var resizer = PatchResizer(
-    storedWidth: Int(image.header.width), storedHeight: Int(image.header.height),
-    orientation: Int(image.header.orientation), preparation, scratch: scratch, into: patches)
-  try image.decode(into: &resizer)
-  resizer.finish()
+  var sink = RowSink(
+    PatchResizer(
+      image.header, PatchResizer.edges(image.info, preparation), preparation, scratch: scratch,
+      into: .patches(patches)))
+  try image.decode(into: &sink)
+  sink.finish()
   return image.info
 }

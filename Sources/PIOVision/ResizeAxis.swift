@@ -31,6 +31,16 @@ struct AxisGeometry: Equatable {
     destination = max(0, (side - resized + 1) / 2)
   }
 
+  /// An edge that is resized and kept whole.
+  init(source: Int, resized: Int, destination: Int) {
+    self.source = source
+    padded = source
+    self.resized = resized
+    firstKept = 0
+    kept = resized
+    self.destination = destination
+  }
+
   /// Whether Pillow 13 resamples this edge, the height, before `width`.
   func shrinksFarMore(than width: AxisGeometry) -> Bool {
     padded > resized && padded - resized > 2 * (width.padded - width.resized)
@@ -100,6 +110,14 @@ struct ResizeAxis {
   {
     let taps = min(maxEdge, longestWindow(padded: maxEdge, resized: resized, filter))
     return Scratch.rounded(kept * taps * 4) + 3 * Scratch.rounded(kept * 4)
+  }
+
+  /// The same for an edge that is resized to at most `longest` pixels in an enlarging by s, or kept whole while another
+  /// shrinks by the same s: its edge/s + 1 windows of up to 4s + 3 pixels.
+  static func byteCount(longest: Int, shrunkToAtLeast side: Int, maxEdge: Int) -> Int {
+    let count = longest + 1
+    let weights = 4 * maxEdge + 7 * count + 4 * (maxEdge / side + 1)
+    return Scratch.rounded(weights * 4) + 3 * Scratch.rounded(count * 4)
   }
 
   init(
