@@ -16,34 +16,51 @@ struct CheckpointConfig {
   init(folder: String) throws(ConvertError) {
     let root = try ConfigObject(folder: folder, file: "config.json")
     let modelType = try root.string("model_type", default: "missing")
-    guard modelType == "llava" || modelType == "llama" else {
-      throw root.failure(
-        "model_type", "'\(modelType.shortened)' is not supported (llava, llama are)")
+    guard let architecture = architectures.first(where: { $0.type == modelType }) else {
+      let known = architectures.map(\.type).joined(separator: ", ")
+      throw root.failure("model_type", "'\(modelType.shortened)' is not supported (\(known) are)")
     }
     try root.refuseQuantized()
-    try root.checkArchitecture(
-      modelType == "llava" ? "LlavaForConditionalGeneration" : "LlamaForCausalLM")
-    if modelType == "llama" {
-      (text, rope) = try root.textConfig()
+    try root.checkArchitecture(architecture.name)
+    if let family = TextFamily(rawValue: modelType) {
+      (text, rope) = try root.textConfig(family)
       return
     }
     let empty = ConfigObject(file: root.file, path: "text_config.", members: [:])
     let textObject = try root.object("text_config") ?? empty
     try textObject.refuseQuantized()
-    guard try textObject.string("model_type", default: "llama") == "llama" else {
-      throw textObject.unsupported("model_type")
-    }
-    (text, rope) = try textObject.textConfig()
+    guard let family = TextFamily(rawValue: try textObject.string("model_type", default: "llama"))
+    else { throw textObject.unsupported("model_type") }
+    (text, rope) = try textObject.textConfig(family)
     text.tiedHead = try root.bool("tie_word_embeddings", default: text.tiedHead) || text.tiedHead
     let visionObject = try root.object("vision_config") ?? root.defaultVision
     try visionObject.refuseQuantized()
     var vision = try visionObject.visionConfig(layerCount: &visionLayerCount)
     try root.readProjector(&vision, visionLayerCount: visionLayerCount, textDim: text.dim)
-    vision.preprocessing = try imagePreprocessing(folder: folder, imageSize: vision.imageSize)
+    if modelType == "llava_next" {
+      try root.readTiles(&vision)
+      vision.preprocessing = try tilePreprocessing(
+        folder: folder, imageSize: vision.imageSize, resolutions: vision.resolutions)
+    } else {
+      vision.preprocessing = try imagePreprocessing(folder: folder, imageSize: vision.imageSize)
+    }
     self.vision = vision
     let key = root["image_token_index"] == nil ? "image_token_id" : "image_token_index"
     imageTokenID = try root.count(key, default: 32_000, in: 0...text.vocabSize - 1)
   }
+}
+
+/// `model_type`, and what `architectures` then is.
+private let architectures = [
+  (type: "llava", name: "LlavaForConditionalGeneration"),
+  (type: "llava_next", name: "LlavaNextForConditionalGeneration"),
+  (type: "llama", name: "LlamaForCausalLM"),
+  (type: "mistral", name: "MistralForCausalLM"),
+]
+
+/// Decoders that differ in their configurations' defaults and in the sliding window.
+private enum TextFamily: String {
+  case llama, mistral
 }
 
 extension ConfigObject {
@@ -62,30 +79,41 @@ extension ConfigObject {
     }
   }
 
-  fileprivate func textConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
+  fileprivate func textConfig(
+    _ family: TextFamily
+  ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
     var text = TextConfig()
+    let isMistral = family == .mistral
     text.dim = try count("hidden_size", default: 4096, in: dims)
-    text.hiddenDim = try count("intermediate_size", default: 11_008, in: dims)
+    text.hiddenDim = try count("intermediate_size", default: isMistral ? 14_336 : 11_008, in: dims)
     text.layerCount = try count("num_hidden_layers", default: 32, in: 1...1024)
     text.headCount = try count("num_attention_heads", default: 32, in: 1...4096)
     text.kvHeadCount = try count(
-      "num_key_value_heads", default: text.headCount, in: 1...text.headCount)
+      "num_key_value_heads", default: isMistral ? 8 : text.headCount, in: 1...text.headCount)
     guard text.headCount % text.kvHeadCount == 0 else {
       throw failure("num_key_value_heads", "does not divide num_attention_heads")
     }
     text.headDim = try count("head_dim", default: text.dim / text.headCount, in: 2...4096)
     guard text.headDim % 2 == 0 else { throw failure("head_dim", "\(text.headDim) is odd") }
     text.vocabSize = try count("vocab_size", default: 32_000, in: 1...(1 << 22))
-    text.maxPositions = try count("max_position_embeddings", default: 2048, in: 1...(1 << 24))
+    text.maxPositions = try count(
+      "max_position_embeddings", default: isMistral ? 131_072 : 2048, in: 1...(1 << 24))
     text.rmsNormEpsilon = Float(try double("rms_norm_eps", default: 1e-6))
-    text.queryKeyValueBias = try bool("attention_bias", default: false)
-    text.attentionOutputBias = text.queryKeyValueBias
-    text.mlpBias = try bool("mlp_bias", default: false)
+    if !isMistral {
+      text.queryKeyValueBias = try bool("attention_bias", default: false)
+      text.attentionOutputBias = text.queryKeyValueBias
+      text.mlpBias = try bool("mlp_bias", default: false)
+    }
     text.tiedHead = try bool("tie_word_embeddings", default: false)
     guard try string("hidden_act", default: "silu") == "silu" else {
       throw unsupported("hidden_act")
     }
-    for key in ["sliding_window", "layer_types", "num_local_experts"] where self[key] != nil {
+    if isMistral {
+      try readSlidingWindow(&text)
+    } else if self["sliding_window"] != nil {
+      throw unsupported("sliding_window")
+    }
+    for key in ["layer_types", "num_local_experts"] where self[key] != nil {
       throw unsupported(key)
     }
     let rope = try RotaryFrequencies(
@@ -94,6 +122,48 @@ extension ConfigObject {
     text.ropeScaling = rope.scaling
     text.ropeAttentionFactor = Float(rope.attentionFactor)
     return (text, rope)
+  }
+
+  /// Null is no window, a missing key the default one; one that no sequence fills is none.
+  private func readSlidingWindow(_ text: inout TextConfig) throws(ConvertError) {
+    guard members["sliding_window"] != .null else { return }
+    let window = try count("sliding_window", default: 4096, in: 1...(1 << 24))
+    if window < text.maxPositions { text.slidingWindow = window }
+  }
+
+  /// LLaVA-NeXT's resolutions.
+  fileprivate func readTiles(_ vision: inout VisionConfig) throws(ConvertError) {
+    guard try bool("use_image_newline_parameter", default: true) else {
+      throw unsupported("use_image_newline_parameter")
+    }
+    // Tiles are put together by their patches: there is no place for a class token.
+    guard vision.dropsClassToken else { throw unsupported("vision_feature_select_strategy") }
+    vision.resolutions = try resolutions("image_grid_pinpoints", imageSize: vision.imageSize)
+  }
+
+  /// `[[height, width], …]`, multiples of `imageSize`; without the key those of LLaVA-NeXT's processor.
+  func resolutions(_ key: String, imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+    guard let value = self[key] else {
+      return [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
+        ImageResolution(height: $0.0, width: $0.1)
+      }
+    }
+    guard case .array(let pairs) = value, (1...64).contains(pairs.count) else {
+      throw failure(key, "is no list of 1 to 64 resolutions")
+    }
+    var found: [ImageResolution] = []
+    for pair in pairs {
+      guard case .array(let edges) = pair, edges.count == 2, case .integer(let height) = edges[0],
+        case .integer(let width) = edges[1]
+      else { throw failure(key, "has \(pair.quoted), which is no [height, width]") }
+      for edge in [height, width] {
+        guard (1...8192).contains(edge), edge % imageSize == 0 else {
+          throw failure(key, "has \(pair.quoted), which tiles of \(imageSize) do not fill")
+        }
+      }
+      found.append(ImageResolution(height: height, width: width))
+    }
+    return found
   }
 
   /// What `transformers` takes for a LLaVA configuration without a `vision_config`.

@@ -1,7 +1,7 @@
 import PIOFormat
 
 /// The vision encoder's and the projector's numbers, from an `mmproj` file: architecture `clip`,
-/// projector `mlp`, as llama.cpp's converters write it for LLaVA-1.5.
+/// projector `mlp`, as llama.cpp's converters write it for LLaVA-1.5 and 1.6.
 extension GGUFFile {
   func visionConfig(textDim: Int) throws(ConvertError) -> VisionConfig {
     try checkProjector()
@@ -31,6 +31,7 @@ extension GGUFFile {
     }
     vision.projectorHiddenDim = first.shape[0]
     vision.projectorBias = tensor("mm.0.bias") != nil
+    vision.resolutions = try resolutions(imageSize: vision.imageSize)
     try readPreprocessing(&vision)
     return vision
   }
@@ -47,15 +48,34 @@ extension GGUFFile {
     }
     for key in ["clip.projector_type", "clip.vision.projector_type"] {
       if let type = try text(key), type != "mlp" {
-        throw failure(key, "'\(type.shortened)' is not supported (mlp, of LLaVA-1.5, is)")
+        throw failure(key, "'\(type.shortened)' is not supported (mlp, of LLaVA-1.5 and 1.6, is)")
       }
     }
-    let merge = "clip.vision.mm_patch_merge_type"
-    if let type = try text(merge), type != "flat" {
-      throw failure(merge, "'\(type.shortened)', of LLaVA-1.6, is not supported")
+  }
+
+  /// LLaVA-1.6's resolutions; none: a picture is one tile, as in LLaVA-1.5.
+  ///
+  /// The numbers are read in the order of `transformers`, height first: published lists hold either
+  /// way up, and so the pair's answers are those of the checkpoint in its other form.
+  private func resolutions(imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+    let (merge, key) = ("clip.vision.mm_patch_merge_type", "clip.vision.image_grid_pinpoints")
+    let type = try text(merge) ?? "flat"
+    guard type == "flat" || type == "spatial_unpad" else {
+      throw failure(merge, "'\(type.shortened)' is not supported (flat, spatial_unpad are)")
     }
-    guard !has("clip.vision.image_grid_pinpoints") else {
-      throw failure("clip.vision.image_grid_pinpoints", "(LLaVA-1.6) are not supported")
+    guard let edges = try numbers(key, atMost: 128), !edges.isEmpty else {
+      guard type == "flat" else { throw failure(key, "is missing, with \(merge) \(type)") }
+      return []
+    }
+    guard type == "spatial_unpad" else {
+      throw failure(merge, "'\(type)' is not supported with \(key)")
+    }
+    let whole = edges.compactMap { Int(exactly: $0) }
+    guard whole.count == edges.count, whole.count % 2 == 0,
+      whole.allSatisfy({ (1...8192).contains($0) && $0 % imageSize == 0 })
+    else { throw failure(key, "is no list of resolutions that tiles of \(imageSize) fill") }
+    return stride(from: 0, to: whole.count, by: 2).map {
+      ImageResolution(height: whole[$0], width: whole[$0 + 1])
     }
   }
 
@@ -77,13 +97,15 @@ extension GGUFFile {
     return isCut ? blocks : blocks - 1
   }
 
-  /// As LLaVA-1.5 was trained: padded to a square with the mean colour, resized bicubically.
+  /// As LLaVA-1.5 was trained: padded to a square with the mean colour, resized bicubically. A tile with the whole
+  /// picture is stretched.
   private func readPreprocessing(_ vision: inout VisionConfig) throws(ConvertError) {
     var steps = ImagePreprocessing()
     let key = "clip.vision.image_aspect_ratio"
-    switch try text(key) ?? "pad" {
-    case "pad": steps.fit = .pad
-    case "square": steps.fit = .crop
+    switch try text(key) ?? (vision.isTiled ? "anyres" : "pad") {
+    case "anyres" where vision.isTiled: steps.fit = .stretch
+    case "pad" where !vision.isTiled: steps.fit = .pad
+    case "square" where !vision.isTiled: steps.fit = .crop
     case let ratio: throw failure(key, "'\(ratio.shortened)' is not supported (pad, square are)")
     }
     steps.resizeTo = vision.imageSize

@@ -34,6 +34,9 @@ extension ModelSource {
   }
 }
 
+/// What stands behind a line of patches, in LLaVA-1.6's projector file.
+private let newlineName = "model.image_newline"
+
 /// Finds our tensors among those of GGUF files.
 private struct GGUFNames {
   private let text: GGUFFile
@@ -63,7 +66,7 @@ private struct GGUFNames {
         continue
       }
       let name = Self.name(of: spec, isSwapped: isSwapped ?? false)
-      let part = name.hasPrefix("v.") || name.hasPrefix("mm.") ? 1 : 0
+      let part = name == newlineName || name.hasPrefix("v.") || name.hasPrefix("mm.") ? 1 : 0
       guard let tensor = tensors[part][name] else { throw .missingTensor(name: name) }
       try Self.check(tensor, spec, config)
       weights.append(try files[part].weights(tensor, order: Self.order(spec, config.text)))
@@ -125,6 +128,7 @@ private struct GGUFNames {
     case "text.embedding": return "token_embd.weight"
     case "text.norm.weight": return "output_norm.weight"
     case "text.head.weight": return "output.weight"
+    case "projector.newline": return newlineName
     case "vision.patch_embedding.weight": return "v.patch_embd.weight"
     case "vision.class_embedding": return "v.class_embd"
     case "vision.position_embedding": return "v.position_embd.weight"

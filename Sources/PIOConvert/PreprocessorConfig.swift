@@ -33,11 +33,38 @@ func imagePreprocessing(folder: String, imageSize: Int) throws(ConvertError) -> 
     }
     steps.resizeTo = edge
   }
-  switch try config.int("resample", default: 3) {
-  case 2: steps.filter = .bilinear
-  case 3: steps.filter = .bicubic
-  default: throw config.unsupported("resample")
+  steps.filter = try config.filter()
+  try config.readNormalization(&steps)
+  return steps
+}
+
+/// How LLaVA-NeXT's image processor makes tiles of `imageSize`: the picture stretched to one, and
+/// those of the best of `resolutions`, which must be the model's own.
+func tilePreprocessing(
+  folder: String, imageSize: Int, resolutions: [ImageResolution]
+) throws(ConvertError) -> ImagePreprocessing {
+  let config = try processorConfig(folder: folder)
+  let key = "image_processor_type"
+  switch try config.string(key, default: "LlavaNextImageProcessor") {
+  case "LlavaNextImageProcessor", "LlavaNextImageProcessorFast", "LlavaNextImageProcessorPil":
+    break
+  default: throw config.unsupported(key)
   }
+  guard try config.bool("do_resize", default: true) else { throw config.unsupported("do_resize") }
+  for key in ["size", "crop_size"] {
+    switch try config.size(key, default: 224) {
+    case .square(imageSize), .shortestEdge(imageSize): break
+    default:
+      throw config.failure(key, "is not the image_size of the encoder, \(imageSize)")
+    }
+  }
+  guard try config.resolutions("image_grid_pinpoints", imageSize: imageSize) == resolutions else {
+    throw config.failure("image_grid_pinpoints", "differs from that of config.json")
+  }
+  var steps = ImagePreprocessing()
+  steps.fit = .stretch
+  steps.resizeTo = imageSize
+  steps.filter = try config.filter()
   try config.readNormalization(&steps)
   return steps
 }
@@ -91,6 +118,14 @@ extension ConfigObject {
       }
       return .square(height)
     default: throw unsupported(key)
+    }
+  }
+
+  fileprivate func filter() throws(ConvertError) -> ImagePreprocessing.Filter {
+    switch try int("resample", default: 3) {
+    case 2: return .bilinear
+    case 3: return .bicubic
+    default: throw unsupported("resample")
     }
   }
 

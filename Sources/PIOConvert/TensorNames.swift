@@ -108,6 +108,7 @@ struct TensorNames {
     if let head = replacing(["lm_head."], "head.", in: rest) { return head }
     guard hasVision else { return replacing(["model."], "text.", in: rest) }
     if rest.hasPrefix("model.") { rest = rest.dropFirst("model.".count) }
+    if rest == "image_newline" { return "newline" }
     return replacing(["language_model.lm_head."], "head.", in: rest)
       ?? replacing(["language_model.model.", "language_model."], "text.", in: rest)
       ?? replacing(["vision_tower.vision_model.", "vision_tower."], "vision.", in: rest)
@@ -116,6 +117,7 @@ struct TensorNames {
 
   /// The name to report for a tensor that is not there.
   private static func publicName(_ form: String, hasVision: Bool) -> String {
+    if form == "newline" { return "image_newline" }
     let dot = form.firstIndex(of: ".") ?? form.endIndex
     let prefix =
       switch form[..<dot] {
@@ -131,6 +133,7 @@ struct TensorNames {
     switch spec.name {
     case "text.embedding": return "text.embed_tokens.weight"
     case "text.norm.weight": return spec.name
+    case "projector.newline": return "newline"
     case "text.head.weight": return "head.weight"
     case "vision.patch_embedding.weight": return "vision.embeddings.patch_embedding.weight"
     case "vision.class_embedding": return "vision.embeddings.class_embedding"

@@ -74,6 +74,23 @@ private let namedTemplates: [PromptTemplate] = [
     $0.assistantPrefix = " [/INST]"
     $0.assistantSuffix = "</s>"
   },
+  template("llava_mistral") {
+    $0.systemPrefix = "<<SYS>>\n"
+    $0.systemSuffix = "\n<</SYS>>\n\n"
+    $0.userPrefix = "[INST] "
+    $0.assistantPrefix = " [/INST]"
+    $0.assistantSuffix = "</s> "
+  },
+  template("llava_llama3") {
+    $0.systemPrefix = "<|start_header_id|>system<|end_header_id|>\n\n\n"
+    $0.systemSuffix = "<|eot_id|>"
+    $0.userPrefix = "<|start_header_id|>user<|end_header_id|>\n\n"
+    $0.imagePart = "<image>"
+    $0.textPrefix = "\n"
+    $0.userSuffix = "<|eot_id|>"
+    $0.assistantPrefix = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    $0.assistantSuffix = "<|eot_id|>"
+  },
   chatML("chatml", system: ""),
   chatML("qwen2", system: "You are a helpful assistant."),
   chatML(
@@ -139,6 +156,35 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
     {% endfor %}{% for content in message['content'] if content['type'] == 'text' %}
     {{ content['text'] }}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}
     {{ '</s>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}
+    """#
+  ),
+  // LLaVA-NeXT's three decoders. With a system part the first says it twice, which ours does not.
+  (
+    "llava",
+    #"""
+    {% for message in messages %}{% if message['role'] == 'system' %}
+    {{ message['content'][0]['text'] }}{% else %}{{ message['role'].upper() + ': '}}{% endif %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}
+    {{ '<image>\n' }}{% endfor %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}
+    {{ content['text'] + ' '}}{% endfor %}{% endfor %}
+    {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}
+    """#
+  ),
+  ("llava_mistral", llavaMistral(system: true, end: "</s> ")),
+  ("llava_mistral", llavaMistral(system: true, end: #"<\s> "#)),
+  ("llava_mistral", llavaMistral(system: false, end: #"<\s> "#)),
+  (
+    "llava_llama3",
+    #"""
+    {% for message in messages %}
+    {{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'}}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}
+    {{ '<image>' }}{% endfor %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}
+    {{ '\n' + content['text'] + '<|eot_id|>' }}{% endfor %}{% endfor %}
+    {% if add_generation_prompt %}
+    {{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}
     """#
   ),
   (
@@ -236,6 +282,25 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
     """#
   ),
 ]
+
+/// `end`: what stands behind an answer; two of the three published texts have a slip there.
+private func llavaMistral(system: Bool, end: String) -> String {
+  let first =
+    #"""
+    {% if message['role'] == 'system' %}
+    {{ '<<SYS>>\n' + message['content'][0]['text'] + '\n<</SYS>>\n\n' }}{% elif
+    """#
+  return "{% for message in messages %}" + (system ? first : "{% if")
+    + #"""
+     message['role'] == 'user' %}{{ '[INST] ' }}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}
+    {{ '<image>\n' }}{% endfor %}
+    {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}
+    {{ content['text'] }}{% endfor %}{{' [/INST]' }}
+    {% elif message['role'] == 'assistant' %}
+    {{ ' ' + message['content'][0]['text'] +
+    """# + " '\(end)' }}{% endif %}{% endfor %}"
+}
 
 /// The string literals inside tags and the text outside of them, in order.
 func jinjaLiterals(_ jinja: String) -> [String] {

@@ -16,6 +16,7 @@ enum MetadataKey: UInt16, CaseIterable {
   case textAttentionOutputBias = 0x000E
   case textMLPBias = 0x000F
   case textTiedHead = 0x0010
+  case textSlidingWindow = 0x0011
 
   case visionImageSize = 0x0101
   case visionPatchSize = 0x0102
@@ -36,6 +37,7 @@ enum MetadataKey: UInt16, CaseIterable {
   case imageMean = 0x0185
   case imageStd = 0x0186
   case imagePadColor = 0x0187
+  case imageResolutions = 0x0188
 
   case promptName = 0x0201
   case promptSystemPrefix = 0x0202
@@ -47,6 +49,7 @@ enum MetadataKey: UInt16, CaseIterable {
   case promptAssistantSuffix = 0x0208
   case promptImagePart = 0x0209
   case promptAddsBeginToken = 0x020A
+  case promptTextPrefix = 0x020B
 
   case tokenBegin = 0x0301
   case tokenEnd = 0x0302
@@ -76,6 +79,8 @@ protocol MetadataCoder {
   mutating func integers(_ key: MetadataKey, _ value: inout [Int]) throws(ModelFileError)
   mutating func floats(_ key: MetadataKey, _ value: inout [Float]) throws(ModelFileError)
   mutating func strings(_ key: MetadataKey, _ value: inout [String]) throws(ModelFileError)
+  /// Whether an entry that only some models have is coded: where the value `isPresent`, or is in the file.
+  func codes(_ key: MetadataKey, isPresent: Bool) -> Bool
 }
 
 /// Entries of 8 bytes (key, type, value's byte count), each followed by its value, padded to 8.
@@ -103,6 +108,8 @@ struct MetadataEncoder: MetadataCoder {
   mutating func string(_ key: MetadataKey, _ value: inout String) {
     entry(key, .string, Array(value.utf8))
   }
+
+  func codes(_ key: MetadataKey, isPresent: Bool) -> Bool { isPresent }
 
   mutating func strings(_ key: MetadataKey, _ value: inout [String]) {
     var out: [UInt8] = []
@@ -157,6 +164,8 @@ struct MetadataDecoder: MetadataCoder {
 
   /// Whether the next entry a reader must know is `key`.
   func isNext(_ key: MetadataKey) -> Bool { entries.first?.key == key.rawValue }
+
+  func codes(_ key: MetadataKey, isPresent: Bool) -> Bool { isNext(key) }
 
   /// Throws where an entry is left that a reader must know.
   mutating func finish() throws(ModelFileError) {

@@ -61,6 +61,11 @@ extension TextConfig {
     try coder.flag(.textAttentionOutputBias, &attentionOutputBias)
     try coder.flag(.textMLPBias, &mlpBias)
     try coder.flag(.textTiedHead, &tiedHead)
+    if coder.codes(.textSlidingWindow, isPresent: slidingWindow != nil) {
+      var window = slidingWindow ?? 0
+      try coder.integer(.textSlidingWindow, &window)
+      slidingWindow = window
+    }
   }
 }
 
@@ -79,6 +84,17 @@ extension VisionConfig {
     try coder.choice(.projectorActivation, &projectorActivation)
     try coder.flag(.projectorBias, &projectorBias)
     try preprocessing.code(&coder)
+    if coder.codes(.imageResolutions, isPresent: isTiled) {
+      // Height, width, height, width, …
+      var edges = resolutions.flatMap { [$0.height, $0.width] }
+      try coder.integers(.imageResolutions, &edges)
+      guard edges.count % 2 == 0, !edges.isEmpty else {
+        throw .metadata(key: "imageResolutions", problem: "\(edges.count) edges, needed pairs")
+      }
+      resolutions = stride(from: 0, to: edges.count, by: 2).map {
+        ImageResolution(height: edges[$0], width: edges[$0 + 1])
+      }
+    }
   }
 }
 
@@ -112,6 +128,9 @@ extension PromptTemplate {
     try coder.string(.promptAssistantSuffix, &assistantSuffix)
     try coder.string(.promptImagePart, &imagePart)
     try coder.flag(.promptAddsBeginToken, &addsBeginToken)
+    if coder.codes(.promptTextPrefix, isPresent: !textPrefix.isEmpty) {
+      try coder.string(.promptTextPrefix, &textPrefix)
+    }
   }
 }
 

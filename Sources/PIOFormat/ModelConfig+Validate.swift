@@ -25,6 +25,7 @@ extension TextConfig {
     try check("text.rms_norm_epsilon", rmsNormEpsilon, epsilons)
     try check("text.rope_theta", ropeTheta, 1e-3...1e12)
     try check("text.rope_attention_factor", ropeAttentionFactor, 1e-3...1e3)
+    if let slidingWindow { try check("text.sliding_window", slidingWindow, 1...(1 << 24)) }
   }
 }
 
@@ -43,6 +44,21 @@ extension VisionConfig {
     try check("vision.layer_norm_epsilon", layerNormEpsilon, epsilons)
     try check("projector.hidden_dim", projectorHiddenDim, 1...maxDim)
     try preprocessing.validate(imageSize: imageSize)
+    try check("image.resolutions (count)", resolutions.count, 0...64)
+    for resolution in resolutions { try validate(resolution) }
+    guard isTiled else { return }
+    // Tiles are put together by their patches: there is no place for a class token.
+    try check("vision.drops_class_token", dropsClassToken ? 1 : 0, 1...1)
+    try check("image.fit", Int(preprocessing.fit.rawValue), 2...2)
+  }
+
+  private func validate(_ resolution: ImageResolution) throws(ModelFileError) {
+    for edge in [resolution.height, resolution.width] {
+      try check("image.resolutions", edge, 1...8192)
+      try check("image.resolutions % image_size", edge % imageSize, 0...0)
+    }
+    let patches = (resolution.height / patchSize) * (resolution.width / patchSize)
+    try check("image.resolutions (patches)", patches, 1...65_536)
   }
 }
 
@@ -62,7 +78,7 @@ extension PromptTemplate {
     try check("prompt.name (bytes)", name.utf8.count, 1...64)
     let parts = [
       systemPrefix, systemSuffix, defaultSystem, userPrefix, userSuffix, assistantPrefix,
-      assistantSuffix, imagePart,
+      assistantSuffix, imagePart, textPrefix,
     ]
     for part in parts { try check("prompt part (bytes)", part.utf8.count, 0...65_536) }
     guard name.unicodeScalars.allSatisfy({ !isControl($0) }) else {

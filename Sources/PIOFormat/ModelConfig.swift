@@ -39,6 +39,8 @@ public struct TextConfig: Equatable, Sendable {
   public var mlpBias = false
   /// The head is the embedding table.
   public var tiedHead = false
+  /// Positions that a row sees at most, its own the last of them (Mistral); nil: all before it.
+  public var slidingWindow: Int?
 
   public init() {}
 }
@@ -60,6 +62,17 @@ public enum Activation: UInt8, Sendable, CaseIterable {
   case quickGelu = 2
 }
 
+/// What a picture may be resized to, to be cut into tiles of the encoder's size.
+public struct ImageResolution: Equatable, Sendable {
+  public var height: Int
+  public var width: Int
+
+  public init(height: Int, width: Int) {
+    self.height = height
+    self.width = width
+  }
+}
+
 /// A CLIP vision transformer, as far as its features are used, and the two-layer projector.
 public struct VisionConfig: Equatable, Sendable {
   /// Height and width of the input, a multiple of `patchSize`.
@@ -78,16 +91,26 @@ public struct VisionConfig: Equatable, Sendable {
   public var projectorActivation = Activation.gelu
   public var projectorBias = true
   public var preprocessing = ImagePreprocessing()
+  /// LLaVA-NeXT: the resolutions, in order, one of which a picture is cut into tiles at, beside the tile that shows
+  /// it whole. Multiples of `imageSize`. Empty: a picture is one tile.
+  public var resolutions: [ImageResolution] = []
 
   public init() {}
 
+  public var isTiled: Bool { !resolutions.isEmpty }
   public var headDim: Int { headCount > 0 ? dim / headCount : 0 }
   public var patchesPerSide: Int { patchSize > 0 ? imageSize / patchSize : 0 }
   public var patchCount: Int { patchesPerSide * patchesPerSide }
   /// Rows of the encoder: the patches and the class token.
   public var positionCount: Int { patchCount + 1 }
-  /// Rows that enter the decoder.
+  /// Rows that one tile gives to the decoder.
   public var visualTokenCount: Int { dropsClassToken ? patchCount : positionCount }
+  /// Most rows that a picture gives to the decoder: the tile that shows it whole, and the patches of all the others
+  /// with a row behind each line of them.
+  public var maxVisualRowCount: Int {
+    let grids = resolutions.map { ($0.height / patchSize) * ($0.width / patchSize + 1) }
+    return visualTokenCount + (grids.max() ?? 0)
+  }
 }
 
 /// How a picture becomes the encoder's input.
@@ -126,7 +149,7 @@ public struct ImagePreprocessing: Equatable, Sendable {
 /// A chat as data: what stands around the turns. `{}` never occurs; the parts are joined in order.
 ///
 /// A conversation is: `system` part, then for each turn `userPrefix` + (`imagePart` per picture)
-/// + text + `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`.
+/// + `textPrefix` + text + `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`.
 /// Special tokens inside (`<s>`, `</s>`, `<|eot_id|>`, `<image>`) are recognised as such.
 public struct PromptTemplate: Equatable, Sendable {
   /// The template's name: `vicuna_v1`, `llama2`, `llama3`, `mistral`, `chatml`, `plain`, `llava`…
@@ -141,6 +164,8 @@ public struct PromptTemplate: Equatable, Sendable {
   public var assistantSuffix = ""
   /// One picture, with what follows it: `<image>\n`.
   public var imagePart = "<image>\n"
+  /// Stands in front of the text, behind the pictures.
+  public var textPrefix = ""
   /// The tokenizer's own beginning-of-text token is added in front of a conversation.
   public var addsBeginToken = true
 

@@ -108,6 +108,7 @@ private struct SpecList {
     section = .projector
     linear("projector.linear1", vision.projectorHiddenDim, vision.dim, bias: vision.projectorBias)
     linear("projector.linear2", outputDim, vision.projectorHiddenDim, bias: vision.projectorBias)
+    if vision.isTiled { small("projector.newline", outputDim) }
   }
 
   mutating func decoderLayer(_ layer: Int, _ text: TextConfig) {

@@ -44,5 +44,6 @@ extension ChatParts {
     assistantPrefix = template.assistantPrefix
     assistantSuffix = template.assistantSuffix
     imagePart = template.imagePart
+    textPrefix = template.textPrefix
   }
 }

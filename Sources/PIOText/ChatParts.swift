@@ -1,7 +1,7 @@
 /// A chat template as the strings around the turns, and the text of a conversation made of them.
 ///
 /// A conversation is the system part, then for each turn `userPrefix`, `imagePart` for every
-/// picture, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
+/// picture, `textPrefix`, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
 /// - Where `systemPrefix` starts with `userPrefix` (`[INST] <<SYS>>`), a system part stands inside
 ///   the first user turn, in the place of its prefix.
 /// - An answer in a conversation's past has a space in front if `assistantPrefix` does not end in
@@ -16,6 +16,7 @@ public struct ChatParts: Equatable, Sendable {
   public var assistantPrefix = ""
   public var assistantSuffix = ""
   public var imagePart = ""
+  public var textPrefix = ""
 
   public init() {}
 
@@ -59,7 +60,7 @@ public struct ChatParts: Equatable, Sendable {
   }
 
   private func body(_ turn: Turn) -> String {
-    String(repeating: imagePart, count: max(0, turn.imageCount)) + turn.question + userSuffix
-      + assistantPrefix
+    String(repeating: imagePart, count: max(0, turn.imageCount)) + textPrefix + turn.question
+      + userSuffix + assistantPrefix
   }
 }

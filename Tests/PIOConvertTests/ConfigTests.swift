@@ -32,7 +32,7 @@ private func json(_ text: String) -> Any {
       ("model_type", #""foo""#, "config.json: model_type 'foo' is not supported"),
       ("architectures", #"["LlavaLlamaForCausalLM"]"#, "LlavaLlamaForCausalLM"),
       ("quantization_config", #"{"quant_method": "awq"}"#, "quantization_config ('awq')"),
-      ("text_config.model_type", #""mistral""#, "text_config.model_type 'mistral'"),
+      ("text_config.model_type", #""mixtral""#, "text_config.model_type 'mixtral'"),
       ("text_config.hidden_act", #""gelu""#, "text_config.hidden_act 'gelu'"),
       ("text_config.sliding_window", #"64"#, "text_config.sliding_window 64"),
       ("text_config.rope_scaling", #"{"type": "dynamic", "factor": 2.0}"#, "'dynamic'"),

@@ -190,7 +190,7 @@ private let lossless: Set<String> = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0
   }
 
   /// The same model from both formats: every number of decoder, encoder and projector, RoPE too.
-  @Test(arguments: ["yarn-padded", "llama3-no-projector-bias"])
+  @Test(arguments: ["yarn-padded", "llama3-no-projector-bias", "next-vicuna"])
   func aPairIsTheCheckpointItWasMadeOf(name: String) throws {
     let (theirs, mine) = (try TemporaryFolder(), try TemporaryFolder())
     try convert(options(golden(name), theirs, weights: .f32))
@@ -296,8 +296,12 @@ private let textRefusals: [Refusal] = [
 private let visionRefusals: [Refusal] = [
   set("general.architecture", GGUFForge.string("llama"), "clip is"),
   set("clip.projector_type", GGUFForge.string("ldp"), "'ldp' is not supported"),
-  set("clip.vision.mm_patch_merge_type", GGUFForge.string("spatial_unpad"), "LLaVA-1.6"),
-  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([336, 672]), "LLaVA-1.6"),
+  set("clip.vision.mm_patch_merge_type", GGUFForge.string("spatial"), "'spatial' is not supported"),
+  set(
+    "clip.vision.mm_patch_merge_type", GGUFForge.string("spatial_unpad"),
+    "clip.vision.image_grid_pinpoints is missing"),
+  set(
+    "clip.vision.image_grid_pinpoints", GGUFForge.ints([42, 84]), "'flat' is not supported with"),
   set("clip.vision.image_mean", nil, "clip.vision.image_mean is missing"),
   set("clip.vision.image_std", GGUFForge.floats([1, 1, 0]), "clip.vision.image_std is not three"),
   set("clip.vision.feature_layer", GGUFForge.ints([1, 2]), "clip.vision.feature_layer"),
@@ -306,6 +310,20 @@ private let visionRefusals: [Refusal] = [
     $0.tensors.append(
       GGUFForge.Tensor(
         name: "model.image_newline", type: 0, dims: [1], data: [UInt8](repeating: 0, count: 4)))
+  },
+]
+
+/// Of a pair with tiles of 32 pixels.
+private let tileRefusals: [Refusal] = [
+  set("clip.vision.mm_patch_merge_type", nil, "'flat' is not supported with"),
+  set("clip.vision.image_grid_pinpoints", nil, "clip.vision.image_grid_pinpoints is missing"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32, 33]), "tiles of 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32]), "tiles of 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([0, 32]), "tiles of 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([1 << 20, 32]), "tiles of 32"),
+  set("clip.vision.image_aspect_ratio", GGUFForge.string("pad"), "'pad' is not supported"),
+  refusal("model.image_newline") { forge in
+    forge.tensors.removeAll { $0.name == "model.image_newline" }
   },
 ]
 
@@ -331,6 +349,16 @@ private let visionRefusals: [Refusal] = [
     refusal.change(&forge)
     let projector = try forge.write(to: folder, "mmproj.gguf")
     let found = text(options(goldenGGUF("yarn-padded"), folder, projector: projector))
+    #expect(found.contains(refusal.text), "\(found)")
+  }
+
+  @Test(arguments: tileRefusals)
+  fileprivate func refusesTilesItCannotCut(refusal: Refusal) throws {
+    let folder = try TemporaryFolder()
+    var forge = try GGUFForge(goldenGGUF("next-vicuna-mmproj"))
+    refusal.change(&forge)
+    let projector = try forge.write(to: folder, "mmproj.gguf")
+    let found = text(options(goldenGGUF("next-vicuna"), folder, projector: projector))
     #expect(found.contains(refusal.text), "\(found)")
   }
 

@@ -121,7 +121,9 @@ func absurdSizesInTheHeaderAreRefused(offset: Int, size: Int) {
   (.visionActivation, 256), (.visionLayerCount, -1), (.imageResizeTo, 1), (.imageResizeTo, 8193),
   (.imagePadColor, 1 << 24),
   (.imageFit, -1), (.tokenBegin, -2), (.tokenBegin, 1 << 32), (.tokenImage, -1),
-  (.tokenEnd, 1 << 31), (.promptAddsBeginToken, .min),
+  (.tokenEnd, 1 << 31), (.promptAddsBeginToken, .min), (.textSlidingWindow, 0),
+  (.textSlidingWindow, -1), (.visionDropsClassToken, 0), (.imageFit, 0), (.imageResolutions, 0),
+  (.imageResolutions, -1), (.imageResolutions, .max), (.imageResolutions, 8191),
 ])
 func numbersOutOfBoundsAreRefused(key: MetadataKey, value: Int64) {
   let error = verdict { $0.set($0.metadata(key), value) }

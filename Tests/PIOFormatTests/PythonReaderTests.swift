@@ -99,6 +99,10 @@ struct PythonReaderTests {
       #expect(metadata["vision.layer_count"] as? Int == vision.layerCount)
       #expect((metadata["image.mean"] as? [Double])?.map { Float($0) } == [0.481, 0.457, 0.408])
       #expect(metadata["image.pad_color"] as? Int == 122 << 16 | 116 << 8 | 104)
+      #expect(metadata["text.sliding_window"] as? Int == text.slidingWindow)
+      let edges = vision.resolutions.flatMap { [$0.height, $0.width] }
+      #expect(metadata["image.resolutions"] as? [Int] == edges && edges.count == 6)
+      #expect(metadata["prompt.text_prefix"] as? String == "\n")
       #expect(metadata["prompt.default_system"] as? String == sample.config.prompt.defaultSystem)
       #expect(metadata["tokens.end"] as? [Int] == [2, 7])
       #expect(metadata["provenance.recipe"] as? String == sample.provenance.recipe)

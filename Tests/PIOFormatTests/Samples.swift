@@ -29,6 +29,7 @@ struct Sample {
     var random = TestRandom(seed)
     let hasVision = vision ?? Bool.random(using: &random)
     config = randomConfig(vision: hasVision, &random)
+    if hasVision && seed % 2 == 1 { config.addTiles() }
     let specs = tensorSpecs(for: config)
     encodings = specs.map { spec in
       allEncodings.filter { spec.role.allows($0) }.randomElement(using: &random)!
@@ -144,6 +145,20 @@ private func randomVision(_ random: inout TestRandom) -> VisionConfig {
   vision.preprocessing.std = (0.268, 0.261, 0.275)
   vision.preprocessing.padColor = (122, 116, 104)
   return vision
+}
+
+extension ModelConfig {
+  /// With all that only some models say.
+  fileprivate mutating func addTiles() {
+    text.slidingWindow = 7
+    prompt.textPrefix = "\n"
+    vision!.dropsClassToken = true
+    vision!.preprocessing.fit = .stretch
+    let side = vision!.imageSize
+    vision!.resolutions = (1...3).map {
+      ImageResolution(height: $0 * side, width: (4 - $0) * side)
+    }
+  }
 }
 
 extension SpecialTokens {

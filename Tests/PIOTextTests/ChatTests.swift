@@ -83,7 +83,12 @@ struct ChatTests {
     let file = Self.folder.appendingPathComponent("\(name).jinja")
     let folder = try Checkpoint(jinja: try String(contentsOf: file, encoding: .utf8))
     let prompt = try folder.read(chatTemplate: nil, imageTokenID: 3).prompt
-    #expect(prompt.name == name)
+    // The published texts differ in what no first question shows.
+    let same = [
+      "llava_vicuna": "llava", "llava_mistral_first": "llava_mistral",
+      "llava_mistral_slip": "llava_mistral",
+    ]
+    #expect(prompt.name == same[name] ?? name)
     return prompt
   }
 
@@ -97,6 +102,7 @@ struct ChatTests {
     parts.assistantPrefix = template.assistantPrefix
     parts.assistantSuffix = template.assistantSuffix
     parts.imagePart = template.imagePart
+    parts.textPrefix = template.textPrefix
     return parts
   }
 }

@@ -85,9 +85,23 @@ ZEPHYR = r"""{% for message in messages %}
 
 VICUNA = r"""{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = 'A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user\'s questions.' %}{% endif %}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles do not alternate') }}{% endif %}{% if loop.index0 == 0 %}{{ system_message }}{% endif %}{% if message['role'] == 'user' %}{{ ' USER: ' + message['content'].strip() }}{% elif message['role'] == 'assistant' %}{{ ' ASSISTANT: ' + message['content'].strip() + eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"""
 
+LLAVA_VICUNA = r"""{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'][0]['text'] }}{% else %}{{ message['role'].upper() + ': '}}{% endif %}{# images #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}{# texts #}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
+
+LLAVA_MISTRAL = r"""{% for message in messages %}{% if message['role'] == 'system' %}{{ '<<SYS>>\n' + message['content'][0]['text'] + '\n<</SYS>>\n\n' }}{% elif message['role'] == 'user' %}{{ '[INST] ' }}{# images #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}{# texts #}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}{{' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'][0]['text'] + '</s> '}}{% else %}{{ raise_exception('no such role') }}{% endif %}{% endfor %}"""
+
+# As published before: what it puts behind an answer is no token.
+LLAVA_MISTRAL_SLIP = LLAVA_MISTRAL.replace("'</s> '", r"'<\s> '")
+LLAVA_MISTRAL_FIRST = LLAVA_MISTRAL_SLIP.replace(
+    r"""{% if message['role'] == 'system' %}{{ '<<SYS>>\n' + message['content'][0]['text'] + '\n<</SYS>>\n\n' }}{% elif""",
+    "{% if",
+)
+
+LLAVA_LLAMA3 = r"""{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'}}{# images #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}{# texts #}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] + '<|eot_id|>' }}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
+
 DEMO = (ROOT / "tools" / "demo" / "checkpoint" / "chat_template.jinja").read_text()
 
-# Name, text, what begins a text, whether pictures and a system part are for it.
+# Name, text, what begins a text, whether pictures and a system part are for it; whether its past
+# answers are (an answer of the model's own is not rendered again).
 TEMPLATES = [
     ("llava", LLAVA, "<s>", True, True),
     ("vicuna", DEMO, "<s>", True, False),
@@ -99,6 +113,11 @@ TEMPLATES = [
     ("smollm2", SMOLLM2, "", False, True),
     ("zephyr", ZEPHYR, "", False, True),
     ("vicuna_v1.1", VICUNA, "", False, True),
+    ("llava_vicuna", LLAVA_VICUNA, "", True, False),
+    ("llava_mistral", LLAVA_MISTRAL, "", True, True),
+    ("llava_mistral_slip", LLAVA_MISTRAL_SLIP, "", True, True, False),
+    ("llava_mistral_first", LLAVA_MISTRAL_FIRST, "", True, False, False),
+    ("llava_llama3", LLAVA_LLAMA3, "", True, True, False),
 ]
 
 CONVERSATIONS = [
@@ -133,11 +152,13 @@ def messages(conversation, parts):
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     cases = []
-    for name, jinja, begin, images, system in TEMPLATES:
+    for name, jinja, begin, images, system, *answers in TEMPLATES:
         (OUT / f"{name}.jinja").write_text(jinja)
         compiled = _compile_jinja_template(jinja)
         for conversation in CONVERSATIONS:
             if conversation["system"] and not system:
+                continue
+            if len(conversation["turns"]) > 1 and answers == [False]:
                 continue
             if not images:
                 turns = [[0, q, a] for _, q, a in conversation["turns"]]

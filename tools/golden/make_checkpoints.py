@@ -3,8 +3,8 @@
 
     tools/golden/make_checkpoints.py [--only NAME …]
 
-Together they vary what a LLaVA-1.5 checkpoint in Hugging Face layout can vary; the table CHECKPOINTS
-says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
+Together they vary what a LLaVA-1.5 or LLaVA-NeXT checkpoint in Hugging Face layout can vary; the table
+CHECKPOINTS says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
 the other two generations, which are put in place afterwards. Weights are drawn so that activations
 keep the size they have in a trained model and logits spread over about ±10: with an initialiser's
 usual 0.02 a wrong layer would hardly show.
@@ -35,18 +35,23 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
     LlavaProcessor,
+    MistralConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS_FOLDER = ROOT / "Tests/Golden/checkpoints"
 DEMO = ROOT / "tools/demo/checkpoint"
 
 # What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
-# `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# `next`: a LLaVA-NeXT checkpoint, the tiles a picture may be cut into, (lines, columns); `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
 # llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
 CHECKPOINTS = {
     "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
@@ -141,6 +146,50 @@ CHECKPOINTS = {
         vision=dict(hidden_size=20, num_attention_heads=5, image_size=48, patch_size=8),
         llava=dict(projector_hidden_act="gelu_pytorch_tanh"),
     ),
+    "next-vicuna": dict(  # LLaVA-NeXT's published tiles, multi-head attention, names as published
+        dtype="float16",
+        tokenizer="byte-fallback",
+        names="hub",
+        next=[(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)],
+        template="llava_vicuna",
+        text=dict(
+            hidden_size=48, intermediate_size=88, num_attention_heads=4, num_key_value_heads=4,
+        ),
+        vision=dict(hidden_size=24, num_attention_heads=3, image_size=32, patch_size=8),
+        llava=dict(),
+    ),
+    "next-mistral-window": dict(  # a window of 24 positions slides over pictures of up to 124 rows
+        dtype="bfloat16",
+        tokenizer="byte-fallback",
+        next=[(1, 2), (2, 1), (2, 2), (4, 1), (1, 4)],
+        template="llava_mistral",
+        family="mistral",
+        text=dict(
+            hidden_size=56, intermediate_size=80, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=16, num_hidden_layers=3, sliding_window=24, rope_theta=1000000.0,
+        ),
+        vision=dict(
+            hidden_size=32, num_attention_heads=4, image_size=30, patch_size=6, hidden_act="gelu",
+        ),
+        llava=dict(vision_feature_layer=-1),
+    ),
+    "next-llama3": dict(  # grouped heads, Llama 3's scaling, names as of transformers 4.5x
+        dtype="bfloat16",
+        tokenizer="byte-level",
+        names="nested",
+        next=[(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)],
+        template="llava_llama3",
+        text=dict(
+            hidden_size=40, intermediate_size=72, num_attention_heads=5, num_key_value_heads=1,
+            head_dim=12, max_position_embeddings=1024,
+            rope_parameters=dict(
+                rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                original_max_position_embeddings=64, rope_theta=500000.0,
+            ),
+        ),
+        vision=dict(hidden_size=24, num_attention_heads=2, image_size=42, patch_size=14),
+        llava=dict(multimodal_projector_bias=False),
+    ),
     "text-only": dict(  # a decoder alone, nine heads on three, tied
         dtype="bfloat16",
         tokenizer="byte-level",
@@ -151,6 +200,7 @@ CHECKPOINTS = {
     ),
 }  # fmt: skip
 
+TEMPLATES = ROOT / "Tests/Golden/tokenizers/chat"
 TEMPLATE = (DEMO / "chat_template.jinja").read_text()
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
@@ -253,6 +303,8 @@ def rename_tensors(folder, generation):
         if name.startswith("vision_tower.") and "vision_model" not in name:
             name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
         if generation == "nested":
+            if name == "image_newline":
+                return "model." + name
             if name == "language_model.lm_head.weight":
                 return "lm_head.weight"
             name = name.replace("language_model.model.", "language_model.", 1)
@@ -262,6 +314,21 @@ def rename_tensors(folder, generation):
     path = folder / "model.safetensors"
     tensors = {renamed(name): tensor for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_next_processor(folder, tokenizer, image_size, patch_size, resolutions, template):
+    square = {"height": image_size, "width": image_size}
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": image_size}, crop_size=square, image_grid_pinpoints=resolutions
+        ),
+        tokenizer=tokenizer,
+        patch_size=patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=(TEMPLATES / f"{template}.jinja").read_text(),
+    )
+    processor.save_pretrained(folder)
 
 
 def save_processor(folder, tokenizer, image_size, patch_size, strategy, pad):
@@ -309,7 +376,8 @@ def make(name, recipe, seed):
     )
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
     text = dict(num_hidden_layers=2, max_position_embeddings=512, rms_norm_eps=1e-5) | recipe["text"]
-    text_config = LlamaConfig(vocab_size=raw.get_vocab_size() + 4, **text, **ids)
+    family = MistralConfig if recipe.get("family") == "mistral" else LlamaConfig
+    text_config = family(vocab_size=raw.get_vocab_size() + 4, **text, **ids)
     tied = text_config.tie_word_embeddings
     if "vision" in recipe:
         vision = dict(num_hidden_layers=3, hidden_act="quick_gelu") | recipe["vision"]
@@ -318,7 +386,12 @@ def make(name, recipe, seed):
         llava |= recipe["llava"]
         patches = (vision["image_size"] // vision["patch_size"]) ** 2
         full = llava["vision_feature_select_strategy"] == "full"
-        config = LlavaConfig(
+        kind, classes = recipe.get("next"), (LlavaConfig, LlavaForConditionalGeneration)
+        if kind:
+            side = vision["image_size"]
+            llava["image_grid_pinpoints"] = [[side * lines, side * columns] for lines, columns in kind]
+            classes = (LlavaNextConfig, LlavaNextForConditionalGeneration)
+        config = classes[0](
             vision_config=CLIPVisionConfig(projection_dim=32, **vision),
             text_config=text_config,
             image_token_index=raw.token_to_id("<image>"),
@@ -327,7 +400,7 @@ def make(name, recipe, seed):
             **llava,
             **ids,
         )
-        model = LlavaForConditionalGeneration(config)
+        model = classes[1](config)
     else:
         model = LlamaForCausalLM(text_config)
     randomize(model, seed)
@@ -343,6 +416,16 @@ def make(name, recipe, seed):
         return
     size = vision["image_size"]
     strategy = llava["vision_feature_select_strategy"]
+    if "next" in recipe:
+        resolutions = llava["image_grid_pinpoints"]
+        save_next_processor(
+            folder, tokenizer, size, vision["patch_size"], resolutions, recipe["template"]
+        )
+        save_picture(folder / "square.png", 3 * size, 3 * size - 1, seed)
+        save_picture(folder / "wide.png", 2 * size + 9, size - 3, seed + 1)
+        save_picture(folder / "tall.png", 5, 97, seed + 2)
+        save_picture(folder / "flat.png", 150, 4, seed + 3)
+        return
     save_processor(folder, tokenizer, size, vision["patch_size"], strategy, recipe.get("pad"))
     save_picture(folder / "exact.png", size, size, seed)
     save_picture(folder / "wide.png", size * 2 + 9, size + 13, seed + 1)

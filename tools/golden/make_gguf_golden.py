@@ -350,7 +350,7 @@ def pair(name, pre, feature_layer, write_norms):
         decoder.add_rope_scaling_type(RopeScalingType.YARN)
         decoder.add_rope_scaling_factor(rope["factor"])
         decoder.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    else:
+    elif rope["rope_type"] == "llama3":
         decoder.add_tensor("rope_freqs.weight", llama3_factors(rope, text["head_dim"]))
 
     saved = json.loads((folder / "tokenizer.json").read_text())
@@ -377,7 +377,13 @@ def pair(name, pre, feature_layer, write_norms):
     projector.add_bool("clip.use_gelu", vision["hidden_act"] == "gelu")
     if feature_layer is not None:
         projector.add_array("clip.vision.feature_layer", [feature_layer])
-    if not processor.get("do_pad"):
+    if "image_grid_pinpoints" in config:
+        edges = [edge for resolution in config["image_grid_pinpoints"] for edge in resolution]
+        projector.add_string("clip.vision.image_aspect_ratio", "anyres")
+        projector.add_string("clip.vision.mm_patch_merge_type", "spatial_unpad")
+        projector.add_array("clip.vision.image_grid_pinpoints", edges)
+        projector.add_uint32("clip.vision.image_crop_resolution", vision["image_size"])
+    elif not processor.get("do_pad"):
         projector.add_string("clip.vision.image_aspect_ratio", "square")
 
     for key in sorted(weights.keys()):
@@ -386,6 +392,8 @@ def pair(name, pre, feature_layer, write_norms):
         plain = plain.replace("vision_tower.vision_model", "vision_tower")
         if key.endswith("lm_head.weight"):
             add(decoder, "output.weight", tensor, False)
+        elif plain == "image_newline":
+            add(projector, "model.image_newline", tensor, True)
         elif plain.startswith("multi_modal_projector."):
             name_ = plain.replace("multi_modal_projector.linear_1", "mm.0")
             add(projector, name_.replace("multi_modal_projector.linear_2", "mm.2"), tensor, tensor.ndim == 1)
@@ -461,6 +469,7 @@ def main():
     kinds_golden()
     pair("yarn-padded", None, None, write_norms=True)
     pair("llama3-no-projector-bias", "smaug-bpe", 2, write_norms=False)
+    pair("next-vicuna", None, None, write_norms=True)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,15 +54,18 @@ class Model:
     def __init__(self, folder):
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
         config = json.loads((folder / "config.json").read_text())
-        self.multimodal = config["model_type"] == "llava"
+        self.tiled = config["model_type"] == "llava_next"
+        self.multimodal = self.tiled or config["model_type"] == "llava"
         if self.multimodal:
             self.processor = AutoProcessor.from_pretrained(folder)
             self.tokenizer = self.processor.tokenizer
-            self.model = LlavaForConditionalGeneration.from_pretrained(folder, **options)
+            classes = (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)
+            self.model = classes[self.tiled].from_pretrained(folder, **options)
             self.image_token = self.model.config.image_token_id
             self.vocab_size = config["text_config"]["vocab_size"]
             projector = self.model.model.multi_modal_projector
-            projector.register_forward_hook(self._keep_features)
+            if not self.tiled:
+                projector.register_forward_hook(self._keep_features)
         else:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
             self.model = AutoModelForCausalLM.from_pretrained(folder, **options)
@@ -75,18 +79,22 @@ class Model:
         self.features = output.reshape(-1, output.shape[-1])
 
     def inputs(self, prompt, images):
-        """Token ids, and the pixels, or None."""
+        """Token ids, and the pixels, or nothing."""
         if not images:
-            return self.tokenizer(prompt)["input_ids"], None
+            return self.tokenizer(prompt)["input_ids"], {}
         opened = [Image.open(path).convert("RGB") for path in images]
         inputs = self.processor(images=opened, text=prompt, return_tensors="pt")
-        return inputs["input_ids"][0].tolist(), inputs["pixel_values"]
+        pixels = {"pixel_values": inputs["pixel_values"]}
+        if self.tiled:
+            pixels["image_sizes"] = inputs["image_sizes"]
+            packed = self.model.model.get_image_features(**pixels, return_dict=True)
+            self.features = torch.cat(list(packed.pooler_output))
+        return inputs["input_ids"][0].tolist(), pixels
 
     @torch.no_grad()
     def logits(self, ids, pixels):
         """(positions, vocab)."""
-        extra = {} if pixels is None else {"pixel_values": pixels}
-        return self.model(input_ids=torch.tensor([ids]), **extra).logits[0].float()
+        return self.model(input_ids=torch.tensor([ids]), **pixels).logits[0].float()
 
     def greedy(self, ids, pixels):
         """Arg-max tokens, up to an end token or a choice too close to call."""
@@ -126,7 +134,9 @@ class Golden:
         positions = sorted({*positions, len(ids) - 1})
         case = {"name": name, "images": list(images), "prompt": prompt, "ids": ids}
         if images:
-            rows = list(range(len(model.features))) if rows is None else rows
+            count = len(model.features)
+            rows = range(count) if rows is None else rows
+            rows = [row % count for row in rows if row < count]
             case["features"] = self._store(model.features[rows]) | {"rows": rows}
         case["positions"] = positions
         case["logits"] = self._store(logits[positions])
@@ -180,6 +190,44 @@ def tiny(name):
     golden.write(folder)
 
 
+def tiled(name):
+    """LLaVA-NeXT: pictures of four shapes, cut into tiles in different ways."""
+    folder = FOLDER / name
+    place = f"Tests/Golden/checkpoints/{name}"
+    golden = Golden(Model(folder), place)
+    question = {
+        "next-vicuna": "USER: <image>\n{} ASSISTANT:",
+        "next-mistral-window": "[INST] <image>\n{} [/INST]",
+        "next-llama3": "<image>\n{}",
+    }[name]
+    for shape, text in [
+        ("square", "What color is the star?"),
+        ("wide", "Describe the image."),
+        ("tall", "How many are there?"),
+        ("flat", "Is the ring left of the moon?"),
+    ]:
+        golden.add(
+            shape,
+            question.format(text),
+            images=[f"{place}/{shape}.png"],
+            rows=None if shape in ("tall", "flat") else list(range(0, 200, 7)),
+            next_turn="How many are there?" if shape == "square" else None,
+        )
+    golden.add(
+        "two-pictures",
+        "<image> and <image>: is the ring left of the moon?",
+        images=[f"{place}/wide.png", f"{place}/square.png"],
+        rows=[0, 15, 16, 40, -1],
+    )
+    golden.add(
+        "text",
+        "Is the 1st größer than the 22nd circle — yes? And is it blue, or is it the fifth of them?",
+        positions=[0, 5, 30],
+        next_turn="And now?",
+    )
+    golden.write(folder)
+
+
 def demo():
     golden = Golden(Model(ROOT / "tools/demo/checkpoint"), "tools/demo/checkpoint")
     questions = ["What does the text say?", "What shape is the white object?", "Describe the image."]
@@ -203,7 +251,7 @@ def main():
     torch.set_num_threads(1)
     for name in arguments.only:
         print(name)
-        demo() if name == DEMO else tiny(name)
+        demo() if name == DEMO else tiled(name) if name.startswith("next-") else tiny(name)
 
 
 if __name__ == "__main__":
