@@ -51,7 +51,8 @@ let package = Package(
     .testTarget(
       name: "PIORuntimeTests",
       dependencies: [
-        "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOThreads", "CPIOKernels",
+        "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOVision", "PIOThreads",
+        "CPIOKernels",
       ]),
     .testTarget(
       name: "PIOConvertTests",

@@ -24,10 +24,30 @@ extension Operations {
   ///
   /// Shapes: `query` is `(n, queryHeads · headDim)`; the query heads of one KV head are neighbours.
   /// Source: Vaswani et al. 2017, arXiv:1706.03762; grouped heads: Ainslie et al. 2023, arXiv:2305.13245.
+  /// Where the cache has a window, a row sees what lies in it alone. Source: Jiang et al. 2023, arXiv:2310.06825.
   func attend(_ query: Rows, _ cache: LayerCache, _ visibility: Visibility) {
-    if case .causal(let before) = visibility, query.count == 1, before + 1 > keysPerPart {
-      return attendInParts(query, cache, count: before + 1)
+    guard case .causal(let before) = visibility else {
+      return attendToFirst(query, cache, visibility)
     }
+    let last = before + query.count - 1
+    let first = cache.firstVisible(fromRow: last)
+    if query.count == 1, first > 0 || last >= keysPerPart {
+      return attendInParts(query, cache, first..<(last + 1))
+    }
+    if first == 0 { return attendToFirst(query, cache, visibility) }
+    // Windows slide on: from some row on none sees the first rows.
+    var whole = 0
+    while cache.firstVisible(fromRow: before + whole) == 0 { whole += 1 }
+    if whole > 0 { attendToFirst(query.rows(0..<whole), cache, visibility) }
+    let rest = query.rows(whole..<query.count)
+    let work = AttendingInWindow(
+      operations: self, query: rest, cache: cache, before: before + whole)
+    precondition(pool.threadCount * work.stride <= attentionParts.count, "attend: parts")
+    pool.run(rest.count * cache.headCount, work)
+  }
+
+  /// Every row sees the cache's first one.
+  private func attendToFirst(_ query: Rows, _ cache: LayerCache, _ visibility: Visibility) {
     let rowsPerTask = min(query.count, 32)
     let tiles = (query.count + rowsPerTask - 1) / rowsPerTask
     pool.run(
@@ -40,10 +60,10 @@ extension Operations {
 
 extension Operations {
   /// One row: every KV head's keys in parts that threads share, put together behind.
-  private func attendInParts(_ query: Rows, _ cache: LayerCache, count: Int) {
-    let parts = (count + keysPerPart - 1) / keysPerPart
+  private func attendInParts(_ query: Rows, _ cache: LayerCache, _ keys: Range<Int>) {
+    let parts = (keys.count + keysPerPart - 1) / keysPerPart
     let work = AttendingInParts(
-      operations: self, query: query, cache: cache, count: count, parts: parts)
+      operations: self, query: query, cache: cache, keys: keys, parts: parts)
     precondition(cache.headCount * parts * work.stride <= attentionParts.count, "attend: parts")
     pool.run(cache.headCount * parts, work)
     for head in 0..<cache.headCount {
@@ -59,7 +79,7 @@ private struct AttendingInParts: ParallelBody {
   let operations: Operations
   let query: Rows
   let cache: LayerCache
-  let count: Int
+  let keys: Range<Int>
   let parts: Int
 
   /// Query heads of a KV head.
@@ -73,12 +93,43 @@ private struct AttendingInParts: ParallelBody {
 
   func run(task: Int, thread: Int) {
     let (head, index) = task.quotientAndRemainder(dividingBy: parts)
-    let begin = index * keysPerPart
+    let begin = keys.lowerBound + index * keysPerPart
     var view = cache.head(head)
     operations.kernels.attention_part(
       part(head, index), query.base + head * heads * cache.headDim, &view, heads, begin,
-      min(count, begin + keysPerPart), 1 / Float(cache.headDim).squareRoot(),
+      min(keys.upperBound, begin + keysPerPart), 1 / Float(cache.headDim).squareRoot(),
       operations.attentionScratch + thread * operations.attentionFloats)
+  }
+}
+
+/// One query row at a time for the query heads of one KV head, over the keys of its window.
+private struct AttendingInWindow: ParallelBody {
+  let operations: Operations
+  let query: Rows
+  let cache: LayerCache
+  let before: Int
+
+  var heads: Int { query.dim / (cache.headCount * cache.headDim) }
+  var stride: Int { heads * (cache.headDim + 2) }
+
+  func run(task: Int, thread: Int) {
+    let (row, head) = task.quotientAndRemainder(dividingBy: cache.headCount)
+    let part = operations.attentionParts.baseAddress! + thread * stride
+    let q = query[row] + head * heads * cache.headDim
+    let end = before + row + 1
+    var view = cache.head(head)
+    operations.kernels.attention_part(
+      part, q, &view, heads, cache.firstVisible(fromRow: end - 1), end,
+      1 / Float(cache.headDim).squareRoot(),
+      operations.attentionScratch + thread * operations.attentionFloats)
+    pio_attention_merge(q, part, stride, 1, heads, cache.headDim)
+  }
+}
+
+extension LayerCache {
+  /// The first row that one in the cache sees.
+  func firstVisible(fromRow row: Int) -> Int {
+    positions.map { firstVisible(from: $0[row], before: row + 1) } ?? 0
   }
 }
 

@@ -89,7 +89,8 @@ struct Decoder {
         computeRotations(left, from: position)
         rotatedFor = position
       }
-      let first = cache.claim(left, span: isCompact ? left : span, layer: layer)
+      let first = cache.claim(
+        left, span: isCompact ? left : span, layer: layer, offsets: offsets)
       // Behind the last layer only the last row is read.
       let needed = layer + 1 < config.layerCount ? 0 : left - 1
       var start = 0
@@ -125,7 +126,7 @@ struct Decoder {
       probe: Probe(
         weights: weights.layers[layer], cache: probed,
         earlierRows: hasRun ? probed.count - count : probed.count,
-        hidden: hidden.rows(0..<count), rotations: rotations,
+        hidden: hidden.rows(0..<count), rotations: rotations, offsets: offsets,
         proxies: pruner.proxies(visual, of: count)),
       previous: stage.afterLayer > 0 ? cache.layers[stage.afterLayer - 1] : nil)
   }

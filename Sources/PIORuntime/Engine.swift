@@ -43,8 +43,10 @@ public struct Generation: Sendable {
   public var decodeMilliseconds = 0.0
   /// Rows of the whole conversation in front of the answer.
   public var promptTokens = 0
-  /// Rows of pictures that entered the decoder in this turn.
+  /// Visual tokens that entered the decoder in this turn; the ends of lines between tiles' patches are not counted.
   public var visualTokens = 0
+  /// The pictures' rows, ends of lines among them.
+  var visualRows = 0
   /// Of these, what a layer sees on average.
   public var visualTokensAverage = 0.0
   /// Rows that this turn computed before its first token.
@@ -124,6 +126,7 @@ public struct Engine: ~Copyable {
   private struct Session {
     var textRows = 0
     var images = 0
+    /// Rows of pictures in front of what pruning drops.
     var visualRows = 0
     /// The last token of an answer that was cut off: sampled, not yet run.
     var pending: Int32?
@@ -139,10 +142,16 @@ public struct Engine: ~Copyable {
     sampling: Sampling = Sampling(), isa: String? = nil, readAhead: FilePages.Method? = nil,
     process: ProcessMemory? = nil
   ) throws(RuntimeError) {
+    if file.config.vision?.isTiled ?? false,
+      let one = limits.prunings.first(where: { $0.prunes && $0.method.zips })
+    {
+      throw .zipOfTiles(method: one.method.rawValue)
+    }
     let table = try kernelTable(isa)
     let tokenizer = try Engine.tokenizer(of: file)
     var config = file.config
     if let fit, let vision = config.vision {
+      guard !vision.isTiled else { throw .fitOfTiles }
       config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
     }
     let sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
@@ -370,7 +379,7 @@ public struct Engine: ~Copyable {
     if request.tokens.last == imageToken, places > 0, decoder.pruner.pruning.prunes {
       throw .prunedPromptEndsWithPicture
     }
-    try planPruning(places, &result)
+    try planPruning(request, &result)
     var row = 0
     var image = 0
     visual.removeAll()
@@ -381,6 +390,7 @@ public struct Engine: ~Copyable {
     }
     if let pending = session.pending {
       try place(pending, at: row)
+      visual.origins[row] = 0
       row += 1
     }
     for token in request.tokens {
@@ -389,6 +399,7 @@ public struct Engine: ~Copyable {
         image += 1
       } else {
         try place(token, at: row)
+        visual.origins[row] = 0
         row += 1
       }
     }
@@ -396,9 +407,11 @@ public struct Engine: ~Copyable {
   }
 
   /// Where the prompt's visual rows are dropped, decided before its pictures are read.
-  private mutating func planPruning(_ places: Int, _ result: inout Generation) throws(RuntimeError)
-  {
-    let tokenCount = places * (config.vision?.visualTokenCount ?? 0)
+  private mutating func planPruning(
+    _ request: Request, _ result: inout Generation
+  ) throws(RuntimeError) {
+    var tokenCount = 0
+    for path in request.images { tokenCount += try pictureRows(path).tokenCount }
     let layerCount = config.text.layerCount
     do {
       let flow = try decoder.pruner.pruning.flow(tokenCount: tokenCount, layerCount: layerCount)
@@ -408,6 +421,20 @@ public struct Engine: ~Copyable {
       throw .schedule(error)
     }
     result.visualTokensAverage = schedule.average(entering.rows, layerCount: layerCount)
+  }
+
+  /// Rows that the picture would take, from its header.
+  package func visualRowCount(_ path: String) throws(RuntimeError) -> Int {
+    try pictureRows(path).rowCount
+  }
+
+  private func pictureRows(_ path: String) throws(RuntimeError) -> PictureRows {
+    guard let encoder else { throw .modelTakesNoImages }
+    do {
+      return try encoder.rows(ofPictureAt: path)
+    } catch {
+      throw .image(error)
+    }
   }
 
   private func place(_ token: Int32, at row: Int) throws(RuntimeError) {
@@ -437,22 +464,27 @@ public struct Engine: ~Copyable {
     // Of the prompt's picture before this one.
     stream.endEncoding()
     arena.giveBack(from: plan.imageEnd)
+    let picture: VisionEncoder.Loaded
     do {
-      try encoder.load(path)
+      picture = try encoder.load(path)
     } catch {
       throw .image(error)
     }
     let decoded = ProcessStatus.monotonicMilliseconds
     let request = zipRequest()
-    let count = request?.count ?? encoder.config.visualTokenCount
+    let count = request?.count ?? picture.rows.rowCount
     arena.giveBack(from: plan.visionEnd)
-    let reducing = try encoder.encode(into: decoder.hidden.rows(row..<(row + count)), request)
+    let reducing = try encoder.encode(
+      picture, into: decoder.hidden.rows(row..<(row + count)), request)
     result.imageDecodeMilliseconds += decoded - start
     result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
-    result.visualTokens += count
-    visual.append(first: row, count: count)
+    result.visualTokens += request?.count ?? picture.rows.tokenCount
+    result.visualRows += count
     if let request, let zip = encoder.zip {
+      visual.append(first: row, PictureRows(wholeCount: count))
       noteReduction(zip, request, milliseconds: reducing)
+    } else {
+      visual.append(first: row, picture.rows)
     }
     return count
   }
@@ -490,9 +522,9 @@ public struct Engine: ~Copyable {
 
   /// The prompt is in the cache: from here on the session has moved.
   private mutating func commit(_ request: Request, rows: Int, _ result: inout Generation) {
-    session.textRows += rows - result.visualTokens
+    session.textRows += rows - result.visualRows
+    session.visualRows += result.visualRows
     session.images += request.images.count
-    session.visualRows += result.visualTokens
     session.pending = nil
     for token in request.tokens where token != config.specialTokens.image { sampler.note(token) }
     result.prefilledTokens = rows

@@ -16,6 +16,22 @@ struct LayerCache {
   var count = 0
   /// The position of the next row: after pruning it need not be the count.
   var nextPosition: Int32 = 0
+  /// Positions that a row sees, its own the last of them; nil: all.
+  var window: Int32?
+  /// The position of each row; there where a window is.
+  var positions: UnsafeMutablePointer<Int32>?
+
+  /// The first row that one at `position` sees, of those in front of row `end`.
+  func firstVisible(from position: Int32, before end: Int) -> Int {
+    guard let window, let positions, position >= window else { return 0 }
+    // Rows' positions ascend: the first above position − window.
+    var (low, high) = (0, end)
+    while low < high {
+      let middle = (low + high) / 2
+      if positions[middle] > position - window { high = middle } else { low = middle + 1 }
+    }
+    return low
+  }
 
   func head(_ head: Int) -> pio_kv {
     let elementBytes = kind == .f32 ? 4 : kind == .f16 ? 2 : 1
@@ -44,21 +60,34 @@ struct KVArena: ~Copyable {
     base = UnsafeMutableRawPointer(arena.pointer(plan.kv))
     let rowBytes = text.kvHeadCount * plan.limits.kv.byteCount(headDim: text.headDim)
     var offset = 0
+    var row = 0
     var layers: [LayerCache] = []
     for capacity in plan.layerCapacities {
-      layers.append(
-        LayerCache(
-          base: base + offset, kind: plan.limits.kv, headCount: text.kvHeadCount,
-          headDim: text.headDim, capacity: capacity))
+      var layer = LayerCache(
+        base: base + offset, kind: plan.limits.kv, headCount: text.kvHeadCount,
+        headDim: text.headDim, capacity: capacity)
+      if plan.positions.count > 0, let window = text.slidingWindow {
+        layer.window = Int32(clamping: window)
+        layer.positions = arena.pointer(plan.positions) + row
+      }
+      layers.append(layer)
       offset += Plan.layerByteCount(capacity, rowBytes)
+      row += capacity
     }
     self.layers = layers
   }
 
-  /// Takes `count` rows of a layer into use, which reach over `span` positions, and returns the first.
-  mutating func claim(_ count: Int, span: Int, layer: Int) -> Int {
+  /// Takes `count` rows of a layer into use, which reach over `span` positions, and returns the first. `offsets`: each
+  /// row's position behind the layer's next one.
+  mutating func claim(
+    _ count: Int, span: Int, layer: Int, offsets: UnsafePointer<Int32>
+  ) -> Int {
     let first = layers[layer].count
     precondition(first + count <= layers[layer].capacity, "KV arena: a layer is full")
+    if let positions = layers[layer].positions {
+      let next = layers[layer].nextPosition
+      for row in 0..<count { positions[first + row] = next + offsets[row] }
+    }
     layers[layer].count += count
     layers[layer].nextPosition += Int32(span)
     return first

@@ -117,7 +117,7 @@ public struct MemoryPlan: Equatable, Sendable {
     if limits.stream == .off { tryChange("--stream auto") { $0.stream = .auto } }
     if limits.kv != .int8 { tryChange("--kv int8") { $0.kv = .int8 } }
     if let vision = model.config.vision, limits.imageCount > 0, !limits.pruning.prunes {
-      let count = max(1, vision.visualTokenCount / 9)
+      let count = max(1, vision.maxVisualTokenCount / 9)
       tryChange("--visual-tokens \(count)") {
         $0.pruning.budget = .average(count)
         if $0.pruning.method == .none { $0.pruning.method = Pruning().method }

@@ -142,6 +142,8 @@ public struct Plan: Equatable, Sendable {
   let attention: Region<Float>
   /// A decoded row's attention to parts of a long past, `(headCount, parts, headDim + 2)`.
   let attentionParts: Region<Float>
+  /// The position of every cached row of every layer; empty unless there is a window that slides over them.
+  let positions: Region<Int32>
   let decoder: DecoderRegions
   let vision: VisionRegions?
 
@@ -153,7 +155,7 @@ public struct Plan: Equatable, Sendable {
     chunkRows: Int = Plan.maxChunkRows
   ) throws(RuntimeError) {
     let text = config.text
-    let visualRows = (config.vision?.visualTokenCount ?? 0) * limits.imageCount
+    let visualRows = (config.vision?.maxVisualRowCount ?? 0) * limits.imageCount
     let rows = limits.contextRows + visualRows
     guard rows <= text.maxPositions else {
       throw .contextTooLong(rows: rows, maxRows: text.maxPositions)
@@ -188,8 +190,11 @@ public struct Plan: Equatable, Sendable {
       &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunkRows)
     let scratch = max(text.headDim, config.vision?.headDim ?? 0)
     attention = layout.reserve(pio_attention_scratch(scratch) * limits.threadCount)
-    attentionParts = layout.reserve(
-      text.headCount * (text.headDim + 2) * ((rows + keysPerPart - 1) / keysPerPart))
+    let slides = text.slidingWindow.map { $0 < rows } ?? false
+    // Where a window slides, a thread takes a row at a time.
+    let parts = max((rows + keysPerPart - 1) / keysPerPart, slides ? limits.threadCount : 0)
+    attentionParts = layout.reserve(text.headCount * (text.headDim + 2) * parts)
+    positions = layout.reserve(slides ? capacities.reduce(0, +) : 0)
 
     let shared = layout.end
     if let vision = config.vision, limits.imageCount > 0 {
@@ -228,34 +233,48 @@ public struct Plan: Equatable, Sendable {
 
   /// Text rows and, for each picture, what the schedule leaves of it: with several pictures in one prompt a layer
   /// never sees more than with each in a prompt of its own.
+  ///
+  /// A picture of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
+  /// counts. An end of a line stays where one of its tokens does.
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
     let layerCount = config.text.layerCount
+    let shapes = config.vision.map(PictureRows.all) ?? []
+    let lines = shapes.map(\.lineCount).max() ?? 0
+    let isTiled = config.vision?.isTiled ?? false
     var rows = [Int](repeating: 0, count: layerCount)
-    for flow in try flows(config, limits) {
-      let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
-      rows = zip(rows, tokens).map { max($0, $1) }
+    for pruning in limits.prunings {
+      for shape in shapes {
+        let flow = try flow(pruning, shape, layerCount)
+        let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
+        for (layer, count) in tokens.enumerated() {
+          let isWhole = count == shape.tokenCount
+          rows[layer] = max(rows[layer], isWhole ? shape.rowCount : count + min(lines, count))
+        }
+      }
     }
-    return rows.map { limits.contextRows + limits.imageCount * $0 }
+    // The shares of pictures of several sizes are rounded one by one.
+    let spare = isTiled && limits.imageCount > 1 ? limits.imageCount : 0
+    return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
   }
 
   /// Most stages of one prompt.
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
-    // One in the encoder.
-    try flows(config, limits).map { $0.schedule.stages.count + 1 }.max() ?? 0
+    var most = 0
+    for pruning in limits.prunings {
+      for shape in config.vision.map(PictureRows.all) ?? [] {
+        // One in the encoder.
+        most = max(most, try flow(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
+      }
+    }
+    return most
   }
 
-  /// What happens to one picture, for each way to prune.
-  private static func flows(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
-    -> [(entering: Int, schedule: Schedule)]
-  {
+  /// What happens to one picture.
+  private static func flow(
+    _ pruning: Pruning, _ picture: PictureRows, _ layerCount: Int
+  ) throws(RuntimeError) -> (entering: Int, schedule: Schedule) {
     do {
-      var flows: [(entering: Int, schedule: Schedule)] = []
-      for pruning in limits.prunings {
-        flows.append(
-          try pruning.flow(
-            tokenCount: config.vision?.visualTokenCount ?? 0, layerCount: config.text.layerCount))
-      }
-      return flows
+      return try pruning.flow(tokenCount: picture.tokenCount, layerCount: layerCount)
     } catch {
       throw .schedule(error)
     }
@@ -324,6 +343,9 @@ struct DecoderRegions: Equatable, Sendable {
 
 /// The picture's patches and the encoder's buffers.
 struct VisionRegions: Equatable, Sendable {
+  /// The pixels of a picture's tiles, and the levels they are normalised to; empty for pictures of one tile.
+  let tiles: Region<UInt8>
+  let levels: Region<Float>
   let patches: Region<Float>
   let image: Region<UInt8>
   let hidden: Region<Float>
@@ -343,14 +365,22 @@ struct VisionRegions: Equatable, Sendable {
     let rows = vision.positionCount
     let chunk = min(rows, chunkRows)
     self.chunkRows = chunk
+    let preparation = ImagePreparation(vision)
+    let resolutions = vision.tileResolutions
+    let isTiled = vision.isTiled
+    tiles = layout.reserve(
+      isTiled ? tilePixelByteCount(preparation, resolutions: resolutions) : 0)
+    levels = layout.reserve(isTiled ? 3 * 256 : 0)
     hidden = layout.reserve(rows * vision.dim)
     let mark = layout.end
     // The picture is decoded and resized before the first layer needs its buffers; patches are read by the
     // patch embedding alone.
     patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
+    let bounds = limits.image(codecBytes: 0)
     image = layout.reserve(
-      imageScratchByteCount(
-        ImagePreparation(vision), limits: limits.image(codecBytes: 0)))
+      isTiled
+        ? tileScratchByteCount(preparation, resolutions: resolutions, limits: bounds)
+        : imageScratchByteCount(preparation, limits: bounds))
     imageEnd = layout.end
     layout.rewind(to: mark)
     query = layout.reserve(rows * vision.dim)

@@ -21,6 +21,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case kernelsDisagree(isa: String)
   /// A model without a vision tower was given a picture.
   case modelTakesNoImages
+  /// A model that cuts pictures into tiles was to make them square in one of the other ways.
+  case fitOfTiles
+  /// Merging patches in the encoder is for pictures of one tile.
+  case zipOfTiles(method: String)
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
   case promptTooLong(neededRows: Int, freeRows: Int, contextRows: Int)
@@ -62,6 +66,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no pictures"
+    case .fitOfTiles:
+      "--fit is for models of one tile; this one cuts pictures into tiles in their own shape"
+    case .zipOfTiles(let method):
+      "--prune \(method) is for models of one tile; with tiles --prune pio ranks all of them together"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) picture(s)"
     case .tooManyImages(let needed, let limit):

@@ -31,6 +31,7 @@ extension ImagePreprocessing {
 
 /// The CLIP vision transformer and the projector: a picture's patches in, rows of the decoder out.
 ///
+/// A picture of several tiles is decoded once; its tiles go through the tower one after the other, in the same scratch.
 /// Source: Radford et al. 2021, arXiv:2103.00020; the projector: Liu et al. 2023, arXiv:2310.03744.
 struct VisionEncoder {
   let config: VisionConfig
@@ -42,6 +43,8 @@ struct VisionEncoder {
   private let imageScratch: UnsafeMutableRawBufferPointer
   private let preparation: ImagePreparation
   private let imageLimits: ImageLimits
+  /// For pictures of several tiles.
+  private let tiling: Tiling?
   private let chunkRows: Int
   private let hidden: Rows
   private let query: Rows
@@ -51,6 +54,19 @@ struct VisionEncoder {
 
   private struct Scratch {
     let normed, key, value, inner: Rows
+  }
+
+  private struct Tiling {
+    let resolutions: [PixelSize]
+    let pixels: UnsafeMutableBufferPointer<UInt8>
+    let levels: UnsafeMutablePointer<Float>
+  }
+
+  /// A picture that is decoded and waits to be encoded.
+  struct Loaded {
+    let rows: PictureRows
+    /// Nil: one tile, in `patches`.
+    fileprivate let layout: TileLayout?
   }
 
   init?(
@@ -65,6 +81,11 @@ struct VisionEncoder {
     self.operations = operations
     preparation = ImagePreparation(config)
     imageLimits = plan.limits.image(codecBytes: memory.codecByteCount)
+    tiling =
+      config.isTiled
+      ? Tiling(
+        resolutions: config.tileResolutions, pixels: arena.buffer(regions.tiles),
+        levels: arena.pointer(regions.levels)) : nil
     let rows = config.positionCount
     let dim = config.dim
     chunkRows = regions.chunkRows
@@ -91,18 +112,75 @@ struct VisionEncoder {
         dim: max(config.hiddenDim, config.projectorHiddenDim)))
   }
 
-  /// Decodes a picture and prepares it into `patches`.
-  func load(_ path: String) throws(ImageError) {
-    _ = try prepareImage(
-      path: path, preparation, limits: imageLimits, scratch: imageScratch,
-      into: UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim))
+  /// What a picture will come to, from its header alone.
+  func rows(ofPictureAt path: String) throws(ImageError) -> PictureRows {
+    guard let tiling else { return PictureRows(wholeCount: config.visualTokenCount) }
+    let info = try imageInfo(path: path, limits: imageLimits)
+    let size = PixelSize(height: info.height, width: info.width)
+    return rows(TileLayout(size, resolutions: tiling.resolutions, side: config.imageSize))
   }
 
-  /// Encodes what `patches` holds into `out`, `(visualTokenCount, decoder's dim)`, or as few rows as `request` says.
-  /// Returns the milliseconds that choosing took. Allocates nothing. Throws where weights cannot be read.
-  func encode(into out: Rows, _ request: ZipRequest? = nil) throws(RuntimeError) -> Double {
+  private func rows(_ layout: TileLayout) -> PictureRows {
+    PictureRows(config, layout.patches(perSide: config.patchesPerSide))
+  }
+
+  /// Decodes a picture and prepares it, into `patches` or into the pixels of its tiles.
+  func load(_ path: String) throws(ImageError) -> Loaded {
+    if let tiling {
+      let layout = try prepareTiles(
+        path: path, preparation, resolutions: tiling.resolutions, limits: imageLimits,
+        scratch: imageScratch, into: tiling.pixels)
+      return Loaded(rows: rows(layout), layout: layout)
+    }
+    _ = try prepareImage(
+      path: path, preparation, limits: imageLimits, scratch: imageScratch, into: patchBuffer)
+    return Loaded(rows: PictureRows(wholeCount: config.visualTokenCount), layout: nil)
+  }
+
+  private var patchBuffer: UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim)
+  }
+
+  /// Encodes the picture that was loaded last into `out`, `(its row count, decoder's dim)`, or as few rows as `request`
+  /// says. Returns the milliseconds that choosing took. Allocates nothing. Throws where weights cannot be read.
+  func encode(
+    _ picture: Loaded, into out: Rows, _ request: ZipRequest? = nil
+  ) throws(RuntimeError) -> Double {
+    precondition(out.count == request?.count ?? picture.rows.rowCount, "encode: row count")
+    guard let layout = picture.layout, let tiling else {
+      return try encodePatches(request) { project($0, into: out) }
+    }
+    let whole = out.rows(0..<picture.rows.wholeCount)
+    let lines = out.rows(whole.count..<out.count)
+    takePatches(of: 0, tiling)
+    _ = try encodePatches { features in
+      project(features, into: whole)
+      endLines(lines, picture.rows)
+    }
+    let grid = layout.patches(perSide: config.patchesPerSide)
+    for tile in 1..<layout.tileCount {
+      let place = TilePlace(tile, layout, grid, perSide: config.patchesPerSide)
+      // Padding alone.
+      if place.rows.isEmpty || place.columns.isEmpty { continue }
+      takePatches(of: tile, tiling)
+      _ = try encodePatches { features in
+        project(features, place, into: lines, lineLength: grid.columns.count)
+      }
+    }
+    return 0
+  }
+
+  private func takePatches(of tile: Int, _ tiling: Tiling) {
+    tilePatches(
+      tile, of: tiling.pixels.baseAddress!, preparation, levels: tiling.levels, into: patchBuffer)
+  }
+
+  /// Runs the tower on `patches`, then `project` while the projector's weights are at hand, with the features of the
+  /// rows that are some, or of as few as `request` says. Returns the milliseconds that choosing them took.
+  private func encodePatches(
+    _ request: ZipRequest? = nil, _ project: (Rows) -> Void
+  ) throws(RuntimeError) -> Double {
     var spent = 0.0
-    precondition(out.count == request?.count ?? config.visualTokenCount, "encode: row count")
     try stream.acquire(0)
     embed()
     stream.release(0)
@@ -123,9 +201,30 @@ struct VisionEncoder {
     }
     let projector = weights.layers.count + 1
     try stream.acquire(projector)
-    project(features, into: out)
+    project(features)
     stream.release(projector)
     return spent
+  }
+
+  /// The row behind each line.
+  private func endLines(_ lines: Rows, _ picture: PictureRows) {
+    guard let newline = weights.newline else { return }
+    for line in 0..<picture.lineCount {
+      lines[(line + 1) * (picture.lineLength + 1) - 1].update(from: newline, count: lines.dim)
+    }
+  }
+
+  /// A tile's part of every line it lies in.
+  private func project(
+    _ features: Rows, _ place: TilePlace, into lines: Rows, lineLength: Int
+  ) {
+    for row in place.rows {
+      let first = row * config.patchesPerSide + place.columns.lowerBound
+      let start = (place.firstLine + row) * (lineLength + 1) + place.firstColumn
+      project(
+        features.rows(first..<(first + place.columns.count)),
+        into: lines.rows(start + place.columns.lowerBound..<start + place.columns.upperBound))
+    }
   }
 
   /// Patches, class token, positions and the norm before the first layer.
@@ -179,6 +278,7 @@ struct VisionEncoder {
     operations.linear(&activated, weights.down, x, accumulate: true)
   }
 
+  /// Features as rows of the decoder.
   private func project(_ features: Rows, into out: Rows) {
     forEachChunk(out.count) { rows in
       let inner = scratch.inner.reshaped(count: rows.count, dim: config.projectorHiddenDim)
@@ -201,5 +301,28 @@ struct VisionEncoder {
       body(start..<end)
       start = end
     }
+  }
+}
+
+/// Where a tile's patches lie among the lines, and which of them are there.
+private struct TilePlace {
+  /// Of the tile's own, `0..<perSide`.
+  let rows: Range<Int>
+  let columns: Range<Int>
+  /// The line, and the column in it, of the tile's first patch; below 0 where that is left out.
+  let firstLine: Int
+  let firstColumn: Int
+
+  /// `tile` counts from 1: 0 is the whole picture.
+  init(_ tile: Int, _ layout: TileLayout, _ grid: PatchLines, perSide: Int) {
+    let (row, column) = (tile - 1).quotientAndRemainder(dividingBy: layout.columns)
+    firstLine = row * perSide - grid.rows.lowerBound
+    firstColumn = column * perSide - grid.columns.lowerBound
+    func own(_ first: Int, _ count: Int) -> Range<Int> {
+      let low = min(max(0, -first), perSide)
+      return low..<max(low, min(perSide, count - first))
+    }
+    rows = own(firstLine, grid.rows.count)
+    columns = own(firstColumn, grid.columns.count)
   }
 }

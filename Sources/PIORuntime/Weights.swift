@@ -34,6 +34,8 @@ struct VisionWeights {
   let layers: [VisionLayerWeights]
   let projector1: Linear
   let projector2: Linear
+  /// What ends a line of patches, `(dim of the decoder)`; nil for pictures of one tile.
+  let newline: UnsafePointer<Float>?
 }
 
 struct VisionLayerWeights {
@@ -103,7 +105,8 @@ struct Binding {
       preNorm: layerNorm("vision.pre_norm"),
       layers: (0..<vision.layerCount).map(visionLayer),
       projector1: linear("projector.linear1"),
-      projector2: linear("projector.linear2"))
+      projector2: linear("projector.linear2"),
+      newline: vision.isTiled ? small("projector.newline") : nil)
   }
 
   private func decoderLayer(_ index: Int) -> DecoderLayerWeights {

@@ -144,7 +144,7 @@ struct BenchCommand: ParsableCommand {
         report.setImageEncode(times.encode)
         report.setFirstToken(
           times.total,
-          rows: Benchmark.textRowsWithPicture + (engine.config.vision?.visualTokenCount ?? 0))
+          rows: Benchmark.textRowsWithPicture + (engine.config.vision?.maxVisualRowCount ?? 0))
       }
     } else if let longest = lengths.max() {
       let times = try benchmark.firstToken(&engine, image: nil, textRows: longest) {
@@ -190,7 +190,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   private func defaultPrompts(_ config: ModelConfig) -> [Int] {
-    let visualRows = image ? config.vision?.visualTokenCount ?? 0 : 0
+    let visualRows = image ? config.vision?.maxVisualRowCount ?? 0 : 0
     let fitting = Self.defaultPrompts.filter { $0 + 1 + visualRows <= config.text.maxPositions }
     return fitting.isEmpty ? [max(1, config.text.maxPositions / 2)] : fitting
   }

@@ -114,7 +114,8 @@ private func describe(_ config: ModelConfig) -> [[String]] {
     [
       "positions",
       "\(text.maxPositions), RoPE theta \(text.ropeTheta)"
-        + (text.ropeScaling == .none ? "" : ", \(text.ropeScaling) scaling"),
+        + (text.ropeScaling == .none ? "" : ", \(text.ropeScaling) scaling")
+        + (text.slidingWindow.map { ", each sees \($0)" } ?? ""),
     ],
   ]
   if let vision = config.vision {
@@ -123,12 +124,15 @@ private func describe(_ config: ModelConfig) -> [[String]] {
         "vision",
         "\(vision.layerCount) layers, dim \(vision.dim), hidden \(vision.hiddenDim),"
           + " \(vision.headCount) heads, \(vision.imageSize) pixels in patches of"
-          + " \(vision.patchSize): \(vision.visualTokenCount) visual tokens",
+          + " \(vision.patchSize): "
+          + (vision.isTiled ? "up to \(vision.maxVisualTokenCount)" : "\(vision.visualTokenCount)")
+          + " visual tokens",
       ],
       [
         "pictures",
         "resized to \(vision.preprocessing.resizeTo) (\(vision.preprocessing.filter)),"
-          + " \(vision.preprocessing.fit)",
+          + " \(vision.preprocessing.fit)"
+          + (vision.isTiled ? ", and cut into tiles at \(resolutions(vision))" : ""),
       ],
     ]
   }
@@ -218,7 +222,7 @@ private struct ModelSummary: Encodable {
       maxPositions: text.maxPositions, ropeTheta: text.ropeTheta,
       ropeScaling: "\(text.ropeScaling)", tiedHead: text.tiedHead,
       imageSize: vision?.imageSize, patchSize: vision?.patchSize,
-      visionLayers: vision?.layerCount, visualTokens: vision?.visualTokenCount,
+      visionLayers: vision?.layerCount, visualTokens: vision?.maxVisualTokenCount,
       promptTemplate: model.config.prompt.name)
     sections = pioedge.sections(model.tensors)
     tokenizerBytes = model.tokenizerSection.count
@@ -233,4 +237,9 @@ private struct ModelSummary: Encodable {
     (converter, recipe) = (model.provenance.converter, model.provenance.recipe)
     sources = model.provenance.sources.map { Source(name: $0.name, sha256: $0.sha256) }
   }
+}
+
+/// `336x672, 672x336`, heights first.
+private func resolutions(_ vision: VisionConfig) -> String {
+  vision.resolutions.map { "\($0.height)x\($0.width)" }.joined(separator: ", ")
 }

@@ -99,8 +99,8 @@ struct SessionOptions: ParsableArguments {
 
   /// What fits beside 512 text rows into the model's positions, at most 4.
   private func chatImages(_ config: ModelConfig) -> Int {
-    let tokens = max(1, config.vision?.visualTokenCount ?? 1)
-    return min(4, (config.text.maxPositions - min(512, context ?? 512)) / tokens)
+    let rows = max(1, config.vision?.maxVisualRowCount ?? 1)
+    return min(4, (config.text.maxPositions - min(512, context ?? 512)) / rows)
   }
 
   /// The limits for this model.
@@ -124,7 +124,7 @@ struct SessionOptions: ParsableArguments {
     }
     limits.imageCount =
       config.vision == nil ? 0 : images ?? max(1, given, isChat ? chatImages(config) : 1)
-    let visualRows = limits.imageCount * (config.vision?.visualTokenCount ?? 0)
+    let visualRows = limits.imageCount * (config.vision?.maxVisualRowCount ?? 0)
     limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
     limits.maxImagePixels = maxImagePixels
     limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)

@@ -11,6 +11,9 @@ let tinyCheckpoints = [
   "seven-heads-nested", "text-only", "tied-attention-bias-full", "yarn-padded",
 ]
 
+/// Those that cut pictures into tiles; one has a window that slides over them.
+let tiledCheckpoints = ["next-llama3", "next-mistral-window", "next-vicuna"]
+
 /// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.
 struct Golden: Decodable {
   struct Values: Decodable {
@@ -97,7 +100,7 @@ func makeEngine(_ path: String, _ change: (inout Limits) -> Void = { _ in }) thr
   let file = try ModelFile(path: path)
   var limits = Limits()
   limits.imageCount = file.config.vision == nil ? 0 : 2
-  let visualRows = limits.imageCount * (file.config.vision?.visualTokenCount ?? 0)
+  let visualRows = limits.imageCount * (file.config.vision?.maxVisualRowCount ?? 0)
   limits.contextRows = min(160, file.config.text.maxPositions - visualRows)
   limits.threadCount = 2
   change(&limits)

@@ -3,7 +3,7 @@ import Testing
 
 /// Against `transformers`, f32 with eager attention, on files whose weights are f32.
 struct GoldenModelTests {
-  static let all = ["demo"] + tinyCheckpoints
+  static let all = ["demo"] + tinyCheckpoints + tiledCheckpoints
 
   private func engine(_ golden: Golden) throws -> Engine {
     let path = try Files.model(golden.checkpoint, weights: .f32, vision: .f32)
@@ -17,11 +17,12 @@ struct GoldenModelTests {
   func tokensAreThoseOfTheProcessor(_ name: String) throws {
     let (golden, _) = try Golden.load(name)
     let engine = try engine(golden)
-    let visualTokens = engine.config.vision?.visualTokenCount ?? 0
+    let image = engine.config.specialTokens.image
     for test in golden.cases {
-      let expanded = try engine.rawTokens(test.prompt, isFirst: true).flatMap {
-        $0 == engine.config.specialTokens.image && visualTokens > 0
-          ? [Int32](repeating: $0, count: visualTokens) : [$0]
+      var counts = try test.imagePaths.map { try engine.visualRowCount($0) }[...]
+      let expanded = try engine.rawTokens(test.prompt, isFirst: true).flatMap { token in
+        token == image && engine.config.vision != nil
+          ? [Int32](repeating: token, count: counts.removeFirst()) : [token]
       }
       #expect(expanded == test.ids, "\(test.name)")
     }

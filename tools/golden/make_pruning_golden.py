@@ -11,6 +11,8 @@ Tests/Golden/pruning/golden.json lists the cases:
     schedule, positions           "LAYER:COUNT,…" and "original" or "compact"
     rows                          rows of every layer
     logits                        {offset, shape}: of the prompt's last position, in golden.bin (f32)
+                                  (of pictures in tiles the ends of lines are not counted, and stay
+                                  where a patch of their line does)
     greedy                        at most 6 arg-max tokens behind it, cut as in make_model_golden.py
 """
 
@@ -24,6 +26,7 @@ STEPS = 6
 TWO = "<image> and <image>: is the ring left of the moon?"
 ONE = "USER: <image>\nWhat color is the star? ASSISTANT:"
 SCHEDULES = ["0:7", "1:4", "0:9,1:3"]
+TILED_SCHEDULES = ["0:20", "1:9", "0:40,1:12"]
 
 
 def spread(rows, keep):
@@ -53,24 +56,55 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
     all_ids = torch.tensor(ids + tokens)
     hidden = decoder.embed_tokens(all_ids)
     visual = [row for row, token in enumerate(ids) if token == model.image_token]
-    llava.get_image_features(pixel_values=pixels)
+    llava.get_image_features(**pixels)
     hidden[visual] = model.features
-    per_picture = len(visual) // len(pixels)
-    pictures = [visual[i : i + per_picture] for i in range(0, len(visual), per_picture)]
+    if model.tiled:
+        is_end = (model.features == llava.image_newline).all(-1).tolist()
+        ends = {row for row, end in zip(visual, is_end) if end}
+        side = llava.config.vision_config.image_size // llava.config.vision_config.patch_size
+        whole_count = side * side
+        pictures, all_rows = [], []
+        for row in visual:
+            if row == 0 or row - 1 not in visual:
+                pictures.append([])
+                all_rows.append([])
+            all_rows[-1].append(row)
+            if row not in ends:
+                pictures[-1].append(row)
+        in_line = {row for rows in pictures for row in rows[whole_count:]}
+    else:
+        per_picture = len(visual) // len(pixels["pixel_values"])
+        pictures = [visual[i : i + per_picture] for i in range(0, len(visual), per_picture)]
+        all_rows, ends, in_line = [list(rows) for rows in pictures], set(), set()
+    window = getattr(decoder.config, "sliding_window", None)
     positions = torch.arange(len(all_ids))
     counts = []
     for index, layer in enumerate(decoder.layers):
         for keep in [keep for after, keep in stages if after == index]:
             kept = cut(pictures, keep)
-            dropped = {row for rows in pictures for row in rows} - {r for rows in kept for r in rows}
+            if kept is pictures:
+                continue
+            stay = {row for rows in kept for row in rows}
+            for rows in all_rows:
+                has_token = False
+                for row in rows:
+                    if row in ends:
+                        stay |= {row} if has_token else set()
+                        has_token = False
+                    has_token |= row in stay and row in in_line
+            dropped = {row for rows in all_rows for row in rows} - stay
             left = [row for row in range(len(hidden)) if row not in dropped]
             place = {row: i for i, row in enumerate(left)}
             pictures = [[place[row] for row in rows] for rows in kept]
+            all_rows = [[place[row] for row in rows if row in stay] for rows in all_rows]
+            ends, in_line = ({place[row] for row in rows & stay} for rows in (ends, in_line))
             hidden = hidden[left]
             positions = torch.arange(len(left)) if compact else positions[left]
         count = len(hidden)
         counts.append(count)
         mask = torch.full((count, count), float("-inf")).triu(1)[None, None]
+        if window:
+            mask = mask.masked_fill(positions[None, :] <= positions[:, None] - window, float("-inf"))
         rotary = decoder.rotary_emb(hidden[None], positions[None])
         output = layer(
             hidden[None],
@@ -85,13 +119,17 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
 def main():
     values, cases, offset = [], [], 0
     names = ["gqa-linear-sharded", "llama3-no-projector-bias", "mha-biases", "seven-heads-nested"]
+    names += ["next-vicuna", "next-mistral-window"]
     for name in names:
         model = Model(FOLDER / name)
         place = f"Tests/Golden/checkpoints/{name}"
-        for prompt, pictures in [(ONE, ["exact.png"]), (TWO, ["wide.png", "exact.png"])]:
+        shapes = [(ONE, ["exact.png"]), (TWO, ["wide.png", "exact.png"])]
+        if model.tiled:
+            shapes = [(ONE, ["square.png"]), (ONE, ["flat.png"]), (TWO, ["wide.png", "square.png"])]
+        for prompt, pictures in shapes:
             images = [f"{place}/{picture}" for picture in pictures]
             ids, pixels = model.inputs(prompt, [ROOT / image for image in images])
-            for schedule in SCHEDULES:
+            for schedule in TILED_SCHEDULES if model.tiled else SCHEDULES:
                 stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
                 for positions in ["original", "compact"]:
                     compact = positions == "compact"

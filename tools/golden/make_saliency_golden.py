@@ -297,7 +297,8 @@ class Golden:
         case |= {"proxy_block": "next", "threshold": 0.9, "patch_score": "cls", "stages": []}
         case |= options
         model = Model(ROOT / checkpoint)
-        _, pixels = model.inputs("<image>" * len(images), [ROOT / image for image in images])
+        _, inputs = model.inputs("<image>" * len(images), [ROOT / image for image in images])
+        pixels = inputs["pixel_values"]
         stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
         zips = None
         if case["method"].startswith("visionzip"):

@@ -13,7 +13,7 @@ extension Selection {
       span.count, Nearest(selection: self, hidden: hidden, span: span, added: nil))
     for kept in 0..<share {
       var farthest: Int?
-      for row in span where !isKept(row) {
+      for row in span where !isKept(row) && isToken(row) {
         if farthest.map({ scores[row] > scores[$0] }) ?? true { farthest = row }
       }
       keep(farthest!)
@@ -40,7 +40,7 @@ private struct Nearest: ParallelBody {
       return
     }
     var nearest = Float.infinity
-    for other in span where other != row {
+    for other in span where other != row && selection.isToken(other) {
       nearest = min(nearest, 1 - selection.cosine(row, other, hidden))
     }
     selection.scores[row] = nearest

@@ -3,7 +3,7 @@
 /// A row for each picture: the picture as the encoder sees it, then for each stage what it ranked the tokens by (a
 /// heat map, by rank among the candidates, over a darkened picture; tokens that were gone are black) and what was left
 /// (the kept patches as they are, the others dark; merged ones that stand for others have a blue frame, the others an
-/// orange one). Above each panel digits: the picture, `L` and the layer in front of the stage (0 in the encoder), and
+/// orange one). Of a picture in several tiles, the one that shows it whole. Above each panel digits: the picture, `L` and the layer in front of the stage (0 in the encoder), and
 /// `before>after`. The colours are those of viridis and of Okabe and Ito, which colour-blind people tell apart.
 public struct Explanation {
   public let width: Int
@@ -110,7 +110,7 @@ public struct Explanation {
     }
     let targets = Set(stage.merged.map { $0.target - first })
     let size = picture.side / picture.patches * Self.zoom(picture.side)
-    for patch in kept where patch >= 0 {
+    for patch in kept where patch >= 0 && patch < picture.patches * picture.patches {
       let (x, y) = (left + patch % picture.patches * size, top + patch / picture.patches * size)
       frame(x, y, size, targets.contains(patch) ? Self.blue : Self.orange)
     }

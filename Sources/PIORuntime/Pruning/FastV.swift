@@ -36,6 +36,6 @@ extension Probe {
   func with(proxies: Range<Int>) -> Probe {
     Probe(
       weights: weights, cache: cache, earlierRows: earlierRows, hidden: hidden,
-      rotations: rotations, proxies: proxies)
+      rotations: rotations, offsets: offsets, proxies: proxies)
   }
 }

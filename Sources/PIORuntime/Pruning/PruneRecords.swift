@@ -95,34 +95,44 @@ struct PruneRecords {
   func removeAll() { count.pointee = 0 }
 
   /// Notes the picture's tokens in front of the stage, and what they are ranked by.
-  func begin(image: Int, afterLayer: Int, origins: Slice<UnsafeMutableBufferPointer<Int32>>) {
+  func begin(image: Int, afterLayer: Int, _ span: Range<Int>, _ visual: VisualRows) {
+    let tokens = visual.tokens(span)
     let index = Int(count.pointee)
     let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
-    precondition(index < records.count && offset + origins.count <= candidates.count, "records")
-    for (place, origin) in origins.enumerated() { candidates[offset + place] = origin }
+    precondition(index < records.count && offset + tokens <= candidates.count, "records")
+    var place = offset
+    for origin in visual.origins[span] where origin != VisualRows.lineEnd {
+      candidates[place] = origin
+      place += 1
+    }
     records[index] = Record(
-      afterLayer: Int32(afterLayer), image: Int32(image), before: Int32(origins.count), after: 0,
+      afterLayer: Int32(afterLayer), image: Int32(image), before: Int32(tokens), after: 0,
       offset: Int32(offset), hasScores: false, milliseconds: 0, multiplications: 0)
     count.pointee += 1
   }
 
-  func note(scores values: UnsafePointer<Float>) {
+  /// `values`: one for each row of the prompt.
+  func note(
+    scores values: UnsafeMutableBufferPointer<Float>, _ span: Range<Int>, _ visual: VisualRows
+  ) {
     let index = Int(count.pointee) - 1
     records[index].hasScores = true
-    for place in 0..<Int(records[index].before) {
-      scores[Int(records[index].offset) + place] = values[place]
+    var place = Int(records[index].offset)
+    for row in span where visual.origins[row] != VisualRows.lineEnd {
+      scores[place] = values[row]
+      place += 1
     }
   }
 
-  func note(
-    kept rows: Slice<UnsafeMutableBufferPointer<Int32>>,
-    origins: UnsafeMutableBufferPointer<Int32>
-  ) {
+  func note(kept rows: Slice<UnsafeMutableBufferPointer<Int32>>, _ visual: VisualRows) {
     let index = Int(count.pointee) - 1
-    records[index].after = Int32(rows.count)
-    for (place, row) in rows.enumerated() {
-      kept[Int(records[index].offset) + place] = origins[Int(row)]
+    let first = Int(records[index].offset)
+    var place = first
+    for row in rows where visual.origins[Int(row)] != VisualRows.lineEnd {
+      kept[place] = visual.origins[Int(row)]
+      place += 1
     }
+    records[index].after = Int32(place - first)
   }
 
   /// What the encoder did to one picture of `tokenCount` tokens, the first patch being token `firstPatch`.

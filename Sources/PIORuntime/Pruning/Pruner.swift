@@ -8,6 +8,8 @@ struct PatchGrid: Equatable, Sendable {
   let side: Int
   /// The token that is the first patch.
   let firstPatch: Int
+  /// Tokens of the tile that shows the picture whole; those behind are in lines.
+  var wholeCount: Int { side * side + firstPatch }
 }
 
 /// What the pruner needs of the arena.
@@ -49,7 +51,9 @@ struct Pruner {
     pruning = plan.limits.pruning
     grid = regions.grid
     kept = arena.buffer(plan.kept)
-    selection = Selection(operations: operations, regions: regions.selection, arena: arena)
+    var selection = Selection(operations: operations, regions: regions.selection, arena: arena)
+    selection.origins = arena.buffer(plan.visualOrigins)
+    self.selection = selection
     records = PruneRecords(regions.records, arena: arena)
     lastQuery = Rows(
       base: arena.pointer(regions.lastQuery), count: 1, dim: config.headCount * config.headDim)
@@ -80,8 +84,8 @@ struct Pruner {
     pruning.proxyRows.range(textRows: count - visual.end, of: count)
   }
 
-  /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual rows shared among the
-  /// pictures in proportion to their rows. Moves the pictures' spans to where their rows will be. Returns the count.
+  /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual tokens shared among the
+  /// pictures in proportion to their tokens, with the ends of lines that keep one. Moves the pictures' spans to where their rows will be. Returns the count.
   /// Throws where the head's weights cannot be read.
   func choose(_ keep: Int, _ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     let rowCount = input.probe.hidden.count
@@ -101,16 +105,17 @@ struct Pruner {
       let span = visual[image]
       while row < span.lowerBound { append(row, &row, &count) }
       // What the pictures so far are owed, less what they got: shares differ by at most one row.
-      seen += span.count
+      seen += visual.tokens(span)
       let owed = (keep * seen + total / 2) / total
-      records.begin(image: image, afterLayer: input.afterLayer, origins: visual.origins[span])
-      if ranks { records.note(scores: selection.scores.baseAddress! + span.lowerBound) }
+      records.begin(image: image, afterLayer: input.afterLayer, span, visual)
+      if ranks { records.note(scores: selection.scores, span, visual) }
       let first = count
       multiplications += select(
         Share(
-          count: owed - given, span: span, image: image, text: text, origins: visual.origins),
+          count: owed - given, span: span, tokenCount: visual.tokens(span), image: image,
+          text: text, origins: visual.origins),
         into: &count, input)
-      records.note(kept: kept[first..<count], origins: visual.origins)
+      records.note(kept: kept[first..<count], visual)
       given = owed
       visual[image] = first..<count
       row = span.upperBound
@@ -148,36 +153,38 @@ struct Pruner {
   private struct Share {
     let count: Int
     let span: Range<Int>
+    /// Of the span.
+    let tokenCount: Int
     let image: Int
     /// The rows behind the last picture.
     let text: Range<Int>
     let origins: UnsafeMutableBufferPointer<Int32>
   }
 
-  /// As many ascending indices of the span behind `count`. Returns the multiply-adds it took.
+  /// As many ascending indices of tokens of the span behind `count`, and the ends of their lines among them. Returns
+  /// the multiply-adds it took.
   private func select(_ share: Share, into count: inout Int, _ input: StageInput) -> Int {
     let out = kept.baseAddress! + count
     let span = share.span
     let hidden = input.probe.hidden
-    count += share.count
     var multiplications = 0
     switch pruning.method {
     case .none, .visionzip: preconditionFailure("a stage without a method")
     case .uniform:
-      for index in 0..<share.count {
-        out[index] = Int32(span.lowerBound + (2 * index + 1) * span.count / (2 * share.count))
-      }
-      return 0
+      spread(share)
     case .random:
       let seed = UInt64(input.afterLayer) << 32 | UInt64(share.image)
-      draw(share.count, of: span, into: out, seed: seed)
-      return 0
+      draw(share, seed: seed)
     case .pio, .visionzipPIO:
       selection.begin(span)
       let covering = Int(pruning.coverage * Float(share.count))
       let (first, side) = (grid.firstPatch, grid.side)
       selection.keepBestOfCells(
-        covering, of: span, tokens: { Int(share.origins[$0]) - first }, side: side)
+        covering, of: span,
+        tokens: {
+          let patch = Int(share.origins[$0]) - first
+          return patch < side * side ? patch : -1
+        }, side: side)
       multiplications = selection.keepDistinct(
         share.count, of: span, in: hidden, threshold: pruning.nmsThreshold)
     case .fastv: selection.keepHighest(share.count, of: span)
@@ -186,22 +193,36 @@ struct Pruner {
         share.count, of: span, text: share.text, input, selection)
     case .divprune: multiplications = selection.keepDiverse(share.count, of: span, in: hidden)
     }
-    selection.write(span, to: out)
+    selection.keepLineEnds(span, wholeCount: grid.wholeCount)
+    count += selection.write(span, to: out)
     return multiplications
   }
 
+  /// Evenly: the tokens at (2i + 1) / 2n of all.
+  private func spread(_ share: Share) {
+    selection.begin(share.span)
+    var (token, index) = (0, 0)
+    for row in share.span where selection.isToken(row) && index < share.count {
+      if token == (2 * index + 1) * share.tokenCount / (2 * share.count) {
+        selection.keep(row)
+        index += 1
+      }
+      token += 1
+    }
+  }
+
   /// Selection sampling (Knuth, TAOCP 2, §3.4.2, algorithm S): one pass, ascending, every subset as likely.
-  private func draw(
-    _ share: Int, of span: Range<Int>, into out: UnsafeMutablePointer<Int32>, seed: UInt64
-  ) {
+  private func draw(_ share: Share, seed: UInt64) {
     var generator = SplitMix64(state: pruning.seed ^ (seed &* 0x9E37_79B9_7F4A_7C15))
-    var chosen = 0
-    for (passed, row) in span.enumerated() where chosen < share {
-      let left = UInt64(span.count - passed)
-      if generator.next() % left < UInt64(share - chosen) {
-        out[chosen] = Int32(row)
+    selection.begin(share.span)
+    var (chosen, passed) = (0, 0)
+    for row in share.span where selection.isToken(row) && chosen < share.count {
+      let left = UInt64(share.tokenCount - passed)
+      if generator.next() % left < UInt64(share.count - chosen) {
+        selection.keep(row)
         chosen += 1
       }
+      passed += 1
     }
   }
 }

@@ -12,8 +12,22 @@ struct Probe {
   let hidden: Rows
   /// The rows' angles in this block.
   let rotations: Rotations
+  /// The rows' positions behind the first one's.
+  let offsets: UnsafePointer<Int32>
   /// Rows whose predictions make the loss: at most `maxProxyRows`, behind every visual row.
   let proxies: Range<Int>
+
+  /// The first row, of those of earlier turns and the probe's behind them, that one of the probe's sees.
+  func firstVisible(from row: Int) -> Int {
+    guard let window = cache.window, let positions = cache.positions else { return 0 }
+    let base = earlierRows < cache.count ? positions[earlierRows] - offsets[0] : cache.nextPosition
+    let position = base + offsets[row]
+    let earlier = cache.firstVisible(from: position, before: earlierRows)
+    guard earlier == earlierRows else { return earlier }
+    var first = 0
+    while base + offsets[first] <= position - window { first += 1 }
+    return earlierRows + first
+  }
 }
 
 /// How much a layer-local loss depends on each visual row, in closed form.

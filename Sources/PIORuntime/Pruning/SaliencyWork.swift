@@ -175,7 +175,10 @@ struct SaliencyWork: ParallelBody {
     let own = block.map { $0.proxies.lowerBound + pair % heads.proxyCount + 1 } ?? 0
     let behind = (block?.proxies.upperBound ?? 0) - own
     let seen = earlierRows + own
-    operations.kernels.gradients.softmax(weights[pair], scale, seen)
+    let first =
+      block.map { $0.firstVisible(from: own - 1) } ?? cache.firstVisible(fromRow: seen - 1)
+    weights[pair].update(repeating: 0, count: first)
+    operations.kernels.gradients.softmax(weights[pair] + first, scale, seen - first)
     (weights[pair] + seen).update(repeating: 0, count: behind)
   }
 

@@ -22,6 +22,8 @@ struct Selection {
   /// One for each row of the prompt; written by whoever ranks.
   let scores: UnsafeMutableBufferPointer<Float>
   let lengths: UnsafeMutableBufferPointer<Float>
+  /// Which token each row is; ends of lines are never chosen. Nil: every row may be.
+  var origins: UnsafeMutableBufferPointer<Int32>?
   private let order: UnsafeMutableBufferPointer<Int32>
   private let marks: UnsafeMutableBufferPointer<UInt8>
 
@@ -45,12 +47,30 @@ struct Selection {
 
   func isKept(_ row: Int) -> Bool { marks[row] == Self.kept }
 
-  /// Writes the kept rows of the span, ascending.
-  func write(_ span: Range<Int>, to out: UnsafeMutablePointer<Int32>) {
+  func isToken(_ row: Int) -> Bool { origins.map { $0[row] != VisualRows.lineEnd } ?? true }
+
+  /// Writes the kept rows of the span, ascending. Returns how many they are.
+  @discardableResult
+  func write(_ span: Range<Int>, to out: UnsafeMutablePointer<Int32>) -> Int {
     var count = 0
     for row in span where isKept(row) {
       out[count] = Int32(row)
       count += 1
+    }
+    return count
+  }
+
+  /// Keeps the end of each line that has a kept token; tokens below `wholeCount` are in none.
+  func keepLineEnds(_ span: Range<Int>, wholeCount: Int) {
+    guard let origins else { return }
+    var hasToken = false
+    for row in span {
+      if !isToken(row) {
+        if hasToken { keep(row) }
+        hasToken = false
+      } else if isKept(row) && origins[row] >= wholeCount {
+        hasToken = true
+      }
     }
   }
 
@@ -69,15 +89,15 @@ struct Selection {
   ///
   /// Rows that are kept already (`begin` forgets them) count among the share and come first.
   func keepDistinct(_ share: Int, of span: Range<Int>, in hidden: Rows, threshold: Float) -> Int {
-    sort(span)
+    let tokens = sort(span)
     measure(span, hidden)
     var products = 0
     // The kept rows take the place of ranks that were passed: `order[0..<kept]`, while ranks go on behind. The
     // skipped ones are remembered by their marks.
-    var keptCount = moveKeptAhead(span.count)
+    var keptCount = moveKeptAhead(tokens)
     var rank = keptCount
-    while rank < span.count && keptCount < share {
-      let ranks = rank..<min(span.count, rank + Self.batch)
+    while rank < tokens && keptCount < share {
+      let ranks = rank..<min(tokens, rank + Self.batch)
       let before = keptCount
       if before > 0 {
         let work = Similarity(
@@ -144,9 +164,9 @@ struct Selection {
 
   /// Keeps the highest of those that are not kept yet.
   func fillUp(_ count: Int, _ span: Range<Int>) {
-    sort(span)
+    let tokens = sort(span)
     var left = count
-    for rank in 0..<span.count where left > 0 && !isKept(Int(order[rank])) {
+    for rank in 0..<tokens where left > 0 && !isKept(Int(order[rank])) {
       keep(Int(order[rank]))
       left -= 1
     }
@@ -186,15 +206,21 @@ struct Selection {
     }
   }
 
-  /// Rows of the span by falling score into `order`; a score that is no number comes last. A heap sort: in place.
-  func sort(_ span: Range<Int>) {
-    for (rank, row) in span.enumerated() { order[rank] = Int32(row) }
-    let count = span.count
+  /// Tokens of the span by falling score into `order`; a score that is no number comes last. A heap sort: in place.
+  /// Returns how many they are.
+  @discardableResult
+  func sort(_ span: Range<Int>) -> Int {
+    var count = 0
+    for row in span where isToken(row) {
+      order[count] = Int32(row)
+      count += 1
+    }
     for root in (0..<(count / 2)).reversed() { siftDown(root, count) }
     for end in (1..<max(1, count)).reversed() {
       order.swapAt(0, end)
       siftDown(0, end)
     }
+    return count
   }
 
   /// Whether row a ranks before row b.

@@ -2,10 +2,13 @@
 struct VisualRows {
   /// First row and number of rows of each picture, `(images, 2)`.
   let spans: UnsafeMutableBufferPointer<Int32>
-  /// For each row of a picture, which of its visual tokens it is; as long as a prompt may be.
+  /// For each row of a picture, which of its visual tokens it is, or `lineEnd`; as long as a prompt may be. −1 is the
+  /// class token where it is none of them.
   let origins: UnsafeMutableBufferPointer<Int32>
+  /// The row behind a line of patches: it is no token, and stays where one of its line does.
+  static let lineEnd: Int32 = -2
   var imageCount = 0
-  /// Tokens of a whole picture.
+  /// Tokens of one tile, the first of which shows the picture whole.
   let tokenCount: Int
   /// The encoder has handed over fewer rows of some picture than it has tokens.
   var isReduced = false
@@ -19,9 +22,23 @@ struct VisualRows {
     self.tokenCount = tokenCount
   }
 
-  mutating func append(first: Int, count: Int) {
-    self[imageCount] = first..<(first + count)
-    for index in 0..<count { origins[first + index] = Int32(index) }
+  mutating func append(first: Int, _ picture: PictureRows) {
+    self[imageCount] = first..<(first + picture.rowCount)
+    var row = first
+    for token in 0..<picture.tokenCount {
+      origins[row] = Int32(token)
+      row += 1
+      let place = token + 1 - picture.wholeCount
+      if place > 0 && place % picture.lineLength == 0 {
+        origins[row] = Self.lineEnd
+        row += 1
+      }
+    }
+    // Lines without a patch.
+    while row < first + picture.rowCount {
+      origins[row] = Self.lineEnd
+      row += 1
+    }
     imageCount += 1
   }
 
@@ -66,7 +83,15 @@ struct VisualRows {
   /// Where the last picture's rows end.
   var end: Int { imageCount > 0 ? self[imageCount - 1].upperBound : 0 }
 
-  var count: Int { (0..<imageCount).reduce(0) { $0 + self[$1].count } }
+  /// Visual tokens, ends of lines not counted.
+  var count: Int { (0..<imageCount).reduce(0) { $0 + tokens(self[$1]) } }
+
+  /// The same of one span.
+  func tokens(_ span: Range<Int>) -> Int {
+    var count = 0
+    for row in span where origins[row] != Self.lineEnd { count += 1 }
+    return count
+  }
 }
 
 /// Steele et al. 2014, "Fast splittable pseudorandom number generators".

@@ -1,0 +1,62 @@
+import PIOFormat
+import PIOVision
+
+/// The decoder's rows of one picture: those of the tile that shows it whole, then the other tiles' patches by lines
+/// across all of them, each line with a row that ends it (LLaVA-NeXT). A picture of one tile has no lines.
+struct PictureRows: Equatable, Sendable {
+  /// Rows of the tile that shows the picture whole.
+  let wholeCount: Int
+  var lineCount = 0
+  /// Patches of a line.
+  var lineLength = 0
+
+  /// Visual tokens: what a budget counts, so without the ends of lines.
+  var tokenCount: Int { wholeCount + lineCount * lineLength }
+  var rowCount: Int { tokenCount + lineCount }
+
+  init(wholeCount: Int, lineCount: Int = 0, lineLength: Int = 0) {
+    self.wholeCount = wholeCount
+    self.lineCount = lineCount
+    self.lineLength = lineLength
+  }
+
+  init(_ vision: VisionConfig, _ grid: PatchLines) {
+    self.init(
+      wholeCount: vision.visualTokenCount, lineCount: grid.rows.count,
+      lineLength: grid.columns.count)
+  }
+
+  /// Everything that a picture can come to, whatever its size; of those with as many tokens, the most lines.
+  static func all(_ vision: VisionConfig) -> [PictureRows] {
+    let whole = vision.visualTokenCount
+    var found: [Int: PictureRows] = [:]
+    if !vision.isTiled { found[whole] = PictureRows(wholeCount: whole) }
+    for resolution in vision.resolutions {
+      let (rows, columns) = (
+        resolution.height / vision.patchSize, resolution.width / vision.patchSize
+      )
+      // As much is left out at either end: the rest is even or odd as the whole.
+      let shapes =
+        stride(from: rows % 2, through: rows, by: 2).map { ($0, columns) }
+        + stride(from: columns % 2, through: columns, by: 2).map { (rows, $0) }
+      for (lines, length) in shapes {
+        let one = PictureRows(wholeCount: whole, lineCount: lines, lineLength: length)
+        if found[one.tokenCount, default: one].lineCount <= one.lineCount {
+          found[one.tokenCount] = one
+        }
+      }
+    }
+    return found.values.sorted { $0.tokenCount < $1.tokenCount }
+  }
+}
+
+extension VisionConfig {
+  var tileResolutions: [PixelSize] {
+    resolutions.map { PixelSize(height: $0.height, width: $0.width) }
+  }
+
+  /// Most visual tokens that a picture can have.
+  public var maxVisualTokenCount: Int {
+    PictureRows.all(self).last?.tokenCount ?? visualTokenCount
+  }
+}

@@ -1,0 +1,185 @@
+import Foundation
+import PIOFormat
+import PIOVision
+import Testing
+
+@testable import PIORuntime
+
+/// Pruning of pictures in tiles: all their tokens together, ends of lines not counted. That the cuts are those of
+/// the reference is `PruningTests`' to say.
+struct TiledPruningTests {
+  private func engine(
+    _ name: String = "next-vicuna", _ change: (inout Limits) -> Void = { _ in }
+  ) throws -> Engine {
+    let path = try Files.model(
+      "Tests/Golden/checkpoints/\(name)", weights: .int8, vision: .int8)
+    return try makeEngine(path, change)
+  }
+
+  private func picture(_ shape: String, _ name: String = "next-vicuna") -> String {
+    repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)/\(shape).png").path
+  }
+
+  private let prompt = "USER: <image>\nWhat color is the star? ASSISTANT:"
+
+  @Test func everyPictureIsAmongTheShapesThatThePlanKnows() throws {
+    var vision = VisionConfig()
+    (vision.imageSize, vision.patchSize) = (336, 14)
+    vision.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
+      ImageResolution(height: $0.0, width: $0.1)
+    }
+    let shapes = PictureRows.all(vision)
+    #expect(shapes.map(\.rowCount).max() == vision.maxVisualRowCount)
+    #expect(vision.maxVisualTokenCount == 2880 && vision.maxVisualRowCount == 2928)
+    let lines = Dictionary(uniqueKeysWithValues: shapes.map { ($0.tokenCount, $0.lineCount) })
+    var random = SplitMix64(state: 3)
+    for _ in 0..<20_000 {
+      let (width, height) = (1 + Int(random.next() % 3000), 1 + Int(random.next() % 3000))
+      let layout = TileLayout(
+        PixelSize(height: height, width: width), resolutions: vision.tileResolutions, side: 336)
+      let found = PictureRows(vision, layout.patches(perSide: 24))
+      #expect(found.rowCount <= vision.maxVisualRowCount)
+      let most = try #require(lines[found.tokenCount], "\(width) x \(height)")
+      #expect(found.lineCount <= most)
+    }
+  }
+
+  /// Whatever the picture, the method and the budget: as many tokens as the schedule says, and room for all rows.
+  @Test(arguments: PruneMethod.allCases.filter { $0 != .none && !$0.zips }, [6, 20, 45])
+  func aLayerHasItsTokensAndTheEndsOfTheirLines(_ method: PruneMethod, budget: Int) throws {
+    var engine: Engine
+    do {
+      engine = try self.engine("next-mistral-window") {
+        $0.pruning.method = method
+        $0.pruning.budget = .average(budget)
+      }
+    } catch RuntimeError.schedule(let error) {
+      // Behind two of three layers there is little left to save.
+      #expect(method.publishedLayer == 2, "\(error)")
+      return
+    }
+    let layerCount = engine.config.text.layerCount
+    for shape in ["square", "wide", "tall", "flat"] {
+      engine.reset()
+      let tokens = try engine.rawTokens(prompt, isFirst: true)
+      let rows: PictureRows
+      do {
+        let (_, generation) = try run(
+          &engine, tokens, images: [picture(shape, "next-mistral-window")], count: 3)
+        rows = try pictureRows(engine, shape)
+        #expect(generation.visualTokens == rows.tokenCount)
+        #expect(generation.prefilledTokens == tokens.count - 1 + rows.rowCount)
+      } catch RuntimeError.schedule {
+        continue
+      }
+      let schedule = try engine.pruning.schedule(
+        tokenCount: rows.tokenCount, layerCount: layerCount)
+      for stage in engine.pruningStages {
+        #expect(
+          stage.after
+            == min(stage.before, schedule.stages.first { $0.afterLayer == stage.afterLayer }!.keep))
+        #expect(stage.kept.count == stage.after && stage.kept == stage.kept.sorted())
+        #expect(stage.kept.allSatisfy { (0..<rows.tokenCount).contains($0) })
+        #expect(stage.candidates.count == stage.before)
+      }
+      if let last = engine.pruningStages.last {
+        let behind = Set(
+          last.kept.filter { $0 >= rows.wholeCount }
+            .map { ($0 - rows.wholeCount) / rows.lineLength })
+        let text = engine.cachedRows.last! - last.after - behind.count
+        #expect((tokens.count - 1...tokens.count + 3).contains(text), "\(shape)")
+      }
+    }
+  }
+
+  private func pictureRows(_ engine: borrowing Engine, _ shape: String) throws -> PictureRows {
+    let vision = try #require(engine.config.vision)
+    let info = try imageInfo(path: picture(shape, "next-mistral-window"))
+    let layout = TileLayout(
+      PixelSize(height: info.height, width: info.width), resolutions: vision.tileResolutions,
+      side: vision.imageSize)
+    return PictureRows(vision, layout.patches(perSide: vision.patchesPerSide))
+  }
+
+  @Test func theEncodersBuffersDoNotGrowWithTheTiles() throws {
+    func regions(_ grids: [(Int, Int)]) throws -> (VisionRegions, Int) {
+      let model = ModelShapes.llava7B
+      var config = model.config
+      config.vision!.preprocessing.fit = .stretch
+      config.vision!.resolutions = grids.map {
+        ImageResolution(height: 336 * $0.0, width: 336 * $0.1)
+      }
+      let encodings = tensorSpecs(for: config).map { spec in
+        spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding
+      }
+      let plan = try Plan(config, encodings: encodings, limits: Limits(), maxPieceBytes: 48)
+      return (plan.vision!, plan.promptRows)
+    }
+    let (one, oneRows) = try regions([(1, 1)])
+    let (five, fiveRows) = try regions([(2, 2)])
+    #expect(five.hidden.count == one.hidden.count && five.query.count == one.query.count)
+    #expect(five.keyValue.count == one.keyValue.count && five.inner.count == one.inner.count)
+    #expect(five.patches.count == one.patches.count)
+    // Of a tile only its pixels wait, as bytes; its rows are what the decoder gets.
+    #expect(five.tiles.count - one.tiles.count == 3 * 3 * 336 * 336)
+    #expect(fiveRows - oneRows == 48 * 49 - 24 * 25)
+  }
+
+  @Test func mergingInTheEncoderIsForOneTile() throws {
+    for method in PruneMethod.allCases where method.zips {
+      #expect(throws: RuntimeError.zipOfTiles(method: method.rawValue)) {
+        _ = try engine {
+          $0.pruning.method = method
+          $0.pruning.budget = .average(12)
+        }
+      }
+    }
+    #expect(throws: RuntimeError.fitOfTiles) {
+      let path = try Files.model(
+        "Tests/Golden/checkpoints/next-vicuna", weights: .int8, vision: .int8)
+      _ = try Engine(try ModelFile(path: path), limits: Limits(), fit: .crop)
+    }
+  }
+
+  @Test(arguments: tiledCheckpoints)
+  func theThreadCountChangesNoBitOfTilesAndWindows(_ name: String) throws {
+    var one = try engine(name) {
+      $0.threadCount = 1
+      $0.pruning.budget = .fraction(0.4)
+    }
+    var three = try engine(name) {
+      $0.threadCount = 3
+      $0.pruning.budget = .fraction(0.4)
+    }
+    let tokens = try one.rawTokens(prompt, isFirst: true)
+    let images = [picture("square", name)]
+    let a = try run(&one, tokens, images: images, count: 12)
+    let b = try run(&three, tokens, images: images, count: 12)
+    #expect(a.logits == b.logits && a.generation.tokens == b.generation.tokens)
+    let whole = try one.visualRowCount(images[0]) + tokens.count - 1
+    #expect(one.cachedRows.last! < whole + 12 - 20)
+  }
+
+  /// The window counts positions, whichever rows are left: a turn at a time as in one prompt.
+  @Test(arguments: [PrunedPositions.original, .compact])
+  func aWindowSlidesOverTurnsAsOverAPrompt(_ positions: PrunedPositions) throws {
+    let name = "next-mistral-window"
+    func made() throws -> Engine {
+      try engine(name) {
+        $0.compute = .f32
+        $0.kv = .f32
+        $0.pruning.method = .uniform
+        $0.pruning.budget = .average(40)
+        $0.pruning.positions = positions
+      }
+    }
+    var whole = try made()
+    var turns = try made()
+    let tokens = try whole.rawTokens(prompt, isFirst: true)
+    let images = [picture("square", name)]
+    let expected = try run(&whole, tokens, images: images)
+    try turns.prefill(Request(tokens: Array(tokens.dropLast(4)), images: images, maxTokens: 1))
+    let found = try run(&turns, Array(tokens.suffix(4)))
+    #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
+  }
+}
