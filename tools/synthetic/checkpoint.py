@@ -62,9 +62,11 @@ def configuration(shape, dtype):
     if not shape.vision:
         return {"architectures": ["LlamaForCausalLM"], "torch_dtype": dtype, **text}
     vision = shape.vision
+    tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
-        "architectures": ["LlavaForConditionalGeneration"],
-        "model_type": "llava",
+        "architectures": [f"Llava{'Next' if tiles else ''}ForConditionalGeneration"],
+        "model_type": "llava_next" if tiles else "llava",
+        **tiles,
         "torch_dtype": dtype,
         "image_token_index": tokenizer.IMAGE,
         "image_seq_length": vision.positions - 1,
@@ -90,10 +92,13 @@ def configuration(shape, dtype):
     }
 
 
-def preprocessor(side):
+def preprocessor(vision):
+    side, next_ = vision.image, "Next" if vision.tiled else ""
+    tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
-        "image_processor_type": "CLIPImageProcessor",
-        "processor_class": "LlavaProcessor",
+        "image_processor_type": "LlavaNextImageProcessor" if vision.tiled else "CLIPImageProcessor",
+        "processor_class": f"Llava{next_}Processor",
+        **tiles,
         "do_resize": True,
         "size": {"shortest_edge": side},
         "resample": 3,
@@ -195,7 +200,7 @@ def main():
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "do_sample": False}
     write_json(folder / "generation_config.json", generation)
     if shape.vision:
-        write_json(folder / "preprocessor_config.json", preprocessor(shape.vision.image))
+        write_json(folder / "preprocessor_config.json", preprocessor(shape.vision))
     write_weights(shape, arguments)
     write_json(folder / "config.json", configuration(shape, TYPES[arguments.dtype][1]))
 

@@ -13,10 +13,17 @@ class Vision:
     heads: int = 16
     image: int = 336
     patch: int = 14
+    # LLaVA-NeXT: a picture is cut into tiles at one of its resolutions.
+    tiled: bool = False
 
     @property
     def positions(self):
         return (self.image // self.patch) ** 2 + 1
+
+    @property
+    def resolutions(self):
+        grids = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]
+        return [[lines * self.image, columns * self.image] for lines, columns in grids]
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,19 @@ SHAPES = {
     "tinyllama-1.1b-vitl": Shape(22, 2048, 5632, 32, 4, vision=Vision()),
     "cap-2gib": Shape(28, 3072, 8192, 24, 8, vision=Vision()),
     "llava-7b": Shape(32, 4096, 11008, 32, 32, vision=Vision()),
+    "tinyllama-1.1b-next": Shape(22, 2048, 5632, 32, 4, vision=Vision(tiled=True)),
+    "llava-next-7b": Shape(32, 4096, 11008, 32, 32, vision=Vision(tiled=True)),
     "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4),
     "llama-160m": Shape(12, 768, 3072, 12, 12),
     "smollm2-135m": Shape(30, 576, 1536, 9, 3, vocabulary=49_152, tied=True),
     # For tests of the tools themselves.
     "tiny": Shape(3, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14)),
+    "tiny-next": Shape(4, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14, tiled=True)),
 }
 
 
 def tensors(shape):
-    """(name, shape, spread) of every tensor, as the published LLaVA-1.5 and Llama files name them.
+    """(name, shape, spread) of every tensor, as the published LLaVA and Llama files name them.
 
     Spread: the standard deviation of a weight, chosen so that activations keep the size they have
     in a trained model; ("norm",): about one.
@@ -70,6 +80,8 @@ def tensors(shape):
         yield from vision_tower("vision_tower.vision_model.", shape.vision)
         yield from linear("multi_modal_projector.linear_1", shape.dim, shape.vision.dim, bias=True)
         yield from linear("multi_modal_projector.linear_2", shape.dim, shape.dim, bias=True)
+        if shape.vision.tiled:
+            yield "image_newline", (shape.dim,), 0.02
 
 
 def linear(name, rows, columns, bias=False, gain=1.0):
