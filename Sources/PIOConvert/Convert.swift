@@ -66,7 +66,7 @@ public func convert(
 }
 
 /// A conversion all of whose decisions are made.
-private struct ConversionPlan {
+struct ConversionPlan {
   let source: ModelSource
   let encodings: [TensorEncoding]
   let recipe: String

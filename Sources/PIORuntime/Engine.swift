@@ -202,9 +202,15 @@ public struct Engine: ~Copyable {
 
   /// The tokenizer that the file holds, as views of it.
   public static func tokenizer(of file: borrowing ModelFile) throws(RuntimeError) -> Tokenizer {
+    try tokenizer(file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+  }
+
+  /// `bytes`: a tokenizer section, which must outlive the tokenizer.
+  public static func tokenizer(
+    _ bytes: UnsafeRawBufferPointer, vocabSize: Int
+  ) throws(RuntimeError) -> Tokenizer {
     do {
-      let section = try TokenizerSection(
-        file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+      let section = try TokenizerSection(bytes, vocabSize: vocabSize)
       return Tokenizer(TokenizerTables(section))
     } catch {
       throw .tokenizer(error)

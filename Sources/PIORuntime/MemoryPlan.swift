@@ -11,7 +11,7 @@ public struct ModelSizes: Equatable, Sendable {
   public let maxPieceBytes: Int
 
   /// A file that is not written yet.
-  init(_ layout: ModelLayout, config: ModelConfig, maxPieceBytes: Int) {
+  public init(_ layout: ModelLayout, config: ModelConfig, maxPieceBytes: Int) {
     self.config = config
     tensors = layout.tensors
     frontByteCount = layout.tensors[0].offset

@@ -72,6 +72,9 @@ public struct ProcessMemory: Equatable, Sendable {
 
   public init(baseBytes: Int) { self.baseBytes = baseBytes }
 
+  /// Before anything is known of the process that will run.
+  public static let usual = ProcessMemory(baseBytes: usualBytes)
+
   /// Measured with the model file open and nothing run: the usual figure, so that a plan and a run after it agree to
   /// the byte, or where this process is larger, what it will come to.
   public static func measured(frontByteCount: Int) -> ProcessMemory {

@@ -208,18 +208,18 @@ struct WeightChoice {
   let kind: TensorKind?
 }
 
-private func weightChoice(_ text: String) throws -> WeightChoice {
+func weightChoice(_ text: String) throws -> WeightChoice {
   text == "keep" ? WeightChoice(kind: nil) : WeightChoice(kind: try weightKind(text))
 }
 
-private func weightKind(_ text: String) throws -> TensorKind {
+func weightKind(_ text: String) throws -> TensorKind {
   guard let kind = TensorKind(name: text), kind != .bf16 else {
     throw ValidationError("'\(text)' is none of int4, int4-affine, int8, f16, f32.")
   }
   return kind
 }
 
-private func keepRule(_ text: String) throws -> KeepRule {
+func keepRule(_ text: String) throws -> KeepRule {
   guard let rule = KeepRule(text) else {
     throw ValidationError(
       "'\(text)' is no PATTERN=KIND; kinds are int4, int4-affine, int8, f16, bf16, f32.")

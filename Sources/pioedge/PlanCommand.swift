@@ -1,4 +1,5 @@
 import ArgumentParser
+import PIOConvert
 import PIOFormat
 import PIORuntime
 
@@ -10,17 +11,24 @@ struct PlanCommand: ParsableCommand {
       Takes what `run` takes, with the same defaults. A run has three phases that share their memory: a picture is
       decoded, it is encoded, the decoder runs. The peak is the largest of them.
 
+      A checkpoint's folder or a GGUF file is planned as `convert` would write it: nothing is converted.
+
       Examples:
         pioedge plan llava.piom
         pioedge plan llava.piom --memory-cap 1GiB --visual-tokens 64
         pioedge plan llava.piom --memory-cap auto --chat
         pioedge plan llava.piom --kv int8 --context 512 --json
+        pioedge plan ./llava-1.5-7b-hf --weights int4 --memory-cap 4GiB
 
       Exit code 1: it does not fit under the cap.
       """)
 
-  @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
+  @Argument(
+    help: ArgumentHelp(
+      "The .piom file, or what would be converted: a folder or a GGUF file.", valueName: "model"))
   var model: String
+
+  @OptionGroup(title: "Unless it is a .piom file") var conversion: PlannedConversion
 
   @OptionGroup(title: "Session") var session: SessionOptions
 
@@ -46,11 +54,9 @@ struct PlanCommand: ParsableCommand {
   }
 
   private func printPlan() throws {
-    let file = try ModelFile(path: model)
+    let (sizes, process) = try measure()
     let limits = try session.limits(
-      for: file.config, images: 0, isChat: chat, isConversation: chat || jsonl, seed: 0)
-    let sizes = ModelSizes(file, maxPieceBytes: try Engine.tokenizer(of: file).maxPieceByteCount)
-    let process = ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
+      for: sizes.config, images: 0, isChat: chat, isConversation: chat || jsonl, seed: 0)
     let plan = try MemoryPlan(sizes, limits: limits, process: process)
     let report = PlanReport(plan)
     try printOutput(json ? jsonLine(report) : report.table)
@@ -59,5 +65,68 @@ struct PlanCommand: ParsableCommand {
         cap: cap, smallest: plan.smallestCapBytes,
         remedies: MemoryPlan.remedies(sizes, limits: limits, process: process))
     }
+  }
+
+  /// The model's numbers, and what the process takes beside it.
+  private func measure() throws -> (ModelSizes, ProcessMemory) {
+    if let planned = try conversion.model(model) {
+      let maxPieceBytes = try planned.tokenizer.withUnsafeBytes { bytes in
+        try Engine.tokenizer(bytes, vocabSize: planned.config.text.vocabSize).maxPieceByteCount
+      }
+      let sizes = ModelSizes(planned.layout, config: planned.config, maxPieceBytes: maxPieceBytes)
+      return (sizes, .usual)
+    }
+    let file = try ModelFile(path: model)
+    let sizes = ModelSizes(file, maxPieceBytes: try Engine.tokenizer(of: file).maxPieceByteCount)
+    return (sizes, .measured(frontByteCount: sizes.frontByteCount))
+  }
+}
+
+/// How a checkpoint that is planned for would be converted: `convert`'s options of these names.
+struct PlannedConversion: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The decoder's matrices, as for `convert`: int4, int4-affine, int8, f16, f32, keep.",
+      valueName: "kind"),
+    transform: weightChoice)
+  var weights: WeightChoice?
+
+  @Option(help: "Columns that share a scale: 32, 64 or 128 (default: 32).")
+  var group: Int?
+
+  @Option(help: "The vision encoder's matrices.", transform: weightKind)
+  var visionWeights: TensorKind?
+
+  @Option(help: ArgumentHelp("The vision encoder to a GGUF file.", valueName: "file"))
+  var mmproj: String?
+
+  @Option(help: "Use this prompt template instead of the checkpoint's own.")
+  var chatTemplate: String?
+
+  mutating func validate() throws {
+    if let group, ![32, 64, 128].contains(group) {
+      throw ValidationError("--group is 32, 64 or 128, not \(group).")
+    }
+  }
+
+  /// What a conversion of `source` would write; nil: it is a model file already.
+  func model(_ source: String) throws -> PlannedModel? {
+    guard isConvertible(source) else {
+      if weights != nil || group != nil || visionWeights != nil || mmproj != nil
+        || chatTemplate != nil
+      {
+        throw ValidationError(
+          "\(source) is no checkpoint: --weights and the like say how one would be converted.")
+      }
+      return nil
+    }
+    var options = ConvertOptions(
+      source: source, target: "",
+      rules: EncodingRules(
+        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
+        visionWeights: visionWeights, group: group ?? 32))
+    options.projector = mmproj
+    options.chatTemplate = chatTemplate
+    return try PlannedModel(options)
   }
 }

@@ -50,4 +50,46 @@ struct PlanCommandTests {
     let verbose = Tool.run(["run", Tool.demo, "Hello", "--verbose"])
     #expect(verbose.error.contains("smallest cap"))
   }
+
+  /// Every byte but what the two processes themselves take, which the plan of a file measures.
+  @Test(arguments: [
+    ["--weights", "int4"], ["--weights", "int8", "--group", "64"],
+    ["--weights", "f16", "--vision-weights", "int8"],
+  ])
+  func aCheckpointIsPlannedAsItsFile(_ options: [String]) throws {
+    let name = "planned-\(options.joined()).piom"
+    let path = Tool.scratch.appendingPathComponent(name).path
+    let source = Tool.repository.appendingPathComponent("tools/demo/checkpoint").path
+    try #require(Tool.run(["convert", source, path] + options).status == 0)
+    let limits = ["--json", "--memory-cap", "64MiB", "--visual-tokens", "64"]
+    let ofFile = Tool.run(["plan", path] + limits)
+    let ofFolder = Tool.run(["plan", source] + options + limits)
+    try #require(ofFile.status == 0 && ofFolder.status == 0, "\(ofFolder.error)")
+    #expect(try partsBesideTheProcess(ofFolder) == partsBesideTheProcess(ofFile))
+    let other = Tool.run(["plan", source, "--weights", "f32"] + limits)
+    #expect(try partsBesideTheProcess(other) != partsBesideTheProcess(ofFile))
+  }
+
+  /// Names and bytes of every phase's parts, and what the smallest cap leaves beside the process.
+  private func partsBesideTheProcess(_ result: Tool.Result) throws -> [String] {
+    let isProcess = { (name: String) in name.hasPrefix("process") }
+    var base = 0
+    var lines: [String] = []
+    for phase in try #require(result.json["phases"] as? [[String: Any]]) {
+      for part in try #require(phase["parts"] as? [[String: Any]]) {
+        let name = try #require(part["name"] as? String)
+        let bytes = try #require(part["bytes"] as? Int)
+        if isProcess(name) { base = bytes } else { lines.append("\(name) \(bytes)") }
+      }
+    }
+    try #require(base > 0 && lines.count > 6)
+    return lines + ["\(try #require(result.json["smallest_cap_bytes"] as? Int) - base)"]
+  }
+
+  @Test func conversionOptionsAreForWhatIsNotConverted() {
+    let result = Tool.run(["plan", Tool.demo, "--weights", "int4"])
+    #expect(result.status == 64 && result.error.contains("no checkpoint"))
+    let missing = Tool.run(["plan", "/nowhere/model.piom"])
+    #expect(missing.status == 1 && missing.error.contains("/nowhere/model.piom"))
+  }
 }

@@ -26,6 +26,8 @@ def parse_arguments():
     parser.add_argument("--layers", type=int, help="of the decoder, instead of the shape's own")
     parser.add_argument("--dtype", choices=TYPES, default="f16")
     parser.add_argument("--shard-bytes", type=int, default=2 << 30, help="of one file, at most")
+    parser.add_argument("--holes", action="store_true",
+                        help="zeros that take no disk: for `pioedge plan`, which reads no weights")
     parser.add_argument("--list", action="store_true", help="print the shapes and end")
     arguments = parser.parse_args()
     if not arguments.list and not arguments.folder:
@@ -157,6 +159,9 @@ def write_shard(path, shard, arguments):
     text += b" " * (-len(text) % 8)
     with open(path, "xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        if arguments.holes:
+            file.truncate(file.tell() + offset)
+            return offset
         for name, dimensions, spread in shard:
             write_tensor(file, name, int(np.prod(dimensions)), spread, arguments)
     return offset

@@ -54,6 +54,12 @@ SHAPES = {
     "llava-7b": Shape(32, 4096, 11008, 32, 32, vision=Vision()),
     "tinyllama-1.1b-next": Shape(22, 2048, 5632, 32, 4, vision=Vision(tiled=True)),
     "llava-next-7b": Shape(32, 4096, 11008, 32, 32, vision=Vision(tiled=True)),
+    "llava-13b": Shape(40, 5120, 13824, 40, 40, vision=Vision()),
+    "smollm2-135m-vitb": Shape(
+        30, 576, 1536, 9, 3, vocabulary=49_152, tied=True,
+        vision=Vision(12, 768, 3072, 12, 224, 16)),
+    "smollm2-360m-vitl": Shape(
+        32, 960, 2560, 15, 5, vocabulary=49_152, tied=True, vision=Vision()),
     "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4),
     "llama-160m": Shape(12, 768, 3072, 12, 12),
     "smollm2-135m": Shape(30, 576, 1536, 9, 3, vocabulary=49_152, tied=True),
