@@ -6,23 +6,25 @@ import Synchronization
 /// The kernel raises it where a page of the mapping cannot be had: the file was cut short, or the disk cannot be read.
 /// There is no way to go on: the page may be needed in the middle of a product. A fault anywhere else keeps its default.
 enum FaultGuard {
-  private struct Entry {
-    var start: UInt
-    var end: UInt
+  private struct Entry: ~Copyable {
+    var start: UInt = 0
+    /// 0: the slot is free. Stored last and loaded first, for a handler that looks meanwhile.
+    let end = Atomic<UInt>(0)
     var message: UnsafeMutablePointer<UInt8>?
-    var messageCount: Int
+    var messageCount = 0
   }
 
   private static let capacity = 32
   private static let installing = Mutex<Bool>(false)
   private static let isReporting = Atomic<Bool>(false)
 
-  /// Slots are written before `end` is set and cleared in the other order, for a handler that looks meanwhile.
   static func watch(_ bytes: UnsafeRawBufferPointer, path: String) {
     installing.withLock { isInstalled in
       if !isInstalled { install() }
       isInstalled = true
-      guard let slots, let free = (0..<capacity).first(where: { slots[$0].end == 0 }) else {
+      guard let slots,
+        let free = (0..<capacity).first(where: { slots[$0].end.load(ordering: .relaxed) == 0 })
+      else {
         return
       }
       let text = Array(
@@ -32,7 +34,8 @@ enum FaultGuard {
       slots[free].start = UInt(bitPattern: bytes.baseAddress!)
       slots[free].message = message
       slots[free].messageCount = text.count
-      slots[free].end = UInt(bitPattern: bytes.baseAddress!) + UInt(bytes.count)
+      slots[free].end.store(
+        UInt(bitPattern: bytes.baseAddress!) + UInt(bytes.count), ordering: .releasing)
     }
   }
 
@@ -40,8 +43,9 @@ enum FaultGuard {
     installing.withLock { _ in
       guard let slots else { return }
       let start = UInt(bitPattern: bytes.baseAddress!)
-      for index in 0..<capacity where slots[index].end != 0 && slots[index].start == start {
-        slots[index].end = 0
+      for index in 0..<capacity
+      where slots[index].end.load(ordering: .relaxed) != 0 && slots[index].start == start {
+        slots[index].end.store(0, ordering: .relaxed)
         slots[index].message?.deallocate()
         slots[index].message = nil
       }
@@ -53,8 +57,7 @@ enum FaultGuard {
 
   private static func install() {
     let entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
-    entries.initialize(
-      repeating: Entry(start: 0, end: 0, message: nil, messageCount: 0), count: capacity)
+    for index in 0..<capacity { (entries + index).initialize(to: Entry()) }
     slots = entries
     // Made now: a signal handler must not be the first to ask for it.
     isReporting.store(false, ordering: .relaxed)
@@ -70,7 +73,9 @@ enum FaultGuard {
   /// In the signal handler: async-signal-safe calls alone.
   private static func report(_ address: UInt, isSent: Bool) {
     if let slots, !isSent {
-      for index in 0..<capacity where address >= slots[index].start && address < slots[index].end {
+      for index in 0..<capacity {
+        let end = slots[index].end.load(ordering: .acquiring)
+        guard address < end && address >= slots[index].start else { continue }
         // Several threads may fault at once; one line is enough.
         if isReporting.exchange(true, ordering: .relaxed) { while true { pause() } }
         _ = write(STDERR_FILENO, slots[index].message, slots[index].messageCount)

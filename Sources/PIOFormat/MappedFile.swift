@@ -45,6 +45,14 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
   public var pages: FilePages {
     FilePages(bytes: bytes, descriptor: descriptor)
   }
+
+  /// As on a machine whose pages are larger: a power of two, of this machine's pages.
+  package func pages(ofByteCount pageByteCount: Int) -> FilePages {
+    precondition(
+      pageByteCount.nonzeroBitCount == 1 && pageByteCount % FilePages.pageByteCount == 0,
+      "FilePages: no page size of this machine")
+    return FilePages(bytes: bytes, descriptor: descriptor, pageByteCount: pageByteCount)
+  }
 }
 
 /// Brings parts of a mapped file into memory and drops them. Valid while the file's owner lives.
@@ -53,6 +61,8 @@ public struct MappedFile: ~Copyable, @unchecked Sendable {
 public struct FilePages: @unchecked Sendable {
   let bytes: UnsafeRawBufferPointer
   let descriptor: Int32
+  /// What ranges are widened to; more than the machine's own only in tests.
+  var pageByteCount = Self.pageByteCount
 
   /// How pages are brought in.
   public enum Method: Sendable {
@@ -64,7 +74,7 @@ public struct FilePages: @unchecked Sendable {
 
   /// What this kernel has.
   public var bestMethod: Method {
-    let page = min(Self.pageByteCount, bytes.count)
+    let page = min(pageByteCount, bytes.count)
     let start = UnsafeMutableRawPointer(mutating: bytes.baseAddress!)
     return madvise(start, page, Self.populateRead) == 0 || errno != EINVAL ? .populate : .touch
   }
@@ -92,7 +102,7 @@ public struct FilePages: @unchecked Sendable {
       if fstat(descriptor, &status) != 0 { return errno }
       if Int(status.st_size) < bytes.count { return EFAULT }
       var sum: UInt8 = 0
-      for offset in stride(from: pages.lowerBound, to: pages.upperBound, by: Self.pageByteCount) {
+      for offset in stride(from: pages.lowerBound, to: pages.upperBound, by: pageByteCount) {
         sum &+= bytes[offset]
       }
       Self.touched.store(sum, ordering: .relaxed)
@@ -162,9 +172,17 @@ public struct FilePages: @unchecked Sendable {
   }
 
   private func wholePages(_ range: Range<Int>) -> Range<Int>? {
-    let mask = Self.pageByteCount - 1
-    let start = max(0, range.lowerBound) & ~mask
-    let end = min(bytes.count, (range.upperBound + mask) & ~mask)
-    return start < end ? start..<end : nil
+    PIOFormat.wholePages(range, pageByteCount: pageByteCount, of: bytes.count)
   }
+}
+
+/// The whole pages around `range` in a file of `byteCount` bytes: what system calls take, whose first
+/// byte must lie on a page. The file's last page is as short as the file is. nil: no byte of it.
+package func wholePages(
+  _ range: Range<Int>, pageByteCount: Int, of byteCount: Int
+) -> Range<Int>? {
+  let mask = pageByteCount - 1
+  let start = max(0, range.lowerBound) & ~mask
+  let end = min(byteCount, (range.upperBound + mask) & ~mask)
+  return start < end ? start..<end : nil
 }

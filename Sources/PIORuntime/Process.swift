@@ -1,4 +1,5 @@
 import Glibc
+import PIOFormat
 
 /// What the kernel says of this process.
 public enum ProcessStatus {
@@ -60,8 +61,9 @@ public struct ProcessMemory: Equatable, Sendable {
   /// Code, libraries, heap, the main thread's stack.
   public let baseBytes: Int
 
-  /// What a thread has touched of its stack, and the kernel's bookkeeping in user space.
-  static let threadBytes = 64 << 10
+  /// What a thread has touched of its stack, and the kernel's bookkeeping in user space: in two places, so that pages
+  /// of 64 KiB take two.
+  static let threadBytes = max(64 << 10, 2 * FilePages.pageByteCount)
   /// OpenBLAS, loaded at the first product of many rows in f32: its code and tables, and the buffers of each thread.
   static let blasBytes = 2 << 20
   static let blasBytesPerThread = 1 << 19

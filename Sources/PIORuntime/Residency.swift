@@ -71,6 +71,14 @@ struct WeightUnits: Equatable, Sendable {
     return Set(starts + ends + [embeddingStart]).sorted()
   }
 
+  /// What can be dropped with a unit: its windows, but not a last one that is the next unit's first, where a block of
+  /// the head ends inside it.
+  static func droppable(_ range: Range<Int>, isFollowedByHead: Bool) -> Range<Int> {
+    func floor(_ offset: Int) -> Int { offset / window * window }
+    let start = floor(range.lowerBound)
+    return start..<max(start, isFollowedByHead ? floor(range.upperBound) : range.upperBound)
+  }
+
   /// What `range` can take in memory: whole windows.
   static func residentByteCount(_ range: Range<Int>) -> Int {
     (range.upperBound + window - 1) / window * window - range.lowerBound / window * window

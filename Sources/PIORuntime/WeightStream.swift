@@ -138,13 +138,9 @@ final class WeightStream: @unchecked Sendable {
     while states[index] == .loading { signals.wait() }
     guard states[index] == .present else { return }
     states[index] = .absent
-    // The last window is the next unit's first where a head block ends inside it.
-    let range = ranges[index]
-    let start = range.lowerBound / WeightUnits.window * WeightUnits.window
-    let isInner = index >= headBlock(0) && index + 1 < ranges.count
-    let end =
-      isInner ? range.upperBound / WeightUnits.window * WeightUnits.window : range.upperBound
-    if start < end { pages.drop(start..<end, fromCache: dropsCache) }
+    let range = WeightUnits.droppable(
+      ranges[index], isFollowedByHead: index >= headBlock(0) && index + 1 < ranges.count)
+    if !range.isEmpty { pages.drop(range, fromCache: dropsCache) }
   }
 
   /// Asks for what the pass needs next: the following unit, or the next that does not stay.

@@ -123,7 +123,9 @@ private func squaredError(_ a: [Float], _ b: [Float]) -> Double {
     let (low, high): (Int, Int) =
       kind == .int8 ? (-127, 127) : kind == .int4 ? (-8, 7) : (0, 15)
     var source = WeightSource(state: 3)
-    for scale: Float16 in [0.0123, -0.0123, 1.5, 3e-5] where kind == .int4 || scale > 0 {
+    // Subnormal, about 3e-5: as a literal the compiler refuses it where Float16 is native.
+    let tiny = Float16(bitPattern: 0x01f7)
+    for scale: Float16 in [0.0123, -0.0123, 1.5, tiny] where kind == .int4 || scale > 0 {
       let minimum = kind == .int4Affine ? Float(Float16(-0.37)) * Float(scale) : 0
       let rounded = Float(Float16(minimum))
       let codes = (0..<32).map { i in

@@ -54,6 +54,43 @@ struct FilePagesTests {
     }
   }
 
+  /// System calls want the first byte of a range on a page, whatever the machine's pages are.
+  @Test(arguments: [4 << 10, 16 << 10, 64 << 10])
+  func rangesAreWidenedToWholePages(_ page: Int) {
+    let count = 5 * page + 77
+    for range in [0..<1, 1..<page, page - 1..<page + 1, page..<2 * page, 4 * page..<count + 9] {
+      let whole = wholePages(range, pageByteCount: page, of: count)!
+      #expect(whole.lowerBound % page == 0 && whole.lowerBound <= range.lowerBound)
+      #expect(range.lowerBound - whole.lowerBound < page)
+      #expect(whole.upperBound == count || whole.upperBound % page == 0)
+      #expect(whole.upperBound >= min(count, range.upperBound))
+      #expect(whole.upperBound - range.upperBound < page)
+    }
+    #expect(wholePages(3..<3, pageByteCount: page, of: count) == 0..<page)
+    #expect(wholePages(0..<0, pageByteCount: page, of: count) == nil)
+    #expect(wholePages(count + page..<count + 2 * page, pageByteCount: page, of: count) == nil)
+  }
+
+  /// As a kernel with larger pages would: what is brought in and dropped starts and ends on its pages.
+  @Test(arguments: [4 << 10, 16 << 10, 64 << 10], [FilePages.Method.populate, .touch])
+  func largerPagesComeAndGoWhole(_ page: Int, _ method: FilePages.Method) throws {
+    guard page >= FilePages.pageByteCount else { return }
+    try withFile { path in
+      let file = try MappedFile(path: path)
+      let start = file.bytes.baseAddress!
+      let pages = file.pages(ofByteCount: page)
+      #expect(pages.populate(0..<Self.count, method) == 0)
+      pages.drop(300_000..<400_000, fromCache: false)
+      let dropped = wholePages(300_000..<400_000, pageByteCount: page, of: Self.count)!
+      let mapped = (Self.count + 1023) / 1024
+      let left = try resident(start)
+      #expect(left <= mapped + FilePages.pageByteCount / 1024 - dropped.count / 1024)
+      #expect(pages.populate(399_999..<400_000, method) == 0)
+      #expect(pages.populate(300_000..<300_001, method) == 0)
+      #expect((0..<Self.count).allSatisfy { file.bytes[$0] == UInt8($0 % 251 + 1) })
+    }
+  }
+
   @Test func readsWithoutMapping() throws {
     try withFile { path in
       let file = try MappedFile(path: path)
