@@ -10,7 +10,10 @@ final class WeightStream: @unchecked Sendable {
   }
 
   /// Bytes brought in since the start, whether from the disk or from the page cache.
-  private(set) var loadedBytes = 0
+  var loadedBytes: Int { signals.locked { loaded } }
+
+  /// Under the mutex: the helper counts too.
+  private var loaded = 0
 
   private let pages: FilePages
   private let method: FilePages.Method
@@ -182,7 +185,7 @@ final class WeightStream: @unchecked Sendable {
     }
     signals.locked {
       if failure == 0 {
-        loadedBytes += ranges[index].count
+        loaded += ranges[index].count
         states[index] = .present
       } else {
         self.failure = failure
