@@ -22,6 +22,10 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
 
   public var byteCount: Int { file.bytes.count }
 
+  /// Differs between files of different content: of the header, whose checksum covers the directory, whose checksums
+  /// cover the tensors.
+  public var fingerprint: UInt64 { contents.header.bytes.withUnsafeBytes { XXH64.hash($0) } }
+
   /// The tokenizer's tables, on 64 bytes; empty: the file has none.
   public var tokenizerSection: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(rebasing: file.bytes[contents.header.tokenizerRange])

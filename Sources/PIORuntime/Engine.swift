@@ -12,6 +12,8 @@ public struct Request {
   public var images: [String]
   /// Most tokens of the answer.
   public var maxTokens: Int
+  /// What `encodeImage` gave for the first of these pictures: they are not decoded and encoded again.
+  package var encodedImages: [EncodedImage] = []
   /// Called with the logits that the first token is chosen from: a diagnostic.
   public var inspectLogits: ((UnsafeBufferPointer<Float>) -> Void)?
 
@@ -20,6 +22,15 @@ public struct Request {
     self.images = images
     self.maxTokens = maxTokens
   }
+}
+
+/// A picture as the decoder gets it.
+package struct EncodedImage: Sendable {
+  /// `(rows.rowCount, dim)`.
+  let values: [Float]
+  let rows: PictureRows
+  /// Where the encoder has dropped tokens: which of the picture's tokens are left.
+  let origins: [Int32]
 }
 
 public enum FinishReason: String, Sendable {
@@ -359,6 +370,23 @@ public struct Engine: ~Copyable {
     return Array(UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim))
   }
 
+  /// Encodes one picture as the session prunes, for `Request.encodedImages`. Allocates.
+  package mutating func encodeImage(_ path: String) throws(RuntimeError) -> EncodedImage {
+    var result = Generation()
+    visual.removeAll()
+    decoder.pruner.records.removeAll()
+    try planPruning(Request(tokens: [], images: [path], maxTokens: 1), &result)
+    let whole = try pictureRows(path)
+    stream.beginEncoding()
+    defer { endEncoding() }
+    let count = try place(imageAt: path, at: 0, &result)
+    return EncodedImage(
+      values: Array(
+        UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim)),
+      rows: visual.isReduced ? PictureRows(wholeCount: count) : whole,
+      origins: visual.isReduced ? Array(visual.origins[..<count]) : [])
+  }
+
   /// Checks the request, then fills the decoder's first rows with embeddings. Returns how many.
   private mutating func layOut(_ request: Request, _ result: inout Generation) throws(RuntimeError)
     -> Int
@@ -390,9 +418,10 @@ public struct Engine: ~Copyable {
     var image = 0
     visual.removeAll()
     decoder.pruner.records.removeAll()
-    if places > 0 { stream.beginEncoding() }
+    let encodes = request.encodedImages.count < places
+    if encodes { stream.beginEncoding() }
     defer {
-      if places > 0 { endEncoding() }
+      if encodes { endEncoding() }
     }
     if let pending = session.pending {
       try place(pending, at: row)
@@ -401,7 +430,11 @@ public struct Engine: ~Copyable {
     }
     for token in request.tokens {
       if token == imageToken && imageToken >= 0 {
-        row += try place(imageAt: request.images[image], at: row, &result)
+        if image < request.encodedImages.count {
+          row += place(encoded: request.encodedImages[image], at: row, &result)
+        } else {
+          row += try place(imageAt: request.images[image], at: row, &result)
+        }
         image += 1
       } else {
         try place(token, at: row)
@@ -492,6 +525,23 @@ public struct Engine: ~Copyable {
     } else {
       visual.append(first: row, picture.rows)
     }
+    return count
+  }
+
+  /// Copies an encoded picture into the decoder's rows from `row` on; returns their number.
+  private mutating func place(encoded image: EncodedImage, at row: Int, _ result: inout Generation)
+    -> Int
+  {
+    let count = image.rows.rowCount
+    precondition(image.values.count == count * decoder.hidden.dim, "an encoded picture")
+    image.values.withUnsafeBufferPointer {
+      decoder.hidden[row].update(from: $0.baseAddress!, count: $0.count)
+    }
+    result.visualTokens += image.rows.tokenCount
+    result.visualRows += count
+    visual.append(first: row, image.rows)
+    for (index, origin) in image.origins.enumerated() { visual.origins[row + index] = origin }
+    if !image.origins.isEmpty { visual.isReduced = true }
     return count
   }
 

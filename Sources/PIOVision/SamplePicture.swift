@@ -18,6 +18,14 @@ public enum SamplePicture {
     return try body("/proc/self/fd/\(descriptor)")
   }
 
+  /// The same with a picture that shows nothing: grey all over.
+  public static func withGreyFile<Result>(_ body: (String) throws -> Result) throws -> Result {
+    let side = 32
+    let descriptor = try store([UInt8](repeating: 127, count: 3 * side * side), side, side)
+    defer { close(descriptor) }
+    return try body("/proc/self/fd/\(descriptor)")
+  }
+
   private static func store(
     _ pixels: [UInt8], _ width: Int, _ height: Int
   ) throws(ImageError) -> Int32 {
