@@ -76,20 +76,52 @@ public struct Schedule: Equatable, Sendable {
     Double(tokens(tokenCount, layerCount: layerCount).reduce(0, +)) / Double(layerCount)
   }
 
-  /// Stages whose layers see `budget` of `tokenCount` visual rows on average: never more, and less by under one row.
+  /// Stages whose layers see `budget` of `tokenCount` visual rows on average: never more, and less by under one row; a
+  /// larger budget gives no layer fewer rows.
+  public init(
+    averaging budget: Int, of tokenCount: Int, layerCount: Int, rule: ScheduleRule = .measured
+  ) throws(ScheduleError) {
+    guard budget < tokenCount else {
+      self = .none
+      return
+    }
+    guard budget >= 1 else { throw .budgetTooSmall(budget: budget, smallest: 1) }
+    if rule == .measured && layerCount < Schedule.deepLayerCount {
+      self.init(shallow: budget, of: tokenCount, layerCount: layerCount)
+    } else {
+      self.init(published: budget, of: tokenCount, layerCount: layerCount)
+    }
+  }
+
+  /// From here on the published proportions hold; they were found on 32 layers.
+  static let deepLayerCount = 16
+
+  /// Two levels: a first quarter of the layers sees about twice the budget, the others two thirds of it.
   ///
+  /// What a layer early in a shallow model drops it has hardly read, and there are too few behind it to make up for it.
+  /// Where the first layers see every row, the others get what is left.
+  private init(shallow budget: Int, of tokenCount: Int, layerCount: Int) {
+    let total = budget * layerCount
+    let first = max(1, (layerCount + 2) / 4)
+    let rest = layerCount - first
+    let least = max(1, 2 * budget / 3)
+    let entering = min(tokenCount, (total - rest * least) / first)
+    var stages = entering < tokenCount ? [Stage(afterLayer: 0, keep: entering)] : []
+    if rest > 0 {
+      // More than the least only where every row enters.
+      let keep = entering < tokenCount ? least : (total - first * tokenCount) / rest
+      stages.append(Stage(afterLayer: first, keep: keep))
+    }
+    self.init(unchecked: stages)
+  }
+
   /// Behind 1/32, 10/32 and 15/32 of the depth (rounded half up, at least 1, strictly ascending) the counts stand in
   /// the published proportion 1.70 : 1 : 0.42. The layers before the first of these see every token, but take at most
   /// half of the whole budget: a stage before the first layer cuts to what that allows, as in shallow models. Moving
   /// the first stage there instead would halve what the later layers see at the budget where it moves back; so, a
   /// larger budget gives no layer fewer rows. Counts are clipped at the rows there are, at least 1, and what the
   /// clipping leaves goes to the later stages.
-  public init(averaging budget: Int, of tokenCount: Int, layerCount: Int) throws(ScheduleError) {
-    guard budget < tokenCount else {
-      self = .none
-      return
-    }
-    guard budget >= 1 else { throw .budgetTooSmall(budget: budget, smallest: 1) }
+  private init(published budget: Int, of tokenCount: Int, layerCount: Int) {
     let layers = Schedule.stageLayers(layerCount)
     let total = budget * layerCount
     let first = layers.first ?? layerCount
@@ -149,6 +181,14 @@ public struct Schedule: Equatable, Sendable {
     }
     return counts(low)
   }
+}
+
+/// How a budget is spread over the layers.
+public enum ScheduleRule: String, Sendable, CaseIterable {
+  /// In the proportions of PIO-FVLM's published schedules.
+  case published
+  /// What kept most answers of the demo's eight layers, up to 15; the published proportions in deeper models.
+  case measured
 }
 
 public enum ScheduleError: Error, Equatable, CustomStringConvertible {

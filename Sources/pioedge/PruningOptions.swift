@@ -7,6 +7,7 @@ extension PrunedPositions: ExpressibleByArgument {}
 extension ProxyRows: ExpressibleByArgument {}
 extension ProxyBlock: ExpressibleByArgument {}
 extension PatchScore: ExpressibleByArgument {}
+extension EntrySelection: ExpressibleByArgument {}
 
 /// A named set of pruning options.
 enum PruningPreset: String, ExpressibleByArgument, CaseIterable {
@@ -55,13 +56,19 @@ struct PruningOptions: ParsableArguments {
 
   @Option(
     help:
-      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the picture (default: 0)."
+      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the picture (default: 0.5)."
   )
   var coverage: Float?
 
   @Option(
     help:
-      "published: pio as its authors' code has it (compact positions, threshold 0.8); other options go before it."
+      "pio: what a stage before the first layer keeps: the most salient token of each cell of a grid (cells), evenly spaced ones (even), or as the other stages (saliency) (default: \(Pruning().entry.rawValue))."
+  )
+  var entry: EntrySelection?
+
+  @Option(
+    help:
+      "published: pio as its authors' code has it (compact positions, threshold 0.8, no coverage, their schedule); other options go before it."
   )
   var pruningPreset: PruningPreset?
 
@@ -102,6 +109,7 @@ struct PruningOptions: ParsableArguments {
     pruning.proxyBlock = proxyBlock ?? pruning.proxyBlock
     pruning.nmsThreshold = nmsThreshold ?? pruning.nmsThreshold
     pruning.coverage = coverage ?? pruning.coverage
+    pruning.entry = entry ?? pruning.entry
     pruning.patchScore = patchScore ?? pruning.patchScore
     pruning.seed = seed
     var budgets = try budgets()

@@ -73,6 +73,8 @@ struct SaliencyTests {
     pruning.proxyRows = ProxyRows(rawValue: test.proxyRows)!
     pruning.proxyBlock = ProxyBlock(rawValue: test.proxyBlock)!
     pruning.nmsThreshold = test.threshold
+    pruning.coverage = 0
+    pruning.entry = .saliency
     pruning.patchScore = PatchScore(rawValue: test.patchScore)!
     pruning.budget = .stages(try Schedule(parsing: test.schedule, layerCount: 8).stages)
     return pruning
@@ -147,6 +149,8 @@ struct SaliencyTests {
       $0.compute = compute
       $0.kv = compute == .f32 ? .f32 : .f16
       $0.pruning.budget = .stages(try! Schedule(parsing: schedule, layerCount: 8).stages)
+      $0.pruning.coverage = 0
+      $0.pruning.entry = .saliency
     }
     let folder = repository.appendingPathComponent("tools/demo")
     let lines = try String(

@@ -13,12 +13,15 @@ struct ScheduleTests {
     }
   }
 
-  @Test(arguments: [1, 16, 144, 576])
-  func realisesEveryBudgetWithinOneRowAndMonotonically(_ tokenCount: Int) throws {
+  @Test(arguments: [1, 16, 144, 576], ScheduleRule.allCases)
+  func realisesEveryBudgetWithinOneRowAndMonotonically(_ tokenCount: Int, _ rule: ScheduleRule)
+    throws
+  {
     for layerCount in 2...80 {
       var previous = [Int](repeating: 0, count: layerCount)
       for budget in 1...(tokenCount + 1) {
-        let schedule = try Schedule(averaging: budget, of: tokenCount, layerCount: layerCount)
+        let schedule = try Schedule(
+          averaging: budget, of: tokenCount, layerCount: layerCount, rule: rule)
         let rows = schedule.tokens(tokenCount, layerCount: layerCount)
         let sum = rows.reduce(0, +)
         let wanted = min(budget, tokenCount) * layerCount
@@ -31,6 +34,23 @@ struct ScheduleTests {
         previous = rows
       }
     }
+  }
+
+  /// The demo's eight layers, and the first depth that follows the published proportions.
+  @Test func cutsShallowModelsTwice() throws {
+    for (budget, text) in [
+      (32, "0:65,2:21"), (64, "0:130,2:42"), (128, "0:257,2:85"), (192, "0:384,2:128"),
+      (256, "0:514,2:170"), (300, "2:208"),
+    ] {
+      #expect(
+        try Schedule(averaging: budget, of: 576, layerCount: 8)
+          == Schedule(parsing: text, layerCount: 8))
+    }
+    let published = try Schedule(averaging: 64, of: 576, layerCount: 16, rule: .published)
+    #expect(try Schedule(averaging: 64, of: 576, layerCount: 16) == published)
+    #expect(
+      try Schedule(averaging: 64, of: 576, layerCount: 15)
+        != Schedule(averaging: 64, of: 576, layerCount: 15, rule: .published))
   }
 
   @Test func aBudgetOfAllTokensOrMorePrunesNothing() throws {

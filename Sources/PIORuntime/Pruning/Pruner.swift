@@ -108,7 +108,7 @@ struct Pruner {
       seen += visual.tokens(span)
       let owed = (keep * seen + total / 2) / total
       records.begin(image: image, afterLayer: input.afterLayer, span, visual)
-      if ranks { records.note(scores: selection.scores, span, visual) }
+      if ranks(input) { records.note(scores: selection.scores, span, visual) }
       let first = count
       multiplications += select(
         Share(
@@ -135,11 +135,20 @@ struct Pruner {
   }
 
   /// Whether the method has a number for each row.
-  private var ranks: Bool { usesSaliency || pruning.method == .fastv }
+  private func ranks(_ input: StageInput) -> Bool {
+    let method = method(input)
+    return method == .pio || method == .visionzipPIO || method == .fastv
+  }
+
+  /// What chooses at a stage.
+  private func method(_ input: StageInput) -> PruneMethod {
+    let isEven = input.afterLayer == 0 && pruning.entry == .even
+    return isEven && pruning.method == .pio ? .uniform : pruning.method
+  }
 
   /// Scores of all pictures' rows. Returns the multiply-adds it took.
   private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
-    switch pruning.method {
+    switch method(input) {
     case .pio, .visionzipPIO:
       return try saliency!.compute(input.probe, visual, into: selection.scores.baseAddress!)
     case .fastv:
@@ -168,7 +177,7 @@ struct Pruner {
     let span = share.span
     let hidden = input.probe.hidden
     var multiplications = 0
-    switch pruning.method {
+    switch method(input) {
     case .none, .visionzip: preconditionFailure("a stage without a method")
     case .uniform:
       spread(share)
@@ -177,7 +186,8 @@ struct Pruner {
       draw(share, seed: seed)
     case .pio, .visionzipPIO:
       selection.begin(span)
-      let covering = Int(pruning.coverage * Float(share.count))
+      let isEntry = input.afterLayer == 0 && pruning.entry == .cells
+      let covering = isEntry ? share.count : Int(pruning.coverage * Float(share.count))
       let (first, side) = (grid.firstPatch, grid.side)
       selection.keepBestOfCells(
         covering, of: span,

@@ -30,14 +30,15 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   }
 
   /// Whether the encoder hands over fewer rows than there are tokens.
-  var zips: Bool { self == .visionzip || self == .visionzipPIO }
+  package var zips: Bool { self == .visionzip || self == .visionzipPIO }
 
-  /// The one layer behind which the published method cuts; nil: several stages.
-  var publishedLayer: Int? {
+  /// The one layer behind which the method cuts, where it was published; nil: several stages. Those that ask nothing of
+  /// the picture keep most answers when they cut before the first.
+  package var publishedLayer: Int? {
     switch self {
     case .fastv, .dart: 2
-    case .divprune: 0
-    case .none, .uniform, .random, .pio, .visionzip, .visionzipPIO: nil
+    case .divprune, .uniform, .random: 0
+    case .none, .pio, .visionzip, .visionzipPIO: nil
     }
   }
 }
@@ -76,6 +77,16 @@ public enum ProxyBlock: String, Sendable, CaseIterable {
   case current
 }
 
+/// What `pio` chooses by before the first block, where no row has read another one yet and a gradient says little.
+public enum EntrySelection: String, Sendable, CaseIterable {
+  /// As everywhere else.
+  case saliency
+  /// The most salient row of each cell of a grid over the picture.
+  case cells
+  /// Evenly spaced, without a saliency.
+  case even
+}
+
 /// How many visual tokens the layers see.
 public enum VisualBudget: Equatable, Sendable {
   case all
@@ -100,7 +111,11 @@ public struct Pruning: Equatable, Sendable {
 
   /// For `pio`, from 0 to 1: so large a part of what a picture keeps are the most salient rows of the cells of a grid
   /// over it, before the selection by saliency alone fills up.
-  public var coverage: Float = 0
+  public var coverage: Float = 0.5
+  /// For `pio`, at a stage before the first block.
+  public var entry = EntrySelection.even
+  /// How `pio` spreads a budget over the layers.
+  public var scheduleRule = ScheduleRule.measured
   /// What `visionzip` ranks patches by.
   public var patchScore = PatchScore.cls
 
@@ -111,6 +126,9 @@ public struct Pruning: Equatable, Sendable {
     var pruning = Pruning()
     pruning.positions = .compact
     pruning.nmsThreshold = 0.8
+    pruning.coverage = 0
+    pruning.entry = .saliency
+    pruning.scheduleRule = .published
     return pruning
   }
 
@@ -122,7 +140,7 @@ public struct Pruning: Equatable, Sendable {
   }
 
   /// How many of a prompt's `tokenCount` visual tokens enter the decoder, and what it does with them.
-  func flow(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> (
+  package func flow(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> (
     entering: Int, schedule: Schedule
   ) {
     guard method != .none, tokenCount > 0 else { return (tokenCount, .none) }
@@ -140,7 +158,8 @@ public struct Pruning: Equatable, Sendable {
     if method == .visionzipPIO {
       let entering = 3 * average / 2
       guard average >= 2, layerCount >= 2, entering < tokenCount else {
-        let schedule = try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+        let schedule = try Schedule(
+          averaging: average, of: tokenCount, layerCount: layerCount, rule: scheduleRule)
         return (tokenCount, schedule)
       }
       let stage = Schedule.Stage(afterLayer: layerCount / 2, keep: average / 2)
@@ -152,7 +171,8 @@ public struct Pruning: Equatable, Sendable {
         try Schedule(cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
       )
     }
-    let schedule = try Schedule(averaging: average, of: tokenCount, layerCount: layerCount)
+    let schedule = try Schedule(
+      averaging: average, of: tokenCount, layerCount: layerCount, rule: scheduleRule)
     return (tokenCount, schedule)
   }
 
