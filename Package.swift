@@ -36,10 +36,11 @@ let package = Package(
       ]),
     .target(
       name: "PIOConvert", dependencies: ["PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
+    .target(name: "PIOEval", dependencies: ["PIORuntime", "PIOFormat", "PIOVision", "PIOConvert"]),
     .executableTarget(
       name: "pioedge",
       dependencies: [
-        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert",
+        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert", "PIOEval",
         "CPIOKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
@@ -57,6 +58,7 @@ let package = Package(
     .testTarget(
       name: "PIOConvertTests",
       dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
+    .testTarget(name: "PIOEvalTests", dependencies: ["PIOEval", "PIORuntime"]),
     // Preloaded by a test: counts what a run of the tool asks of the heap.
     .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
     .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat"]),

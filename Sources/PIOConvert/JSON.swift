@@ -7,7 +7,7 @@ public struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
 }
 
 /// A small JSON document. Objects keep no order; a key stands in them once.
-enum JSONValue: Equatable, Sendable {
+package enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
   case integer(Int)
@@ -21,7 +21,7 @@ enum JSONValue: Equatable, Sendable {
 ///
 /// The caller walks objects key by key, so that a header of 100 MB needs no tree. `value` builds
 /// at most `nodeLimit` nodes, nesting ends at `depthLimit`, a key may stand in an object once.
-struct JSONReader {
+package struct JSONReader {
   private let bytes: UnsafeRawBufferPointer
   private(set) var offset = 0
   let nodeLimit: Int
@@ -33,7 +33,7 @@ struct JSONReader {
   }
 
   /// The whole text as one value.
-  static func parse(
+  package static func parse(
     _ bytes: UnsafeRawBufferPointer, nodeLimit: Int
   ) throws(JSONError) -> JSONValue {
     var reader = JSONReader(bytes, nodeLimit: nodeLimit)

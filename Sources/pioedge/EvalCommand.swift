@@ -1,67 +1,108 @@
 import ArgumentParser
-import FoundationEssentials
+import PIOEval
 import PIOFormat
 import PIORuntime
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract: "Measure how well a model predicts a text.",
+    abstract:
+      "Measure what a model's answers are worth, whole and pruned, or how it predicts a text.",
     discussion: """
-      The perplexity of a text: exp of the mean of -log p of each token, given those before it in \
-      the same window. Windows follow each other without overlap, each begins anew with what the \
-      tokenizer puts in front of a text; a window's first token is not counted.
+      Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), \
+      "answers" (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each \
+      picture is encoded once; every question is asked unpruned and with each method at each budget.
+
+      With --report the answers are kept in DIR/answers.jsonl as they come: an evaluation that was killed goes \
+      on where it was, and another one with the same folder asks only what is new. It writes report.md, \
+      results.csv and results.json; tools/plot-eval DIR draws them.
+
+      With --text: the perplexity of a text, exp of the mean of -log p of each token given those before it in \
+      the same window. Windows follow each other without overlap, each begins anew with what the tokenizer \
+      puts in front of a text; a window's first token is not counted.
 
       Examples:
-        pioedge eval model.piom --text book.txt
-        pioedge eval model.piom --text book.txt --window 256 --compute f32 --json
+        pioedge eval llava.piom --questions q.jsonl --images pictures
+        pioedge eval llava.piom --questions q.jsonl --images pictures --prune all \
+      --visual-tokens none,192,128,64,32 --report results
+        pioedge eval llava.piom --questions q.jsonl --images pictures --prune pio,published,random \
+      --schedule 2:64 --schedule 0:64 --controls
+        pioedge eval model.piom --text book.txt --window 256 --json
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
   var model: String
 
-  @Option(help: ArgumentHelp("The text, UTF-8, at most 64 MiB.", valueName: "file"))
-  var text: String
+  @Option(help: ArgumentHelp("Questions, JSON lines.", valueName: "file"))
+  var questions: String?
 
-  @Option(help: "Tokens of a window.")
-  var window = 512
+  @Option(help: ArgumentHelp("The folder of their pictures.", valueName: "folder"))
+  var images: String?
 
-  @OptionGroup(title: "Session") var session: SessionOptions
+  @Option(help: ArgumentHelp("Only the first so many questions.", valueName: "n"))
+  var limit: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Budgets with commas between: visual tokens a layer sees on average; none: unpruned, which is asked in any case.",
+      valueName: "counts"))
+  var visualTokens: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Cuts by hand, the same for all methods: LAYER:COUNT,…, 0: before the first layer; repeat for several.",
+      valueName: "stages"))
+  var schedule: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Budgets with commas between: the most visual tokens that any layer holds.",
+      valueName: "counts"))
+  var peak: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Methods with commas between (all: \(Variant.allNames.joined(separator: ", "))), each with options behind it: pio:coverage=0.5, visionzip:patch-score=received. The first is compared with each of the others.",
+      valueName: "methods"))
+  var prune = "pio"
+
+  @Flag(help: "Also ask with a grey picture and, where there are several, with a wrong one.")
+  var controls = false
+
+  @Option(help: "For --prune random.")
+  var seed: UInt64 = 0
+
+  @Option(help: "How a picture is made square: crop or pad (default: as the checkpoint says).")
+  var fit: Fit?
+
+  @Option(help: ArgumentHelp("Folder for report and answers.", valueName: "folder"))
+  var report: String?
+
+  @Option(help: ArgumentHelp("A text, UTF-8, at most 64 MiB.", valueName: "file"))
+  var text: String?
+
+  @Option(help: "Tokens of a window of the text.")
+  var window: Int?
+
+  @OptionGroup(title: "Session") var room: RoomOptions
 
   @Flag(help: "One JSON object instead of text.")
   var json = false
 
   func validate() throws {
-    guard (2...1 << 20).contains(window) else {
-      throw ValidationError("--window is 2…1,048,576, not \(window).")
+    guard (text == nil) != (questions == nil) else {
+      throw ValidationError("give --questions or --text, one of them")
     }
-    guard session.context == nil else {
-      throw ValidationError("--window says how many rows there are, not --context.")
+    if text != nil {
+      try validateText()
+    } else {
+      try validateQuestions()
     }
   }
 
   func run() throws {
     do {
-      let start = ContinuousClock.now
-      let result = try measure()
-      let elapsed = seconds(ContinuousClock.now - start)
-      if json {
-        try printOutput(
-          jsonText(
-            Result(
-              perplexity: exp(result.mean), negativeLogLikelihood: result.mean,
-              tokens: result.count, window: window, seconds: elapsed)))
-      } else {
-        try printOutput(
-          "perplexity \(decimal(exp(result.mean), 4)) over \(result.count) tokens in windows of"
-            + " \(window), \(decimal(elapsed, 1)) s")
-      }
+      if let text { try evaluateText(text) } else { try evaluateQuestions() }
     } catch let error as ValidationError {
       throw error
     } catch let error as ExitCode {
@@ -71,63 +112,48 @@ struct EvalCommand: ParsableCommand {
     }
   }
 
-  private struct Result: Encodable {
-    let perplexity: Double
-    let negativeLogLikelihood: Double
-    let tokens: Int
-    let window: Int
-    let seconds: Double
+  private func validateText() throws {
+    guard (2...1 << 20).contains(window ?? 512) else {
+      throw ValidationError("--window is 2…1,048,576, not \(window ?? 512).")
+    }
+    guard room.context == nil else {
+      throw ValidationError("--window says how many rows there are, not --context.")
+    }
+    guard images == nil, limit == nil, visualTokens == nil, schedule.isEmpty, peak == nil,
+      !controls, fit == nil, report == nil
+    else { throw ValidationError("--text goes with --window and the session's options alone") }
   }
 
-  private func measure() throws -> (mean: Double, count: Int) {
-    let file = try ModelFile(path: model)
-    var session = session
-    session.context = window + 8  // and what the tokenizer puts in front
-    let limits = try session.limits(
-      for: file.config, images: 0, isChat: false, isConversation: true, seed: 0)
-    var engine = try Engine(file, limits: limits)
-    let tokens = engine.tokenizer.encode(try contents(), addSpecialTokens: false)
-    let begin = engine.tokenizer.encode("", addSpecialTokens: true).prefix(8)
-    var (sum, count, done) = (0.0, 0, 0)
-    var line = ProgressLine()
-    defer { line.clear() }
-    while done < tokens.count {
-      let chunk = tokens[done..<min(done + window, tokens.count)]
-      for value in try engine.negativeLogLikelihoods(Array(begin) + Array(chunk)) {
-        sum += value
-        count += 1
+  private func validateQuestions() throws {
+    guard images != nil else {
+      throw ValidationError("--questions needs --images, the folder of their pictures")
+    }
+    guard window == nil else { throw ValidationError("--window goes with --text") }
+    guard limit.map({ $0 >= 1 }) ?? true else {
+      throw ValidationError("--limit takes a whole number from 1")
+    }
+    _ = try counts(visualTokens, "--visual-tokens")
+    _ = try counts(peak, "--peak")
+    _ = try variants()
+  }
+
+  func variants() throws -> [Variant] {
+    do {
+      return try Variant.list(prune, seed: seed)
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  /// Budgets with commas between; `none` stands for the unpruned model.
+  func counts(_ text: String?, _ option: String) throws -> [Int] {
+    guard let text else { return [] }
+    return try text.split(separator: ",", omittingEmptySubsequences: false).compactMap { part in
+      if part == "none" && option == "--visual-tokens" { return nil }
+      guard let count = Int(part), (1...1 << 30).contains(count) else {
+        throw ValidationError("\(option) takes whole numbers from 1 with commas between")
       }
-      done += chunk.count
-      line.show("evaluating", done: done, of: tokens.count)
-    }
-    guard count > 0 else { throw EvalError.tooShort(path: text) }
-    return (sum / Double(count), count)
-  }
-
-  private func contents() throws -> String {
-    guard let data = try? Data(contentsOf: URL(fileURLWithPath: text)) else {
-      throw EvalError.cannotRead(path: text)
-    }
-    guard data.count <= 64 << 20 else { throw EvalError.tooLong(path: text) }
-    guard let string = String(validating: data, as: UTF8.self) else {
-      throw EvalError.notUTF8(path: text)
-    }
-    return string
-  }
-}
-
-private enum EvalError: Error, CustomStringConvertible {
-  case cannotRead(path: String)
-  case tooLong(path: String)
-  case notUTF8(path: String)
-  case tooShort(path: String)
-
-  var description: String {
-    switch self {
-    case .cannotRead(let path): "\(path) cannot be read"
-    case .tooLong(let path): "\(path) has more than 64 MiB"
-    case .notUTF8(let path): "\(path) is not UTF-8"
-    case .tooShort(let path): "\(path) has too few tokens to predict one of another"
+      return count
     }
   }
 }

@@ -14,8 +14,8 @@ enum Fit: String, ExpressibleByArgument, CaseIterable {
   var preprocessing: ImagePreprocessing.Fit { self == .crop ? .crop : .pad }
 }
 
-/// What the plan must be told.
-struct SessionOptions: ParsableArguments {
+/// What the plan must be told, but for pruning.
+struct RoomOptions: ParsableArguments {
   @Option(
     help:
       "Text rows of the whole session, generated ones included (default 1024, or what the model has)."
@@ -24,12 +24,6 @@ struct SessionOptions: ParsableArguments {
 
   @Option(help: "Most tokens of one answer.")
   var maxTokens = 256
-
-  @Option(
-    help:
-      "Pictures of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
-  )
-  var images: Int?
 
   @Option(help: "Most pixels of one picture; larger ones are refused before they are decoded.")
   var maxImagePixels = Limits().maxImagePixels
@@ -43,8 +37,6 @@ struct SessionOptions: ParsableArguments {
 
   @Option(help: "Arithmetic: auto (each tensor its own), f32, or quantized.")
   var compute = Compute.auto
-
-  @OptionGroup(title: "Visual tokens") var pruning: PruningOptions
 
   @Option(
     help: ArgumentHelp(
@@ -85,7 +77,6 @@ struct SessionOptions: ParsableArguments {
       "1MiB to 1GiB", what: "a size")
     try require(context.map { $0 >= 2 && $0 <= 1 << 24 } ?? true, "--context", "2 to 16777216")
     try require(maxTokens >= 1 && maxTokens <= 1 << 24, "--max-tokens", "1 to 16777216")
-    try require(images.map { $0 >= 0 && $0 <= 1024 } ?? true, "--images", "0 to 1024")
     try require(
       maxImagePixels >= 1 && maxImagePixels <= 1 << 31, "--max-image-pixels", "1 to 2147483648")
     try require(threads.map { $0 >= 1 && $0 <= 256 } ?? true, "--threads", "1 to 256")
@@ -97,10 +88,61 @@ struct SessionOptions: ParsableArguments {
     guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
   }
 
+  /// The limits for this model.
+  ///
+  /// - Parameters:
+  ///   - imageCount: pictures of the whole session; none where the model takes none.
+  ///   - isConversation: more than one turn may come.
+  func limits(for config: ModelConfig, imageCount: Int, isConversation: Bool) -> Limits {
+    var limits = Limits()
+    limits.isConversation = isConversation
+    limits.stream = stream
+    limits.locksWeights = lock
+    limits.codecBytes = codecMemory?.value
+    switch memoryCap {
+    case nil: break
+    case .auto: limits.memoryCap = SystemMemory().availableBytes
+    case .bytes(let cap): limits.memoryCap = cap.value
+    }
+    limits.imageCount = config.vision == nil ? 0 : imageCount
+    let visualRows = limits.imageCount * (config.vision?.maxVisualRowCount ?? 0)
+    limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
+    limits.maxImagePixels = maxImagePixels
+    limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
+    limits.compute = compute
+    limits.threadCount = threads ?? defaultThreadCount()
+    return limits
+  }
+}
+
+/// What the plan must be told.
+@dynamicMemberLookup
+struct SessionOptions: ParsableArguments {
+  @OptionGroup var room: RoomOptions
+
+  @Option(
+    help:
+      "Pictures of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
+  )
+  var images: Int?
+
+  @OptionGroup(title: "Visual tokens") var pruning: PruningOptions
+
+  mutating func validate() throws {
+    guard images.map({ $0 >= 0 && $0 <= 1024 }) ?? true else {
+      throw ValidationError("--images takes a whole number from 0 to 1024")
+    }
+  }
+
+  subscript<Value>(dynamicMember path: WritableKeyPath<RoomOptions, Value>) -> Value {
+    get { room[keyPath: path] }
+    set { room[keyPath: path] = newValue }
+  }
+
   /// What fits beside 512 text rows into the model's positions, at most 4.
   private func chatImages(_ config: ModelConfig) -> Int {
     let rows = max(1, config.vision?.maxVisualRowCount ?? 1)
-    return min(4, (config.text.maxPositions - min(512, context ?? 512)) / rows)
+    return min(4, (config.text.maxPositions - min(512, room.context ?? 512)) / rows)
   }
 
   /// The limits for this model.
@@ -112,24 +154,9 @@ struct SessionOptions: ParsableArguments {
   func limits(
     for config: ModelConfig, images given: Int, isChat: Bool, isConversation: Bool, seed: UInt64
   ) throws -> Limits {
-    var limits = Limits()
-    limits.isConversation = isConversation
-    limits.stream = stream
-    limits.locksWeights = lock
-    limits.codecBytes = codecMemory?.value
-    switch memoryCap {
-    case nil: break
-    case .auto: limits.memoryCap = SystemMemory().availableBytes
-    case .bytes(let cap): limits.memoryCap = cap.value
-    }
-    limits.imageCount =
-      config.vision == nil ? 0 : images ?? max(1, given, isChat ? chatImages(config) : 1)
-    let visualRows = limits.imageCount * (config.vision?.maxVisualRowCount ?? 0)
-    limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
-    limits.maxImagePixels = maxImagePixels
-    limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
-    limits.compute = compute
-    limits.threadCount = threads ?? defaultThreadCount()
+    var limits = room.limits(
+      for: config, imageCount: images ?? max(1, given, isChat ? chatImages(config) : 1),
+      isConversation: isConversation)
     limits.pruning = try pruning.pruning(for: config, seed: seed)
     return limits
   }

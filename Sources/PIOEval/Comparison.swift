@@ -1,0 +1,201 @@
+import PIORuntime
+
+/// What is asked: ways to prune, at budgets and schedules.
+public struct Comparison: Sendable {
+  /// What all methods of one table have in common.
+  public enum Budget: Equatable, Sendable {
+    /// Visual tokens that a layer sees on average.
+    case average(Int)
+    /// The most visual tokens that any layer holds: one cut before the first.
+    case peak(Int)
+    /// The same stages for all.
+    case stages([Schedule.Stage])
+
+    public var title: String {
+      switch self {
+      case .average(let count): "an average of \(count)"
+      case .peak(let count): "a peak of \(count)"
+      case .stages(let stages) where stages.count == 1 && stages[0].afterLayer == 0:
+        "one cut before the first layer to \(stages[0].keep)"
+      case .stages(let stages) where stages.count == 1:
+        "one cut after layer \(stages[0].afterLayer) to \(stages[0].keep)"
+      case .stages(let stages): "the schedule \(scheduleText(stages))"
+      }
+    }
+  }
+
+  /// A way to prune at a budget.
+  public struct Cell: Sendable {
+    public let variant: Variant
+    /// Which of the settings answers for it; nil: it cannot reach the budget.
+    public let setting: Int?
+    /// Why it cannot.
+    public let problem: String?
+  }
+
+  public struct Section: Sendable {
+    public let budget: Budget
+    public let cells: [Cell]
+  }
+
+  /// What of the model a comparison depends on.
+  public struct Shape: Sendable {
+    /// Visual tokens of a picture, the largest one where it is cut into tiles.
+    public var tokens: Int
+    /// Of the decoder.
+    public var layers: Int
+    /// Pictures have unequally many tokens.
+    public var isTiled: Bool
+
+    public init(tokens: Int, layers: Int, isTiled: Bool = false) {
+      self.tokens = tokens
+      self.layers = layers
+      self.isTiled = isTiled
+    }
+  }
+
+  /// What a question is answered with.
+  public struct Setting: Equatable, Sendable {
+    public enum Picture: String, Sendable {
+      case own, grey, wrong
+    }
+
+    public let picture: Picture
+    public let pruning: Pruning
+    /// Visual rows that each layer sees.
+    public let rows: [Int]
+    public let stages: [Schedule.Stage]
+    /// Equal texts: equal answers.
+    let identity: String
+  }
+
+  /// The first is the unpruned model.
+  public let settings: [Setting]
+  public let sections: [Section]
+  /// Settings of the control rows: a grey picture, and another picture of the set.
+  public let controls: [(name: String, setting: Int)]
+
+  /// - Parameters:
+  ///   - controls: other pictures to ask with, unpruned.
+  public init(
+    _ variants: [Variant], budgets: [Budget], shape: Shape,
+    controls: [Setting.Picture] = []
+  ) {
+    var settings: [Setting] = []
+    func add(_ setting: Setting) -> Int {
+      if let index = settings.firstIndex(of: setting) { return index }
+      settings.append(setting)
+      return settings.count - 1
+    }
+    var unpruned = Pruning()
+    unpruned.method = .none
+    func whole(_ picture: Setting.Picture) -> Setting {
+      Setting(
+        picture: picture, pruning: unpruned,
+        rows: [Int](repeating: shape.tokens, count: shape.layers), stages: [],
+        identity: "picture=\(picture.rawValue)")
+    }
+    _ = add(whole(.own))
+    self.controls = controls.map { ("\($0.rawValue) picture", add(whole($0))) }
+    sections = budgets.map { budget in
+      Section(
+        budget: budget,
+        cells: variants.map { variant in
+          do {
+            let setting = try Setting(variant.pruning, budget, shape)
+            return Cell(variant: variant, setting: add(setting), problem: nil)
+          } catch {
+            return Cell(variant: variant, setting: nil, problem: "\(error)")
+          }
+        })
+    }
+    self.settings = settings
+  }
+
+  /// Whether any way to prune can be measured, or nothing was to be.
+  public var isEmpty: Bool {
+    !sections.isEmpty && sections.allSatisfy { $0.cells.allSatisfy { $0.setting == nil } }
+  }
+}
+
+extension Comparison.Setting {
+  /// Throws where the way to prune cannot reach the budget.
+  init(_ pruning: Pruning, _ budget: Comparison.Budget, _ shape: Comparison.Shape)
+    throws(RuntimeError)
+  {
+    var pruning = pruning
+    guard !shape.isTiled || !pruning.method.zips else {
+      throw .zipOfTiles(method: pruning.method.rawValue)
+    }
+    switch budget {
+    case .average(let count): pruning.budget = .average(count)
+    case .stages(let stages): pruning.budget = .stages(stages)
+    case .peak(let count):
+      // What a method needs of the layers in front of its cut, every layer there holds.
+      if let layer = pruning.method.publishedLayer, layer > 0, count < shape.tokens {
+        throw .schedule(.budgetTooSmall(budget: count, smallest: shape.tokens))
+      }
+      pruning.budget = .stages(pruning.method.stages(peak: count, layerCount: shape.layers))
+    }
+    let flow: (entering: Int, schedule: Schedule)
+    do {
+      flow = try pruning.flow(tokenCount: shape.tokens, layerCount: shape.layers)
+    } catch {
+      throw .schedule(error)
+    }
+    let rows = flow.schedule.tokens(flow.entering, layerCount: shape.layers)
+    var stages: [Schedule.Stage] = []
+    var left = shape.tokens
+    for stage in [Schedule.Stage(afterLayer: 0, keep: flow.entering)] + flow.schedule.stages
+    where stage.keep < left {
+      stages.append(stage)
+      left = stage.keep
+    }
+    self.init(
+      picture: .own, pruning: pruning, rows: rows, stages: stages,
+      // Stages of smaller pictures differ where those of the largest are equal.
+      identity: identityText(pruning, stages) + (shape.isTiled ? " \(pruning.budget)" : ""))
+  }
+
+  public static func == (a: Self, b: Self) -> Bool { a.identity == b.identity }
+
+  public var average: Double { Double(rows.reduce(0, +)) / Double(max(1, rows.count)) }
+
+  public var peak: Int { rows.max() ?? 0 }
+}
+
+/// `1:92,10:54`.
+public func scheduleText(_ stages: [Schedule.Stage]) -> String {
+  stages.map { "\($0.afterLayer):\($0.keep)" }.joined(separator: ",")
+}
+
+/// What decides which rows are kept, and nothing that the method does not read.
+private func identityText(_ pruning: Pruning, _ stages: [Schedule.Stage]) -> String {
+  guard !stages.isEmpty else { return "picture=own" }
+  let method = pruning.method
+  var parts = [
+    "picture=own", "method=\(method.rawValue)", "stages=\(scheduleText(stages))",
+    "positions=\(pruning.positions.rawValue)",
+  ]
+  if method == .random { parts.append("seed=\(pruning.seed)") }
+  if method.usesSaliency {
+    parts.append("rows=\(pruning.proxyRows.rawValue)")
+    parts.append("block=\(pruning.proxyBlock.rawValue)")
+    parts.append("nms=\(pruning.nmsThreshold)")
+    parts.append("coverage=\(pruning.coverage)")
+    if stages[0].afterLayer == 0 && !method.zips { parts.append("entry=\(pruning.entry.rawValue)") }
+  }
+  if method.zips { parts.append("score=\(pruning.patchScore.rawValue)") }
+  return parts.joined(separator: " ")
+}
+
+extension PruneMethod {
+  var usesSaliency: Bool { self == .pio || self == .visionzipPIO }
+
+  /// As many tokens as a peak allows, from the start, and cut on by those that cut twice.
+  func stages(peak: Int, layerCount: Int) -> [Schedule.Stage] {
+    let first = Schedule.Stage(afterLayer: 0, keep: peak)
+    guard self == .visionzipPIO, layerCount >= 2 else { return [first] }
+    return [first, Schedule.Stage(afterLayer: layerCount / 2, keep: max(1, peak / 3))]
+  }
+}

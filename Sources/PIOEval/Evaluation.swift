@@ -1,0 +1,206 @@
+import PIOFormat
+import PIORuntime
+import PIOVision
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// Asks every question in every setting, pictures one after another, each encoded once.
+public struct Evaluation: Sendable {
+  public let questions: QuestionSet
+  public let comparison: Comparison
+  /// Where the pictures are.
+  public let folder: String
+  /// Most tokens of an answer.
+  public let maxTokens: Int
+  /// Everything else that decides an answer: model, arithmetic, how pictures are made square.
+  public let identity: String
+
+  public init(
+    questions: QuestionSet, comparison: Comparison, folder: String, maxTokens: Int,
+    identity: String
+  ) {
+    self.questions = questions
+    self.comparison = comparison
+    self.folder = folder
+    self.maxTokens = maxTokens
+    self.identity = identity
+  }
+
+  /// Questions times settings.
+  public var answerCount: Int { questions.questions.count * comparison.settings.count }
+
+  /// The ways to prune that an engine must be planned for.
+  public var prunings: [Pruning] { comparison.settings.map(\.pruning) }
+
+  /// Asks what `log` has no answer to, and returns all answers: for each setting those of each question.
+  ///
+  /// `progress` gets how many answers this run has given, of how many that were missing.
+  public func run(
+    _ engine: inout Engine, _ log: AnswerLog, progress: (Int, Int) -> Void
+  ) throws(EvalError) -> [[Answer]] {
+    let settingKeys = comparison.settings.map { digest("\(identity) \($0.identity)") }
+    var pictureDigests: [UInt64] = []
+    for picture in questions.pictures {
+      pictureDigests.append(try fileDigest(path(of: picture.image)))
+    }
+    func key(_ setting: Int, _ question: Int, _ picture: Int) -> AnswerLog.Key {
+      let text = questions.questions[question].text
+      var seen = hexadecimal(pictureDigests[picture])
+      switch comparison.settings[setting].picture {
+      case .own: break
+      case .grey: seen = "grey"
+      case .wrong: seen = hexadecimal(pictureDigests[wrong(picture)])
+      }
+      return AnswerLog.Key(setting: settingKeys[setting], question: digest("\(seen) \(text)"))
+    }
+    var missing = 0
+    for (picture, entry) in questions.pictures.enumerated() {
+      for question in entry.questions {
+        for setting in comparison.settings.indices where log[key(setting, question, picture)] == nil
+        {
+          missing += 1
+        }
+      }
+    }
+    var asker = Asker(evaluation: self)
+    var done = 0
+    progress(0, missing)
+    for (picture, entry) in questions.pictures.enumerated() {
+      for question in entry.questions {
+        var new: [(key: AnswerLog.Key, answer: Answer)] = []
+        for setting in comparison.settings.indices {
+          let key = key(setting, question, picture)
+          guard log[key] == nil else { continue }
+          new.append((key, try asker.ask(&engine, question, picture, setting)))
+          done += 1
+          progress(done, missing)
+        }
+        try log.append(new)
+      }
+    }
+    let none = Answer(text: "", prefillMilliseconds: 0)
+    var answers = [[Answer]](
+      repeating: [Answer](repeating: none, count: questions.questions.count),
+      count: comparison.settings.count)
+    for (picture, entry) in questions.pictures.enumerated() {
+      for question in entry.questions {
+        for setting in comparison.settings.indices {
+          answers[setting][question] = log[key(setting, question, picture)] ?? none
+        }
+      }
+    }
+    return answers
+  }
+
+  fileprivate func path(of image: String) -> String { "\(folder)/\(image)" }
+
+  /// The picture that stands for a wrong one: the next.
+  fileprivate func wrong(_ picture: Int) -> Int { (picture + 1) % questions.pictures.count }
+}
+
+/// Keeps the encoded pictures that the next question may need.
+private struct Asker {
+  let evaluation: Evaluation
+  private var encoded: [(name: String, encoding: String, image: EncodedImage)] = []
+
+  init(evaluation: Evaluation) { self.evaluation = evaluation }
+
+  mutating func ask(
+    _ engine: inout Engine, _ question: Int, _ picture: Int, _ setting: Int
+  ) throws(EvalError) -> Answer {
+    let entry = evaluation.questions.questions[question]
+    let setting = evaluation.comparison.settings[setting]
+    do {
+      engine.reset()
+      try engine.setPruning(setting.pruning)
+      let image = try encoding(&engine, picture, setting)
+      let tokens = try engine.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
+      var request = Request(
+        tokens: tokens, images: [evaluation.path(of: entry.image)], maxTokens: evaluation.maxTokens)
+      request.encodedImages = [image]
+      var text: [UInt8] = []
+      let generation = try engine.generate(request) { text += $0 }
+      return Answer(
+        text: trimmed(String(decoding: text, as: UTF8.self)),
+        prefillMilliseconds: generation.prefillMilliseconds)
+    } catch {
+      throw .runtime(image: entry.image, error)
+    }
+  }
+
+  /// The picture that a setting shows, encoded once for all that get it whole.
+  private mutating func encoding(
+    _ engine: inout Engine, _ picture: Int, _ setting: Comparison.Setting
+  ) throws(RuntimeError) -> EncodedImage {
+    let pictures = evaluation.questions.pictures
+    let own = pictures[picture].image
+    let other = pictures[evaluation.wrong(picture)].image
+    let name: String
+    switch setting.picture {
+    case .own: name = own
+    case .wrong: name = other
+    case .grey: name = ""
+    }
+    let encoding = setting.pruning.method.zips ? setting.identity : ""
+    if let known = encoded.first(where: { $0.name == name && $0.encoding == encoding }) {
+      return known.image
+    }
+    encoded.removeAll { $0.name != own && $0.name != other && !$0.name.isEmpty }
+    let image: EncodedImage
+    if setting.picture == .grey {
+      image = try greyEncoding(&engine)
+    } else {
+      image = try engine.encodeImage(evaluation.path(of: name))
+    }
+    encoded.append((name, encoding, image))
+    return image
+  }
+
+  private func greyEncoding(_ engine: inout Engine) throws(RuntimeError) -> EncodedImage {
+    do {
+      return try SamplePicture.withGreyFile { try engine.encodeImage($0) }
+    } catch let error as RuntimeError {
+      throw error
+    } catch let error as ImageError {
+      throw .image(error)
+    } catch {
+      preconditionFailure("a grey picture: \(error)")
+    }
+  }
+}
+
+/// Without white space at both ends.
+private func trimmed(_ text: String) -> String {
+  let start = text.drop { $0.isWhitespace }
+  guard let last = start.lastIndex(where: { !$0.isWhitespace }) else { return "" }
+  return String(start[...last])
+}
+
+private func digest(_ text: String) -> UInt64 {
+  var text = text
+  return text.withUTF8 { XXH64.hash(UnsafeRawBufferPointer($0)) }
+}
+
+/// Of a regular file's bytes, read in bounded memory.
+private func fileDigest(_ path: String) throws(EvalError) -> UInt64 {
+  let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+  guard descriptor >= 0 else { throw .cannotRead(path: path, errno: errno) }
+  defer { close(descriptor) }
+  var status = stat()
+  guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+    throw .notAFile(path: path)
+  }
+  var hash = XXH64()
+  var buffer = [UInt8](repeating: 0, count: 1 << 16)
+  while true {
+    let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+    if count < 0 && errno == EINTR { continue }
+    guard count >= 0 else { throw .cannotRead(path: path, errno: errno) }
+    if count == 0 { return hash.value }
+    buffer[..<count].withUnsafeBytes { hash.update($0) }
+  }
+}
