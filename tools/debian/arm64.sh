@@ -76,15 +76,13 @@ $swift_folders} in_swift_root swift build --swift-sdks-path "$arm_sdks" --swift-
     --scratch-path "$scratch" "$@"
 }
 
-# Debian 12: an arm64 root of a few programs, and for this machine its qemu 7.2, which can pretend
-# pages of 16 and 64 KiB and takes plugins, as Debian 13's cannot.
+# Debian 12: an arm64 root of a few programs, and for this machine its qemu 7.2, which takes plugins, as
+# Debian 13's cannot.
 debian12_home=$arm_home/debian12
 debian12_root=$debian12_home/root
 qemu7_root=$debian12_home/qemu7
-qemu7() { # OPTION…
-  "$qemu7_root/lib64/ld-linux-x86-64.so.2" --library-path "$qemu7_root/usr/lib/x86_64-linux-gnu" \
-    "$qemu7_root/usr/bin/qemu-aarch64" "$@"
-}
+qemu7="$qemu7_root/lib64/ld-linux-x86-64.so.2 --library-path $qemu7_root/usr/lib/x86_64-linux-gnu \
+$qemu7_root/usr/bin/qemu-aarch64"
 
 make_debian12() {
   local root top
