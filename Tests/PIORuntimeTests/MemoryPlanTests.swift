@@ -137,6 +137,30 @@ struct MemoryPlanTests {
     #expect((510...513).contains(rows))
   }
 
+  /// Beside the decoder's own scratch, whose bytes it shares: less than a number for each row and dimension.
+  @Test(arguments: [64, 512, 1024])
+  func aPruningStageTakesLessThanTheRowsItLooksAt(contextRows: Int) throws {
+    for model in [ModelShapes.llava7B, ModelShapes.tinyLlama] {
+      func scratch(_ method: PruneMethod) throws -> Int {
+        let arena = try plan(
+          model,
+          limits {
+            $0.contextRows = contextRows
+            $0.pruning.method = method
+            $0.pruning.budget = .average(64)
+          }
+        ).arena
+        return arena.decoderEnd - arena.sharedEnd
+      }
+      let text = model.config.text
+      let extra = try scratch(.pio) - scratch(.none)
+      #expect(extra < 4 * (contextRows + 576) * text.dim, "\(extra)")
+      // With few heads of keys the decoder's scratch is the larger one.
+      if text.kvHeadCount < text.headCount { #expect(extra == 0) }
+      #expect(try scratch(.uniform) == scratch(.none))
+    }
+  }
+
   @Test func textModelsHaveOnePhase() throws {
     let plan = try plan(ModelShapes.textOnly, limits { $0.imageCount = 0 })
     #expect(plan.phases.map(\.name) == ["decoder"])
