@@ -29,6 +29,8 @@ package struct EncodedImage: Sendable {
   /// `(rows.rowCount, dim)`.
   let values: [Float]
   let rows: PictureRows
+  /// What it would be if the encoder dropped nothing.
+  let whole: PictureRows
   /// Where the encoder has dropped tokens: which of the picture's tokens are left.
   let origins: [Int32]
 }
@@ -91,8 +93,8 @@ public struct Engine: ~Copyable {
   private var session: Session
   private var visual: VisualRows
   private var schedule: Schedule
-  /// Visual rows of the prompt in work that enter the decoder, and tokens of its pictures.
-  private var entering: (rows: Int, tokens: Int)
+  /// Visual rows of the prompt in work that enter the decoder, tokens of its pictures, and of those encoded so far.
+  private var entering: (rows: Int, tokens: Int, seen: Int)
 
   private var stream: WeightStream { Engine.stream(parts) }
   private var operations: Operations { Engine.operations(parts) }
@@ -153,11 +155,6 @@ public struct Engine: ~Copyable {
     sampling: Sampling = Sampling(), isa: String? = nil, readAhead: FilePages.Method? = nil,
     process: ProcessMemory? = nil
   ) throws(RuntimeError) {
-    if file.config.vision?.isTiled ?? false,
-      let one = limits.prunings.first(where: { $0.prunes && $0.method.zips })
-    {
-      throw .zipOfTiles(method: one.method.rawValue)
-    }
     let table = try kernelTable(isa)
     let tokenizer = try Engine.tokenizer(of: file)
     var config = file.config
@@ -196,7 +193,7 @@ public struct Engine: ~Copyable {
     // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
     session = Session()
     schedule = .none
-    entering = (0, 0)
+    entering = (0, 0, 0)
     visual = VisualRows(
       spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins),
       tokenCount: config.vision?.visualTokenCount ?? 0)
@@ -359,11 +356,15 @@ public struct Engine: ~Copyable {
     return try step(token)
   }
 
-  /// What the decoder gets for one picture: `(visualTokenCount, dim)`.
-  package mutating func imageFeatures(_ path: String) throws(RuntimeError) -> [Float] {
+  /// What the decoder gets for one picture: `(its rows, dim)`, or where the session reduces pictures in the encoder,
+  /// so many of its tokens.
+  package mutating func imageFeatures(
+    _ path: String, handingOver count: Int? = nil
+  ) throws(RuntimeError) -> [Float] {
     var result = Generation()
     visual.removeAll()
-    entering = (0, 0)
+    decoder.pruner.records.removeAll()
+    entering = (count ?? 0, count == nil ? 0 : try pictureRows(path).tokenCount, 0)
     stream.beginEncoding()
     defer { endEncoding() }
     let count = try place(imageAt: path, at: 0, &result)
@@ -383,7 +384,7 @@ public struct Engine: ~Copyable {
     return EncodedImage(
       values: Array(
         UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim)),
-      rows: visual.isReduced ? PictureRows(wholeCount: count) : whole,
+      rows: visual.isReduced ? PictureRows(wholeCount: count) : whole, whole: whole,
       origins: visual.isReduced ? Array(visual.origins[..<count]) : [])
   }
 
@@ -455,7 +456,7 @@ public struct Engine: ~Copyable {
     do {
       let flow = try decoder.pruner.pruning.flow(tokenCount: tokenCount, layerCount: layerCount)
       schedule = flow.schedule
-      entering = (flow.entering, tokenCount)
+      entering = (flow.entering, tokenCount, 0)
     } catch {
       throw .schedule(error)
     }
@@ -510,9 +511,15 @@ public struct Engine: ~Copyable {
       throw .image(error)
     }
     let decoded = ProcessStatus.monotonicMilliseconds
-    let request = zipRequest()
-    let count = request?.count ?? picture.rows.rowCount
+    let request = zipRequest(picture.rows.tokenCount)
     arena.giveBack(from: plan.visionEnd)
+    if let request, picture.isTiled {
+      let count = try place(tilesOf: picture, request, encoder, at: row, &result)
+      result.imageDecodeMilliseconds += decoded - start
+      result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
+      return count
+    }
+    let count = request?.count ?? picture.rows.rowCount
     let reducing = try encoder.encode(
       picture, into: decoder.hidden.rows(row..<(row + count)), request)
     result.imageDecodeMilliseconds += decoded - start
@@ -520,7 +527,8 @@ public struct Engine: ~Copyable {
     result.visualTokens += request?.count ?? picture.rows.tokenCount
     result.visualRows += count
     if let request, let zip = encoder.zip {
-      visual.append(first: row, PictureRows(wholeCount: count))
+      visual.append(
+        reduced: row..<(row + count), PictureRows(wholeCount: visual.tokenCount))
       noteReduction(zip, request, milliseconds: reducing)
     } else {
       visual.append(first: row, picture.rows)
@@ -537,23 +545,26 @@ public struct Engine: ~Copyable {
     image.values.withUnsafeBufferPointer {
       decoder.hidden[row].update(from: $0.baseAddress!, count: $0.count)
     }
-    result.visualTokens += image.rows.tokenCount
+    if image.origins.isEmpty {
+      visual.append(first: row, image.rows)
+    } else {
+      for (index, origin) in image.origins.enumerated() { visual.origins[row + index] = origin }
+      visual.append(reduced: row..<(row + count), image.whole)
+    }
+    result.visualTokens += visual.tokens(row..<(row + count))
     result.visualRows += count
-    visual.append(first: row, image.rows)
-    for (index, origin) in image.origins.enumerated() { visual.origins[row + index] = origin }
-    if !image.origins.isEmpty { visual.isReduced = true }
     return count
   }
 
   /// What the encoder shall hand over of the next picture, in proportion; nil: everything.
-  private func zipRequest() -> ZipRequest? {
+  private mutating func zipRequest(_ tokenCount: Int) -> ZipRequest? {
     let pruning = decoder.pruner.pruning
-    let tokens = config.vision?.visualTokenCount ?? 0
     guard pruning.method.zips, entering.rows < entering.tokens else { return nil }
-    func owed(_ images: Int) -> Int {
-      (entering.rows * images * tokens + entering.tokens / 2) / entering.tokens
+    func owed(_ tokens: Int) -> Int {
+      (entering.rows * tokens + entering.tokens / 2) / entering.tokens
     }
-    let count = owed(visual.imageCount + 1) - owed(visual.imageCount)
+    let count = owed(entering.seen + tokenCount) - owed(entering.seen)
+    entering.seen += tokenCount
     let hasClassToken = config.vision?.dropsClassToken == false
     return ZipRequest(
       count: count, score: pruning.patchScore,
@@ -561,11 +572,29 @@ public struct Engine: ~Copyable {
       sortsByPlace: pruning.positions == .original)
   }
 
+  /// Encodes a picture's tiles, of each of which the encoder hands over a part.
+  private mutating func place(
+    tilesOf picture: VisionEncoder.Loaded, _ request: ZipRequest, _ encoder: VisionEncoder,
+    at row: Int, _ result: inout Generation
+  ) throws(RuntimeError) -> Int {
+    let records = decoder.pruner.records
+    let room = row..<(row + encoder.config.maxVisualRowCount)
+    records.beginZip(image: visual.imageCount, tokenCount: picture.rows.tokenCount)
+    let (count, milliseconds) = try encoder.encodeReduced(
+      picture, into: decoder.hidden.rows(room), request,
+      origins: visual.origins.baseAddress! + row, note: { records.note($0, $1) })
+    let rows = row..<(row + count)
+    visual.append(reduced: rows, picture.rows)
+    records.endZip(origins: visual.origins[rows], milliseconds: milliseconds)
+    result.visualTokens += visual.tokens(rows)
+    result.visualRows += count
+    return count
+  }
+
   /// Tells the rows which tokens they are, and the report what was done.
   private mutating func noteReduction(
     _ zip: VisionZip, _ request: ZipRequest, milliseconds: Double
   ) {
-    visual.isReduced = true
     let image = visual.imageCount - 1
     let first = config.vision?.dropsClassToken == false ? 1 : 0
     for (index, row) in visual[image].enumerated() {

@@ -26,6 +26,15 @@ struct PictureRows: Equatable, Sendable {
       lineLength: grid.columns.count)
   }
 
+  /// The row of a token, of the end of the line that row `previous` is in, or, of a class token, `previous`.
+  func place(of origin: Int, behind previous: Int) -> Int {
+    if origin >= wholeCount { return origin + (origin - wholeCount) / max(1, lineLength) }
+    if origin >= 0 { return origin }
+    guard origin == Int(VisualRows.lineEnd), previous >= wholeCount else { return previous }
+    let line = (previous - wholeCount) / (lineLength + 1)
+    return wholeCount + (line + 1) * (lineLength + 1) - 1
+  }
+
   /// Everything that a picture can come to, whatever its size; of those with as many tokens, the most lines.
   static func all(_ vision: VisionConfig) -> [PictureRows] {
     let whole = vision.visualTokenCount

@@ -173,7 +173,7 @@ public struct Plan: Equatable, Sendable {
     embeddingRow = layout.reserve(Embedding.rowByteCount(config, encodings))
     offsets = layout.reserve(rows)
     kept = layout.reserve(rows)
-    visualSpans = layout.reserve(2 * limits.imageCount)
+    visualSpans = layout.reserve(4 * limits.imageCount)
     visualOrigins = layout.reserve(rows)
     let selection = SelectionRegions(&layout, promptRows: rows)
     let lastQuery = layout.reserve(text.headCount * text.headDim, Float.self)

@@ -69,7 +69,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .fitOfTiles:
       "--fit is for models of one tile; this one cuts pictures into tiles in their own shape"
     case .zipOfTiles(let method):
-      "--prune \(method) is for models of one tile; with tiles --prune pio ranks all of them together"
+      "a comparison takes --prune \(method) for models of one tile alone"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) picture(s)"
     case .tooManyImages(let needed, let limit):

@@ -67,6 +67,7 @@ struct VisionEncoder {
     let rows: PictureRows
     /// Nil: one tile, in `patches`.
     fileprivate let layout: TileLayout?
+    var isTiled: Bool { layout != nil }
   }
 
   init?(
@@ -170,6 +171,43 @@ struct VisionEncoder {
     return 0
   }
 
+  /// The same of a picture in several tiles, each of which hands over its share of the request's rows. `out` has room
+  /// for every row that a picture can come to; `origins` receives the rows' tokens. Calls `note` with each tile's
+  /// choice. Returns how many rows there are, the ends of lines that have a token among them.
+  func encodeReduced(
+    _ picture: Loaded, into out: Rows, _ request: ZipRequest,
+    origins: UnsafeMutablePointer<Int32>, note: (VisionZip, TilePlace) -> Void
+  ) throws(RuntimeError) -> (rowCount: Int, milliseconds: Double) {
+    guard let layout = picture.layout, let tiling, let zip else { return (0, 0) }
+    let grid = layout.patches(perSide: config.patchesPerSide)
+    func place(_ tile: Int) -> TilePlace {
+      TilePlace(tile, layout, grid, perSide: config.patchesPerSide)
+    }
+    var shares = TileShares(request.count, tileCount: layout.tileCount) { place($0).patchCount }
+    let order = TileOrder(keys: origins, picture: picture.rows)
+    var done = 0
+    var spent = 0.0
+    for tile in 0..<layout.tileCount {
+      let here = place(tile)
+      let share = shares.next(here.patchCount)
+      if share == 0 { continue }
+      takePatches(of: tile, tiling)
+      spent += try encodePatches(request.with(count: share), here) { features in
+        project(features, into: out.rows(done..<(done + features.count)))
+        if let newline = weights.newline {
+          out[out.count - 1].update(from: newline, count: out.dim)
+        }
+        for row in 0..<features.count {
+          let patch = Int(zip.order[row])
+          order.note(patch < 0 ? nil : here.token(of: patch), isWhole: here.isWhole, at: done + row)
+        }
+        note(zip, here)
+        done += features.count
+      }
+    }
+    return (order.arrange(out, count: done), spent)
+  }
+
   private func takePatches(of tile: Int, _ tiling: Tiling) {
     tilePatches(
       tile, of: tiling.pixels.baseAddress!, preparation, levels: tiling.levels, into: patchBuffer)
@@ -178,7 +216,7 @@ struct VisionEncoder {
   /// Runs the tower on `patches`, then `project` while the projector's weights are at hand, with the features of the
   /// rows that are some, or of as few as `request` says. Returns the milliseconds that choosing them took.
   private func encodePatches(
-    _ request: ZipRequest? = nil, _ project: (Rows) -> Void
+    _ request: ZipRequest? = nil, _ place: TilePlace? = nil, _ project: (Rows) -> Void
   ) throws(RuntimeError) -> Double {
     var spent = 0.0
     try stream.acquire(0)
@@ -194,7 +232,7 @@ struct VisionEncoder {
     if let request, let zip {
       let start = ProcessStatus.monotonicMilliseconds
       // The queries are used up.
-      features = zip.reduce(hidden, request, into: query)
+      features = zip.reduce(hidden, request, place, into: query)
       spent += ProcessStatus.monotonicMilliseconds - start
     } else {
       features = hidden.rows((config.dropsClassToken ? 1 : 0)..<hidden.count)
@@ -301,28 +339,5 @@ struct VisionEncoder {
       body(start..<end)
       start = end
     }
-  }
-}
-
-/// Where a tile's patches lie among the lines, and which of them are there.
-private struct TilePlace {
-  /// Of the tile's own, `0..<perSide`.
-  let rows: Range<Int>
-  let columns: Range<Int>
-  /// The line, and the column in it, of the tile's first patch; below 0 where that is left out.
-  let firstLine: Int
-  let firstColumn: Int
-
-  /// `tile` counts from 1: 0 is the whole picture.
-  init(_ tile: Int, _ layout: TileLayout, _ grid: PatchLines, perSide: Int) {
-    let (row, column) = (tile - 1).quotientAndRemainder(dividingBy: layout.columns)
-    firstLine = row * perSide - grid.rows.lowerBound
-    firstColumn = column * perSide - grid.columns.lowerBound
-    func own(_ first: Int, _ count: Int) -> Range<Int> {
-      let low = min(max(0, -first), perSide)
-      return low..<max(low, min(perSide, count - first))
-    }
-    rows = own(firstLine, grid.rows.count)
-    columns = own(firstColumn, grid.columns.count)
   }
 }

@@ -24,7 +24,7 @@ public struct Work: Equatable, Sendable {
     weightMACs += text.dim * text.vocabSize
   }
 
-  /// One picture, from its patches to the decoder's rows; every position attends to every other.
+  /// One tile of a picture, from its patches to the decoder's rows; every position attends to every other.
   public init(encodingAPictureFor textDim: Int, _ vision: VisionConfig) {
     let rows = vision.positionCount
     let layer = rows * (4 * vision.dim * vision.dim + 2 * vision.dim * vision.hiddenDim)

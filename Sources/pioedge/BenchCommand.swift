@@ -130,14 +130,13 @@ struct BenchCommand: ParsableCommand {
       report.addPrefill(length, samples)
     }
     if prunes {
-      try SamplePicture.withFile(width: 640, height: 480) { path in
+      try withSamplePicture(for: engine.config) { path in
         let runs = try benchmark.compare(
           limits.prunings, &engine, image: path, answerTokens: max(1, generate))
         report.setBudgets(runs)
       }
     } else if image {
-      // As a cheap camera gives it.
-      try SamplePicture.withFile(width: 640, height: 480) { path in
+      try withSamplePicture(for: engine.config) { path in
         let times = try benchmark.firstToken(
           &engine, image: path, textRows: Benchmark.textRowsWithPicture
         ) { meter.int8GMACs() }
@@ -163,6 +162,16 @@ struct BenchCommand: ParsableCommand {
     report.notePeak()
     report.limits = LimitsReport.Rates(meter)
     try printOutput(json ? jsonLine(report) : report.text)
+  }
+
+  /// As a cheap camera gives it; for a model that cuts pictures into tiles, one that fills the largest of its
+  /// resolutions, which gives it the most tokens.
+  private func withSamplePicture(
+    for config: ModelConfig, _ body: (String) throws -> Void
+  ) throws {
+    let largest = config.vision?.resolutions.max { $0.width * $0.height < $1.width * $1.height }
+    try SamplePicture.withFile(
+      width: largest?.width ?? 640, height: largest?.height ?? 480, body)
   }
 
   /// The session's flags, with room for what is measured unless --context says otherwise.

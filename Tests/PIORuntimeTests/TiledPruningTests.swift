@@ -125,20 +125,62 @@ struct TiledPruningTests {
     #expect(fiveRows - oneRows == 48 * 49 - 24 * 25)
   }
 
-  @Test func mergingInTheEncoderIsForOneTile() throws {
-    for method in PruneMethod.allCases where method.zips {
-      #expect(throws: RuntimeError.zipOfTiles(method: method.rawValue)) {
-        _ = try engine {
-          $0.pruning.method = method
-          $0.pruning.budget = .average(12)
-        }
-      }
-    }
+  @Test func tilesHaveAShapeOfTheirOwn() throws {
     #expect(throws: RuntimeError.fitOfTiles) {
       let path = try Files.model(
         "Tests/Golden/checkpoints/next-vicuna", weights: .int8, vision: .int8)
       _ = try Engine(try ModelFile(path: path), limits: Limits(), fit: .crop)
     }
+  }
+
+  /// Each tile hands over its share: as many rows as the budget says, in the picture's order, each line that has one
+  /// with its end; no patch of padding.
+  @Test(arguments: [PatchScore.cls, .received], [3, 10, 41])
+  func everyTileIsReducedAloneAndPutInItsPlace(_ score: PatchScore, budget: Int) throws {
+    let name = "next-mistral-window"
+    for method in [PruneMethod.visionzip, .visionzipPIO] {
+      for positions in [PrunedPositions.original, .compact] {
+        var engine = try engine(name) {
+          $0.pruning.method = method
+          $0.pruning.budget = .average(budget)
+          $0.pruning.patchScore = score
+          $0.pruning.positions = positions
+        }
+        for shape in ["square", "wide", "tall", "flat"] {
+          engine.reset()
+          let tokens = try engine.rawTokens(prompt, isFirst: true)
+          let (logits, generation) = try run(
+            &engine, tokens, images: [picture(shape, name)], count: 2)
+          let isFinite = logits.allSatisfy { $0.isFinite }
+          #expect(isFinite)
+          let rows = try pictureRows(engine, shape)
+          guard let stage = engine.pruningStages.first, stage.place == .encoder else { continue }
+          #expect(stage.before == rows.tokenCount && stage.after == generation.visualTokens)
+          #expect(method != .visionzip || stage.after == budget)
+          #expect(stage.kept == stage.kept.sorted() && Set(stage.kept).count == stage.kept.count)
+          #expect(stage.kept.allSatisfy { $0 < rows.tokenCount })
+          #expect(stage.keepsClassToken == (score == .cls))
+          let lines = Set(
+            stage.kept.filter { $0 >= rows.wholeCount }
+              .map { ($0 - rows.wholeCount) / max(1, rows.lineLength) })
+          let all = tokens.count - 1 + stage.after + lines.count
+          #expect(generation.prefilledTokens == all, "\(method), \(shape)")
+        }
+      }
+    }
+  }
+
+  /// 320 rows of five tiles are 64 each; a tile that has fewer leaves its part to the others.
+  @Test func sharesAreEqualWhereTilesHaveEnough() {
+    func shares(_ count: Int, _ sizes: [Int]) -> [Int] {
+      var shares = TileShares(count, tileCount: sizes.count) { sizes[$0] }
+      return sizes.map { shares.next($0) }
+    }
+    #expect(shares(320, [576, 576, 576, 576, 576]) == [64, 64, 64, 64, 64])
+    #expect(shares(7, [10, 10, 10]) == [3, 2, 2])
+    #expect(shares(20, [10, 3, 0, 10]) == [9, 3, 0, 8])
+    #expect(shares(23, [10, 3, 0, 10]) == [10, 3, 0, 10])
+    #expect(shares(1, [5, 5]) == [1, 0])
   }
 
   @Test(arguments: tiledCheckpoints)
@@ -181,5 +223,33 @@ struct TiledPruningTests {
     try turns.prefill(Request(tokens: Array(tokens.dropLast(4)), images: images, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
+  }
+}
+
+/// What the paper's headline model saves, counted: LLaVA-NeXT-7B, five tiles, 320 of 2,880 tokens on average.
+struct TiledWorkTests {
+  @Test func aNinthOfTheTokensIsASixthOfWorkAndCache() throws {
+    let text = ModelShapes.llava7B.config.text
+    let around = Benchmark.textRowsWithPrunedPicture
+    let schedule = try Schedule(averaging: 320, of: 2880, layerCount: text.layerCount)
+    let tokens = schedule.tokens(2880, layerCount: text.layerCount)
+    #expect(tokens.reduce(0, +) <= 320 * text.layerCount)
+    // An end of line for each of the 48 lines, at most.
+    let rows = tokens.map { around + $0 + min(48, $0) }
+    let whole = [Int](repeating: around + 2880 + 48, count: text.layerCount)
+    func macs(_ rows: [Int]) -> Int {
+      let work = Work(prefilling: rows, text)
+      return work.weightMACs + work.attentionMACs
+    }
+    var stages = 0
+    for stage in schedule.stages {
+      let entering = rows[max(0, stage.afterLayer - 1)]
+      stages += Saliency.multiplications(
+        text, rows: entering, proxies: 4, visualRows: entering - around)
+    }
+    let fewerMACs = Double(macs(whole)) / Double(macs(rows) + stages)
+    let smallerCache = Double(whole.reduce(0, +)) / Double(rows.reduce(0, +))
+    print("7B, 320 of 2880: \(fewerMACs) times fewer MACs, cache \(smallerCache) times smaller")
+    #expect(fewerMACs > 6.22 && smallerCache > 6.05)
   }
 }

@@ -64,6 +64,26 @@ struct AllocationTests {
     #expect(counts.turns == 1)
   }
 
+  /// Tiles, and a window that slides over them.
+  @Test(arguments: [
+    [], ["--stream", "on"], ["--schedule", "1:30"], ["--visual-tokens", "40", "--threads", "3"],
+    ["--schedule", "1:20", "--positions", "compact", "--kv", "int8"],
+  ])
+  func tilesAndWindowsAllocateNothing(_ options: [String]) throws {
+    let place = "Tests/Golden/checkpoints/next-mistral-window"
+    let checkpoint = Tool.repository.appendingPathComponent(place)
+    let model = Tool.scratch.appendingPathComponent("counted-\(UUID().uuidString).piom").path
+    let made = Tool.run(["convert", checkpoint.path, model, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    let pictures = ["square", "flat"].flatMap {
+      ["--image", checkpoint.appendingPathComponent("\($0).png").path]
+    }
+    let counts = try count(
+      ["run", model, "What is it?", "--max-tokens", "40"] + pictures + options)
+    #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
+    #expect(counts.turns == 1)
+  }
+
   @Test(arguments: [[], ["--kv", "int8"], ["--schedule", "1:100,4:20"]])
   func aCapBetweenAllocatesNothing(_ options: [String]) throws {
     let small = ["--context", "64", "--codec-memory", "1MiB", "--max-image-pixels", "1000000"]

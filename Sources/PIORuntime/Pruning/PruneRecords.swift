@@ -158,6 +158,42 @@ struct PruneRecords {
     count.pointee += 1
   }
 
+  /// The encoder will do something to a picture in tiles, of `tokenCount` tokens.
+  func beginZip(image: Int, tokenCount: Int) {
+    let index = Int(count.pointee)
+    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
+    for token in 0..<tokenCount {
+      candidates[offset + token] = Int32(token)
+      scores[offset + token] = 0
+      targets[offset + token] = Int32(token)
+    }
+    records[index] = Record(
+      afterLayer: Record.encoder, image: Int32(image), before: Int32(tokenCount), after: 0,
+      offset: Int32(offset), hasScores: true, milliseconds: 0, multiplications: 0)
+    count.pointee += 1
+  }
+
+  /// What it did to one tile of the picture begun last.
+  func note(_ zip: VisionZip, _ place: TilePlace) {
+    let offset = Int(records[Int(count.pointee) - 1].offset)
+    for patch in 0..<zip.patchCount {
+      guard let token = place.token(of: patch) else { continue }
+      scores[offset + token] = zip.scores[patch]
+      targets[offset + token] = Int32(place.token(of: Int(zip.targets[patch])) ?? token)
+    }
+  }
+
+  func endZip(origins: Slice<UnsafeMutableBufferPointer<Int32>>, milliseconds: Double) {
+    let index = Int(count.pointee) - 1
+    var place = Int(records[index].offset)
+    for origin in origins where origin != VisualRows.lineEnd {
+      kept[place] = origin
+      place += 1
+    }
+    records[index].after = Int32(place) - records[index].offset
+    records[index].milliseconds = milliseconds
+  }
+
   /// What the last `imageCount` records, one stage, took.
   func finish(imageCount: Int, milliseconds: Double, multiplications: Int) {
     let end = Int(count.pointee)

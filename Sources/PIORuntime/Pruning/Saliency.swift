@@ -311,10 +311,18 @@ struct Saliency {
 
   /// Multiply-adds of the matrix products, of which the attention's own are the smallest part.
   private func multiplications(_ probe: Probe, _ proxies: Int, _ visualRows: Int) -> Int {
-    let rows = probe.proxies.upperBound
+    Saliency.multiplications(
+      config, rows: probe.proxies.upperBound, earlierRows: probe.earlierRows, proxies: proxies,
+      visualRows: visualRows)
+  }
+
+  /// The same from the numbers alone: `rows` up to the last proxy row, `visualRows` of which are ranked.
+  static func multiplications(
+    _ config: TextConfig, rows: Int, earlierRows: Int = 0, proxies: Int, visualRows: Int
+  ) -> Int {
     let keyDim = config.kvHeadCount * config.headDim
     let queryDim = config.headCount * config.headDim
-    let seen = probe.earlierRows + rows
+    let seen = earlierRows + rows
     let forward = 2 * rows * config.dim * keyDim + 2 * proxies * queryDim * seen
     let block = 2 * config.dim * queryDim + 3 * config.dim * config.hiddenDim
     // Back through the output and the MLP once more, and through the values by heads.

@@ -22,6 +22,12 @@ struct ZipRequest {
 
   /// 27 of 32 rows are tokens as they are (the class token is one of them), the others stand for the rest.
   var dominantCount: Int { max(1, (count * 27 + 16) / 32) }
+
+  /// As much as one tile of a picture shall hand over, in its place.
+  func with(count: Int) -> ZipRequest {
+    ZipRequest(
+      count: count, score: score, keepsClassToken: keepsClassToken, sortsByPlace: true)
+  }
 }
 
 /// What the reduction needs; it runs when the last layer is done with the encoder's own buffers.
@@ -61,7 +67,7 @@ struct VisionZip {
 
   private let operations: Operations
   private let headCount: Int
-  private let patchCount: Int
+  let patchCount: Int
   private let attention: Rows
   private let tile: Rows
   private let metric: Rows
@@ -105,12 +111,18 @@ struct VisionZip {
   }
 
   /// Picks and merges rows of the features `(rows, dim)`, the class token first, into `out`, which may hold as many.
-  /// Returns `(request.count, dim)`, whose tokens are `order`.
-  func reduce(_ features: Rows, _ request: ZipRequest, into out: Rows) -> Rows {
+  /// Returns `(request.count, dim)`, whose tokens are `order`. Of a tile, patches of padding take no part.
+  func reduce(
+    _ features: Rows, _ request: ZipRequest, _ place: TilePlace? = nil, into out: Rows
+  ) -> Rows {
     let own = request.keepsClassToken ? 1 : 0
-    let dominant = min(patchCount, request.dominantCount - own)
+    for patch in 0..<patchCount {
+      targets[patch] = place.map { $0.token(of: patch) != nil } ?? true ? Self.rest : Self.padding
+    }
+    let available = place?.patchCount ?? patchCount
+    let dominant = min(available, request.dominantCount - own)
     rankHighest(dominant)
-    let contextual = min(request.count - own - dominant, patchCount - dominant)
+    let contextual = min(request.count - own - dominant, available - dominant)
     pickTargets(contextual)
     assign()
     var count = 0
@@ -139,11 +151,11 @@ struct VisionZip {
   private static let rest: Int32 = -1
   private static let dominant: Int32 = -2
   private static let target: Int32 = -3
+  private static let padding: Int32 = -4
 
   private func marks(_ patch: Int) -> Int32 { targets[patch] }
 
   private func rankHighest(_ count: Int) {
-    for patch in 0..<patchCount { targets[patch] = Self.rest }
     for _ in 0..<count {
       var best = -1
       for patch in 0..<patchCount where targets[patch] == Self.rest {

@@ -1,6 +1,7 @@
 /// The visual rows of the prompt in work: one span a picture, in the arena.
 struct VisualRows {
-  /// First row and number of rows of each picture, `(images, 2)`.
+  /// First row and number of rows of each picture, and the lines it has in front of what the encoder drops: how many
+  /// and how long, `(images, 4)`.
   let spans: UnsafeMutableBufferPointer<Int32>
   /// For each row of a picture, which of its visual tokens it is, or `lineEnd`; as long as a prompt may be. −1 is the
   /// class token where it is none of them.
@@ -22,8 +23,22 @@ struct VisualRows {
     self.tokenCount = tokenCount
   }
 
+  /// The next picture's rows, whose origins are known, of what would be `picture`.
+  mutating func append(reduced rows: Range<Int>, _ picture: PictureRows) {
+    self[imageCount] = rows
+    note(picture)
+    isReduced = true
+    imageCount += 1
+  }
+
+  private func note(_ picture: PictureRows) {
+    spans[4 * imageCount + 2] = Int32(picture.lineCount)
+    spans[4 * imageCount + 3] = Int32(picture.lineLength)
+  }
+
   mutating func append(first: Int, _ picture: PictureRows) {
     self[imageCount] = first..<(first + picture.rowCount)
+    note(picture)
     var row = first
     for token in 0..<picture.tokenCount {
       origins[row] = Int32(token)
@@ -48,7 +63,7 @@ struct VisualRows {
   }
 
   /// Where `count` rows stand behind the first one when each picture has the places of all of its tokens. A class token
-  /// that is none of them stands with the picture's first. Returns how many places there are.
+  /// that is none of them stands with the row in front, or the picture's first. Returns how many places there are.
   func place(_ count: Int, into offsets: UnsafeMutablePointer<Int32>) -> Int {
     var shift = 0
     var row = 0
@@ -58,9 +73,16 @@ struct VisualRows {
         offsets[row] = Int32(row + shift)
         row += 1
       }
-      for row in span { offsets[row] = Int32(span.lowerBound + shift + Int(max(0, origins[row]))) }
+      let picture = PictureRows(
+        wholeCount: tokenCount, lineCount: Int(spans[4 * image + 2]),
+        lineLength: Int(spans[4 * image + 3]))
+      var place = 0
+      for row in span {
+        place = picture.place(of: Int(origins[row]), behind: place)
+        offsets[row] = Int32(span.lowerBound + shift + place)
+      }
       row = span.upperBound
-      shift += tokenCount - span.count
+      shift += picture.rowCount - span.count
     }
     while row < count {
       offsets[row] = Int32(row + shift)
@@ -71,12 +93,12 @@ struct VisualRows {
 
   subscript(image: Int) -> Range<Int> {
     get {
-      let first = Int(spans[2 * image])
-      return first..<(first + Int(spans[2 * image + 1]))
+      let first = Int(spans[4 * image])
+      return first..<(first + Int(spans[4 * image + 1]))
     }
     nonmutating set {
-      spans[2 * image] = Int32(newValue.lowerBound)
-      spans[2 * image + 1] = Int32(newValue.count)
+      spans[4 * image] = Int32(newValue.lowerBound)
+      spans[4 * image + 1] = Int32(newValue.count)
     }
   }
 

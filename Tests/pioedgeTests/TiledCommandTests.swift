@@ -1,0 +1,69 @@
+import Foundation
+import Testing
+
+/// LLaVA-NeXT through the built tool: tiles, pruning over all of them, pictures that are hostile.
+struct TiledCommandTests {
+  private static let place = "Tests/Golden/checkpoints/next-vicuna"
+
+  private func converted() throws -> String {
+    let path = Tool.scratch.appendingPathComponent("tiled-\(UUID().uuidString).piom").path
+    let source = Tool.repository.appendingPathComponent(Self.place).path
+    let made = Tool.run(["convert", source, path, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    return path
+  }
+
+  private func picture(_ shape: String) -> String {
+    Tool.repository.appendingPathComponent("\(Self.place)/\(shape).png").path
+  }
+
+  @Test func aPictureTakesTheRowsOfItsShape() throws {
+    let model = try converted()
+    defer { try? FileManager.default.removeItem(atPath: model) }
+    var counts: [String: Int] = [:]
+    for shape in ["square", "wide", "tall", "flat"] {
+      let found = Tool.run([
+        "run", model, "--image", picture(shape), "What is it?", "--max-tokens", "2", "--json",
+      ])
+      try #require(found.status == 0, "\(found.error)")
+      counts[shape] = (found.json["counts"] as? [String: Double])?["visual_tokens"].map { Int($0) }
+    }
+    // 16 of the whole picture and 8 lines of 8; 8 columns of 4 lines; columns and lines that narrow pictures leave.
+    #expect(counts["square"] == 80)
+    #expect(Set(counts.values).count >= 3 && counts.values.allSatisfy { (16...80).contains($0) })
+    let all = Tool.run(["inspect", model])
+    #expect(all.output.contains("up to 80 visual tokens") && all.output.contains("64x64"))
+  }
+
+  @Test func theCapHoldsWithTilesAndTheBudgetCountsThemAll() throws {
+    let model = try converted()
+    defer { try? FileManager.default.removeItem(atPath: model) }
+    let found = Tool.run([
+      "run", model, "--image", picture("square"), "What is it?", "--max-tokens", "2",
+      "--visual-tokens", "40", "--json",
+    ])
+    try #require(found.status == 0, "\(found.error)")
+    let stages = try #require(found.json["pruning"] as? [[String: Any]])
+    #expect(stages.first?["before"] as? Int == 80)
+    let memory = try #require(found.json["memory"] as? [String: Int])
+    #expect(memory["peak_resident_bytes"]! <= memory["planned_peak_bytes"]!)
+  }
+
+  @Test func hostilePicturesAreRefusedInOneLine() throws {
+    let model = try converted()
+    defer { try? FileManager.default.removeItem(atPath: model) }
+    let images = Tool.repository.appendingPathComponent("Tests/Golden/images")
+    for file in ["cases.json", "nothing.png"] {
+      let found = Tool.run([
+        "run", model, "--image", images.appendingPathComponent(file).path, "What?",
+      ])
+      #expect(found.status == 1 && found.error.split(separator: "\n").count == 1, "\(found.error)")
+    }
+    let large = Tool.run([
+      "run", model, "--image", picture("square"), "What?", "--max-image-pixels", "100",
+    ])
+    #expect(large.status == 1 && large.error.contains("--max-image-pixels"))
+    let fit = Tool.run(["run", model, "--image", picture("square"), "What?", "--fit", "pad"])
+    #expect(fit.status == 1 && fit.error.contains("tiles"))
+  }
+}
