@@ -114,6 +114,7 @@ struct BenchCommand: ParsableCommand {
     let start = ProcessStatus.monotonicMilliseconds
     let file = try ModelFile(path: path)
     guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
+    try session.room.checkCompute(file)
     let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))
     var report = BenchReport(path: path, file: file, repetitions: repetitions)
     let limits = try sessionLimits(file.config, lengths)

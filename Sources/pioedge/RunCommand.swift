@@ -103,9 +103,7 @@ struct RunCommand: ParsableCommand {
     let limits = try session.limits(
       for: file.config, images: image.count, isChat: isChat, isConversation: isChat || jsonl,
       seed: sampling.seed)
-    if session.compute == .quantized, let name = file.firstFloatMatrix {
-      throw ValidationError("--compute quantized, but \(name) is stored in floating point")
-    }
+    try session.room.checkCompute(file)
     var engine = try Engine(
       file, limits: limits, fit: fit?.preprocessing, sampling: sampling.sampling,
       isa: kernelsFromEnvironment())

@@ -88,6 +88,12 @@ struct RoomOptions: ParsableArguments {
     guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
   }
 
+  /// Refuses `--compute quantized` for a file with a matrix that is not.
+  func checkCompute(_ file: borrowing ModelFile) throws {
+    guard compute == .quantized, let name = file.firstFloatMatrix else { return }
+    throw ValidationError("--compute quantized, but \(name) is stored in floating point")
+  }
+
   /// The limits for this model.
   ///
   /// - Parameters:

@@ -131,6 +131,20 @@ struct BenchCommandTests {
     #expect(long.error.split(separator: "\n").count == 1)
   }
 
+  @Test func quantizedArithmeticNeedsQuantizedWeights() {
+    let model = Tool.scratch.appending(path: "bench-f16.piom").path
+    let made = Tool.run([
+      "convert", Tool.repository.appending(path: "tools/demo/checkpoint").path, model, "--weights",
+      "f16", "--force",
+    ])
+    #expect(made.status == 0, "\(made.error)")
+    for arguments in [["bench", model, "-p", "8", "-n", "0"], ["run", model, "a"]] {
+      let result = Tool.run(arguments + ["--compute", "quantized"])
+      #expect(result.status == 64)
+      #expect(result.error.contains("is stored in floating point"))
+    }
+  }
+
   @Test func inspectNamesTheKernelsInUse() {
     let best = Tool.run(["inspect", "--cpu", "--json"]).json
     let runnable = best["runnable"] as? [String] ?? []
