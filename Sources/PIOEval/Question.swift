@@ -1,4 +1,4 @@
-import PIOConvert
+import PIOConvert  // its bounded reader of JSON: questions and answers are as hostile as checkpoints
 import PIOFormat
 
 /// A question about a picture, and what counts as the right answer.
