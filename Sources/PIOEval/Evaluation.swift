@@ -9,6 +9,9 @@ import PIOVision
 #endif
 
 /// Asks every question in every setting, pictures one after another, each encoded once.
+///
+/// The module knows `PIOVision` for the error of a picture that cannot be read, and `PIOConvert` for its bounded reader
+/// of JSON: lines of questions and of answers kept from an earlier run are as hostile as a checkpoint.
 public struct Evaluation: Sendable {
   public let questions: QuestionSet
   public let comparison: Comparison

@@ -17,6 +17,7 @@ extension Engine {
     let area = vision.patchSize * vision.patchSize
     var patches = [Float](repeating: 0, count: vision.patchCount * 3 * area)
     do {
+      // From the heap: a drawing is made behind the answer, and the arena's patches may wait for the next picture.
       let scratch = UnsafeMutableRawBufferPointer.allocate(
         byteCount: imageScratchByteCount(preparation, limits: limits), alignment: 64)
       defer { scratch.deallocate() }
