@@ -154,18 +154,25 @@ struct Decoder {
     let key = scratch.key.rows(0..<rows.count)
     let value = scratch.value.rows(0..<rows.count)
     norm(x, weights.attentionNorm, into: normed)
-    var input = LinearInput(normed)
-    operations.linear(&input, weights.key, key)
-    operations.linear(&input, weights.value, value)
-    rotate(key, from: rows.lowerBound)
-    operations.store(key, value, in: cache, at: cacheRow)
-    guard needed < rows.upperBound else { return }
-
-    let kept = max(0, needed - rows.lowerBound)..<rows.count
+    let kept = min(rows.count, max(0, needed - rows.lowerBound))..<rows.count
     let residual = x.rows(kept)
     let query = scratch.query.rows(0..<kept.count)
-    if kept.count < rows.count { input = LinearInput(normed.rows(kept)) }
-    operations.linear(&input, weights.query, query)
+    var input = LinearInput(normed)
+    if kept.count == rows.count {
+      operations.linear(
+        &input, Product(weights.query, query), Product(weights.key, key),
+        Product(weights.value, value))
+    } else {
+      operations.linear(&input, Product(weights.key, key), Product(weights.value, value))
+    }
+    rotate(key, from: rows.lowerBound)
+    operations.store(key, value, in: cache, at: cacheRow)
+    guard !kept.isEmpty else { return }
+
+    if kept.count < rows.count {
+      input = LinearInput(normed.rows(kept))
+      operations.linear(&input, weights.query, query)
+    }
     rotate(query, from: rows.lowerBound + kept.lowerBound)
     if pruner.readsLastQuery {
       pruner.lastQuery[0].update(from: query[query.count - 1], count: query.dim)
@@ -183,8 +190,7 @@ struct Decoder {
     let up = scratch.up.rows(0..<x.count)
     norm(x, weights.mlpNorm, into: normed)
     var input = LinearInput(normed)
-    operations.linear(&input, weights.gate, gate)
-    operations.linear(&input, weights.up, up)
+    operations.linear(&input, Product(weights.gate, gate), Product(weights.up, up))
     operations.forEachRow(x.count, .siluMul(gate: gate, up: up))
     var inner = LinearInput(gate)
     operations.linear(&inner, weights.down, x, accumulate: true)

@@ -44,6 +44,22 @@ struct LinearInput {
   init(_ rows: Rows) { self.rows = rows }
 }
 
+/// A weight, and where its product with some rows goes.
+struct Product {
+  let weight: Linear
+  let out: Rows
+  let accumulate: Bool
+
+  init(_ weight: Linear, _ out: Rows, accumulate: Bool = false) {
+    self.weight = weight
+    self.out = out
+    self.accumulate = accumulate
+  }
+
+  /// Of 16 rows.
+  var blocks: Int { (weight.rows + 15) / 16 }
+}
+
 /// The kernels, the threads and their scratch: what every operation runs on.
 struct Operations {
   let kernels: pio_kernels
@@ -77,10 +93,38 @@ struct Operations {
   func linear(
     _ input: inout LinearInput, _ weight: Linear, _ out: Rows, accumulate: Bool = false
   ) {
-    let x = input.rows
-    precondition(x.dim == weight.columns && out.dim == weight.rows, "linear: widths differ")
-    precondition(x.count == out.count, "linear: row counts differ")
-    apply(&input, weight, out, accumulate: accumulate)
+    let product = Product(weight, out, accumulate: accumulate)
+    check(input, product)
+    apply(&input, product)
+  }
+
+  /// Products of one input with two or three weights, `linear` each. Weights of the same kind are one stretch of work,
+  /// at whose end alone threads wait for each other.
+  func linear(
+    _ input: inout LinearInput, _ first: Product, _ second: Product, _ third: Product? = nil
+  ) {
+    let weights = (first.weight, second.weight, third?.weight ?? second.weight)
+    let isOneKind =
+      weights.0.kind == weights.1.kind && weights.1.kind == weights.2.kind
+      && weights.0.group == weights.1.group && weights.1.group == weights.2.group
+    guard isOneKind, weights.0.kind.isQuantized, compute != .f32 else {
+      linear(&input, first.weight, first.out, accumulate: first.accumulate)
+      linear(&input, second.weight, second.out, accumulate: second.accumulate)
+      if let third { linear(&input, third.weight, third.out, accumulate: third.accumulate) }
+      return
+    }
+    check(input, first)
+    check(input, second)
+    if let third { check(input, third) }
+    quantize(&input, group: weights.0.group)
+    applyQuantized(first, second, third)
+  }
+
+  private func check(_ input: LinearInput, _ product: Product) {
+    let (weight, out) = (product.weight, product.out)
+    precondition(
+      input.rows.dim == weight.columns && out.dim == weight.rows, "linear: widths differ")
+    precondition(input.rows.count == out.count, "linear: row counts differ")
   }
 
   /// The same into the columns of wider rows, from `firstColumn` on.
@@ -89,33 +133,32 @@ struct Operations {
     precondition(firstColumn + weight.rows <= out.dim, "linear: widths differ")
     precondition(input.rows.count == out.count, "linear: row counts differ")
     let columns = Rows(base: out.base + firstColumn, count: out.count, dim: out.dim)
-    apply(&input, weight, columns, accumulate: false)
+    apply(&input, Product(weight, columns))
   }
 
   /// `out.dim` is what lies between two rows.
-  private func apply(
-    _ input: inout LinearInput, _ weight: Linear, _ out: Rows, accumulate: Bool
-  ) {
-    let x = input.rows
-    guard weight.kind.isQuantized && compute != .f32 else {
-      return applyFloat(weight, x, out, accumulate: accumulate)
+  private func apply(_ input: inout LinearInput, _ product: Product) {
+    guard product.weight.kind.isQuantized && compute != .f32 else {
+      return applyFloat(
+        product.weight, input.rows, product.out, accumulate: product.accumulate)
     }
-    if input.quantizedGroup != weight.group {
-      quantize(x, group: weight.group)
-      input.quantizedGroup = weight.group
-    }
-    applyQuantized(weight, x, out, accumulate: accumulate)
+    quantize(&input, group: product.weight.group)
+    applyQuantized(product, nil, nil)
   }
 
-  private func applyQuantized(_ weight: Linear, _ x: Rows, _ out: Rows, accumulate: Bool) {
-    let blocks = (weight.rows + 15) / 16
-    // Enough tasks to balance the threads, at most 16 blocks: a panel that stays in the second-level cache.
-    let blocksPerTask = min(16, max(1, blocks / (pool.threadCount * 4)))
+  private func applyQuantized(_ first: Product, _ second: Product?, _ third: Product?) {
+    let blocks = first.blocks + (second?.blocks ?? 0) + (third?.blocks ?? 0)
+    let cut = BlockCut(
+      blocks: blocks, rowCount: first.out.count, threadCount: pool.threadCount)
     pool.run(
-      (blocks + blocksPerTask - 1) / blocksPerTask,
-      QuantizedProduct(
-        operations: self, weight: weight, out: out, accumulate: accumulate, blocks: blocks,
-        blocksPerTask: blocksPerTask))
+      cut.taskCount,
+      QuantizedProducts(operations: self, first: first, second: second, third: third, cut: cut))
+  }
+
+  private func quantize(_ input: inout LinearInput, group: Int) {
+    guard input.quantizedGroup != group else { return }
+    quantize(input.rows, group: group)
+    input.quantizedGroup = group
   }
 
   private func quantize(_ x: Rows, group: Int) {
@@ -129,24 +172,6 @@ struct Operations {
     pool.run(
       (weight.rows + linearTileRows - 1) / linearTileRows,
       FloatProduct(operations: self, weight: weight, x: x, out: out, accumulate: accumulate))
-  }
-}
-
-/// Panels of row blocks times the quantized input.
-private struct QuantizedProduct: ParallelBody {
-  let operations: Operations
-  let weight: Linear
-  let out: Rows
-  let accumulate: Bool
-  let blocks: Int
-  let blocksPerTask: Int
-
-  func run(task: Int, thread: Int) {
-    let first = task * blocksPerTask
-    var matrix = weight.matrix
-    operations.kernels.gemm(
-      out.base, out.dim, &matrix, operations.activations, out.count, first,
-      min(blocks, first + blocksPerTask), weight.bias, accumulate ? 1 : 0)
   }
 }
 
