@@ -115,6 +115,30 @@ struct PruningTests {
     #expect(try first != logits(seed: 2))
   }
 
+  /// Of 24 lines of 24 each line and each column keeps its share. Two of three tokens counted on through the lines
+  /// would leave out every third column.
+  @Test(arguments: [384, 257, 192, 130, 96, 64])
+  func whatEntersEvenlyLeavesNoLineOrColumnOut(_ count: Int) throws {
+    let path = try Files.model("tools/demo/checkpoint", weights: .int4, vision: .int8)
+    var engine = try makeEngine(path) {
+      $0.imageCount = 1
+      $0.pruning.budget = .stages([Schedule.Stage(afterLayer: 0, keep: count)])
+    }
+    _ = try run(
+      &engine, try engine.rawTokens("USER: <image>\nHow many? ASSISTANT:", isFirst: true),
+      images: [repository.appendingPathComponent("tools/demo/images/scene-0002-336x336.png").path])
+    let kept = try #require(engine.pruningStages.first).kept
+    #expect(kept.count == count)
+    var (lines, columns) = ([Int](repeating: 0, count: 24), [Int](repeating: 0, count: 24))
+    for token in kept {
+      lines[token / 24] += 1
+      columns[token % 24] += 1
+    }
+    for found in lines + columns {
+      #expect(abs(Double(found) - Double(count) / 24) <= 1.5, "\(lines), \(columns)")
+    }
+  }
+
   @Test func aPrunedPromptMustEndInText() throws {
     let test = Self.cases[0]
     var engine = try engine(test)
