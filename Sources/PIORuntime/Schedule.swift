@@ -96,21 +96,20 @@ public struct Schedule: Equatable, Sendable {
   /// From here on the published proportions hold; they were found on 32 layers.
   static let deepLayerCount = 16
 
-  /// Two levels: a first quarter of the layers sees about twice the budget, the others two thirds of it.
+  /// Three levels, 2.5 : 0.75 : 0.375 of the budget: a first quarter of the layers, a second one, and the rest.
   ///
   /// What a layer early in a shallow model drops it has hardly read, and there are too few behind it to make up for it.
-  /// Where the first layers see every row, the others get what is left.
+  /// Where the first layers see every row, the others share what is left.
   private init(shallow budget: Int, of tokenCount: Int, layerCount: Int) {
-    let total = budget * layerCount
-    let first = max(1, (layerCount + 2) / 4)
-    let rest = layerCount - first
-    let least = max(1, 2 * budget / 3)
-    let entering = min(tokenCount, (total - rest * least) / first)
-    var stages = entering < tokenCount ? [Stage(afterLayer: 0, keep: entering)] : []
-    if rest > 0 {
-      // More than the least only where every row enters.
-      let keep = entering < tokenCount ? least : (total - first * tokenCount) / rest
-      stages.append(Stage(afterLayer: first, keep: keep))
+    var ends: [Int] = []
+    for end in [max(1, (layerCount + 2) / 4), layerCount / 2, layerCount]
+    where end > ends.last ?? 0 { ends.append(end) }
+    let counts = Schedule.counts(
+      [2.5, 0.75, 0.375], total: budget * layerCount, spans: zip(ends, [0] + ends).map { $0 - $1 },
+      atMost: tokenCount)
+    var stages: [Stage] = []
+    for (layer, count) in zip([0] + ends, counts) where count < (stages.last?.keep ?? tokenCount) {
+      stages.append(Stage(afterLayer: layer, keep: count))
     }
     self.init(unchecked: stages)
   }
@@ -131,7 +130,7 @@ public struct Schedule: Equatable, Sendable {
     var stages = entering < tokenCount ? [Stage(afterLayer: 0, keep: entering)] : []
     let spans = zip(layers, layers.dropFirst() + [layerCount]).map { $1 - $0 }
     let counts = Schedule.counts(
-      total: total - first * entering, spans: spans, atMost: entering)
+      [1.70, 1, 0.42], total: total - first * entering, spans: spans, atMost: entering)
     for (layer, count) in zip(layers, counts) {
       stages.append(Stage(afterLayer: layer, keep: count))
     }
@@ -156,8 +155,6 @@ public struct Schedule: Equatable, Sendable {
     self.init(unchecked: [Stage(afterLayer: layer, keep: keep)])
   }
 
-  private static let proportions = [1.70, 1, 0.42]
-
   private static func stageLayers(_ layerCount: Int) -> [Int] {
     var layers: [Int] = []
     for depth in [1, 10, 15] {
@@ -168,12 +165,14 @@ public struct Schedule: Equatable, Sendable {
   }
 
   /// The largest counts in proportion whose `count · span` sum to at most `total`.
-  private static func counts(total: Int, spans: [Int], atMost limit: Int) -> [Int] {
+  private static func counts(
+    _ proportions: [Double], total: Int, spans: [Int], atMost limit: Int
+  ) -> [Int] {
     func counts(_ scale: Double) -> [Int] {
       zip(proportions, spans).map { proportion, _ in min(limit, max(1, Int(proportion * scale))) }
     }
     // Bisection on a step function: 64 halvings separate any two doubles in reach.
-    var (low, high) = (0.0, Double(limit) / 0.42 + 1)
+    var (low, high) = (0.0, Double(limit) / proportions.min()! + 1)
     for _ in 0..<64 {
       let middle = (low + high) / 2
       let cost = zip(counts(middle), spans).reduce(0) { $0 + $1.0 * $1.1 }

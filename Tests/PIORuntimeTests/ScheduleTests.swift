@@ -37,10 +37,10 @@ struct ScheduleTests {
   }
 
   /// The demo's eight layers, and the first depth that follows the published proportions.
-  @Test func cutsShallowModelsTwice() throws {
+  @Test func givesShallowModelsThreeLevels() throws {
     for (budget, text) in [
-      (32, "0:65,2:21"), (64, "0:130,2:42"), (128, "0:257,2:85"), (192, "0:384,2:128"),
-      (256, "0:514,2:170"), (300, "2:208"),
+      (32, "0:80,2:24,4:12"), (64, "0:160,2:48,4:24"), (128, "0:320,2:96,4:48"),
+      (192, "0:480,2:144,4:72"), (256, "2:224,4:112"), (300, "2:312,4:156"),
     ] {
       #expect(
         try Schedule(averaging: budget, of: 576, layerCount: 8)
