@@ -124,9 +124,6 @@ extension Comparison.Setting {
     throws(RuntimeError)
   {
     var pruning = pruning
-    guard !shape.isTiled || !pruning.method.zips else {
-      throw .zipOfTiles(method: pruning.method.rawValue)
-    }
     switch budget {
     case .average(let count): pruning.budget = .average(count)
     case .stages(let stages): pruning.budget = .stages(stages)

@@ -23,8 +23,6 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case modelTakesNoImages
   /// A model that cuts pictures into tiles was to make them square in one of the other ways.
   case fitOfTiles
-  /// Merging patches in the encoder is for pictures of one tile.
-  case zipOfTiles(method: String)
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
   case promptTooLong(neededRows: Int, freeRows: Int, contextRows: Int)
@@ -68,8 +66,6 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .modelTakesNoImages: "this model is a text decoder and takes no pictures"
     case .fitOfTiles:
       "--fit is for models of one tile; this one cuts pictures into tiles in their own shape"
-    case .zipOfTiles(let method):
-      "a comparison takes --prune \(method) for models of one tile alone"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) picture(s)"
     case .tooManyImages(let needed, let limit):

@@ -66,4 +66,47 @@ struct TiledCommandTests {
     let fit = Tool.run(["run", model, "--image", picture("square"), "What?", "--fit", "pad"])
     #expect(fit.status == 1 && fit.error.contains("tiles"))
   }
+
+  /// Each tile hands over its part in an evaluation as in `run`.
+  @Test(arguments: ["pio", "visionzip", "visionzip+pio"])
+  func anEvaluationAnswersAsRunDoes(_ method: String) throws {
+    let model = try converted()
+    let folder = Tool.scratch.appendingPathComponent("tiled-eval-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer {
+      try? FileManager.default.removeItem(atPath: model)
+      try? FileManager.default.removeItem(at: folder)
+    }
+    let shapes = ["square", "wide", "tall"]
+    let lines = shapes.map {
+      "{\"image\": \"\($0).png\", \"question\": \"What is it?\", \"answer\": \"x\"}\n"
+    }
+    let questions = folder.appendingPathComponent("questions.jsonl")
+    try Data(lines.joined().utf8).write(to: questions)
+    let options = [
+      "--visual-tokens", "12", "--prune", method, "--max-tokens", "12", "--threads", "1",
+    ]
+    let images = Tool.repository.appendingPathComponent(Self.place).path
+    let made = Tool.run(
+      ["eval", model, "--questions", questions.path, "--images", images, "--report", folder.path]
+        + options)
+    try #require(made.status == 0, "\(made.error)")
+    let log = try String(
+      contentsOf: folder.appendingPathComponent("answers.jsonl"), encoding: .utf8)
+    var found = log.split(separator: "\n").compactMap {
+      (try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])?["answer"]
+        as? String
+    }
+    for shape in shapes {
+      for extra in [[], options[..<4]] {
+        let ran = Tool.run(
+          ["run", model, "--image", picture(shape), "What is it?", "--json"] + extra
+            + options[4...])
+        try #require(ran.status == 0, "\(ran.error)")
+        let answer = (ran.json["answer"] as? String ?? "-").trimmingCharacters(in: .whitespaces)
+        let place = try #require(found.firstIndex(of: answer), "\(shape) \(extra): \(answer)")
+        found.remove(at: place)
+      }
+    }
+  }
 }
