@@ -112,8 +112,8 @@ struct Pruner {
       let first = count
       multiplications += select(
         Share(
-          count: owed - given, span: span, tokenCount: visual.tokens(span), image: image,
-          text: text, origins: visual.origins),
+          count: owed - given, span: span, tokenCount: visual.tokens(span),
+          lineLength: visual.lineLength(image), image: image, text: text, origins: visual.origins),
         into: &count, input)
       records.note(kept: kept[first..<count], visual)
       given = owed
@@ -136,19 +136,19 @@ struct Pruner {
 
   /// Whether the method has a number for each row.
   private func ranks(_ input: StageInput) -> Bool {
-    !scatters(input)
-      && (pruning.method == .pio || pruning.method == .visionzipPIO || pruning.method == .fastv)
+    let method = method(input)
+    return method == .pio || method == .visionzipPIO || method == .fastv
   }
 
-  /// Whether `pio` asks nothing but a row's place.
-  private func scatters(_ input: StageInput) -> Bool {
-    pruning.method == .pio && pruning.entry == .even && input.afterLayer == 0
+  /// What chooses at a stage.
+  private func method(_ input: StageInput) -> PruneMethod {
+    let isEven = input.afterLayer == 0 && pruning.entry == .even
+    return isEven && pruning.method == .pio ? .uniform : pruning.method
   }
 
   /// Scores of all pictures' rows. Returns the multiply-adds it took.
   private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
-    switch pruning.method {
-    case .pio where scatters(input): return 0
+    switch method(input) {
     case .pio, .visionzipPIO:
       return try saliency!.compute(input.probe, visual, into: selection.scores.baseAddress!)
     case .fastv:
@@ -164,6 +164,8 @@ struct Pruner {
     let span: Range<Int>
     /// Of the span.
     let tokenCount: Int
+    /// Patches of a line behind the tile that shows the picture whole.
+    let lineLength: Int
     let image: Int
     /// The rows behind the last picture.
     let text: Range<Int>
@@ -177,11 +179,9 @@ struct Pruner {
     let span = share.span
     let hidden = input.probe.hidden
     var multiplications = 0
-    switch pruning.method {
+    switch method(input) {
     case .none, .visionzip: preconditionFailure("a stage without a method")
-    case .pio where scatters(input): scatter(share)
-    case .uniform:
-      spread(share)
+    case .uniform: spread(share)
     case .random:
       let seed = UInt64(input.afterLayer) << 32 | UInt64(share.image)
       draw(share, seed: seed)
@@ -213,38 +213,22 @@ struct Pruner {
   /// frac(d · (x + 1/2) + y / φ), where d is the part to keep and φ = 1.618…
   ///
   /// A line keeps every 1/d-th token, and the golden ratio shifts it against the lines around it, so that neighbours are
-  /// about as far apart across the lines as along them, whatever d is. Counted on through all lines (`spread`), the
-  /// steps beat with the lines' length: two of three tokens of lines of 24 are whole columns.
-  private func scatter(_ share: Share) {
+  /// about as far apart across the lines as along them, whatever d is. Counted on through all lines the steps would beat
+  /// with the lines' length: two of three tokens of lines of 24 are whole columns.
+  private func spread(_ share: Share) {
     let density = (share.count << 32) / max(1, share.tokenCount)
-    var (line, column) = (0, 0)
-    for row in share.span {
-      guard selection.isToken(row) else {
-        (line, column) = (line + 1, 0)
-        continue
-      }
+    let whole = grid.side * grid.side
+    for row in share.span where selection.isToken(row) {
       let patch = Int(share.origins[row]) - grid.firstPatch
-      let isWhole = patch < grid.side * grid.side
-      let (y, x) = isWhole ? patch.quotientAndRemainder(dividingBy: grid.side) : (line, column)
-      if !isWhole { column += 1 }
+      let (y, x) =
+        patch < whole
+        ? patch.quotientAndRemainder(dividingBy: grid.side)
+        : (patch - whole).quotientAndRemainder(dividingBy: share.lineLength)
       // In units of 2⁻³², the carry dropped.
       let place = UInt32(truncatingIfNeeded: density * x + density / 2 + 2_654_435_769 * y)
       selection.scores[row] = -Float(place >> 8)
     }
     selection.keepHighest(share.count, of: share.span)
-  }
-
-  /// Evenly: the tokens at (2i + 1) / 2n of all.
-  private func spread(_ share: Share) {
-    selection.begin(share.span)
-    var (token, index) = (0, 0)
-    for row in share.span where selection.isToken(row) && index < share.count {
-      if token == (2 * index + 1) * share.tokenCount / (2 * share.count) {
-        selection.keep(row)
-        index += 1
-      }
-      token += 1
-    }
   }
 
   /// Selection sampling (Knuth, TAOCP 2, §3.4.2, algorithm S): one pass, ascending, every subset as likely.

@@ -2,7 +2,7 @@
 public enum PruneMethod: String, Sendable, CaseIterable {
   /// All of them, whatever the budget says.
   case none
-  /// Evenly spaced in the picture's order.
+  /// Evenly spaced over the picture.
   case uniform
   /// Drawn evenly, from a seed.
   case random

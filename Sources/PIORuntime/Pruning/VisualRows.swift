@@ -102,6 +102,9 @@ struct VisualRows {
     }
   }
 
+  /// Patches of each of a picture's lines; 1 where it has none.
+  func lineLength(_ image: Int) -> Int { max(1, Int(spans[4 * image + 3])) }
+
   /// Where the last picture's rows end.
   var end: Int { imageCount > 0 ? self[imageCount - 1].upperBound : 0 }
 
