@@ -98,6 +98,19 @@ public struct VisionConfig: Equatable, Sendable {
   public init() {}
 
   public var isTiled: Bool { !resolutions.isEmpty }
+
+  /// Tiles that a resolution is cut into, beside the one that shows the picture whole.
+  public func tileCount(_ resolution: ImageResolution) -> Int {
+    (resolution.height / imageSize) * (resolution.width / imageSize)
+  }
+
+  /// Leaves the resolutions of at most `count` tiles; changes nothing and returns false where there is none.
+  public mutating func keepResolutions(ofTiles count: Int) -> Bool {
+    let kept = resolutions.filter { tileCount($0) <= count }
+    if !kept.isEmpty { resolutions = kept }
+    return !kept.isEmpty
+  }
+
   public var headDim: Int { headCount > 0 ? dim / headCount : 0 }
   public var patchesPerSide: Int { patchSize > 0 ? imageSize / patchSize : 0 }
   public var patchCount: Int { patchesPerSide * patchesPerSide }

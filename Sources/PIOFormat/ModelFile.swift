@@ -4,7 +4,7 @@
 /// about the file but the numbers in the tensors and the zeros between them: those are `verify`'s.
 public struct ModelFile: ~Copyable, @unchecked Sendable {
   private let file: MappedFile
-  private let contents: ModelContents
+  private var contents: ModelContents
 
   public init(path: String) throws(ModelFileError) {
     let file = try MappedFile(path: path)
@@ -14,6 +14,12 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
   }
 
   public var config: ModelConfig { contents.config }
+
+  /// Cuts pictures at those of the model's resolutions alone that have at most `count` tiles: whoever plans for the file
+  /// or runs it sees no other. Returns false where there is none.
+  public mutating func keepResolutions(ofTiles count: Int) -> Bool {
+    contents.config.vision?.keepResolutions(ofTiles: count) ?? false
+  }
 
   public var provenance: Provenance { contents.provenance }
 
@@ -73,7 +79,7 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
 
 /// What the first part of a file says, validated.
 struct ModelContents {
-  let config: ModelConfig
+  var config: ModelConfig
   let provenance: Provenance
   let tensors: [TensorEntry]
   let header: ModelFileHeader

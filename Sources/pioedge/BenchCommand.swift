@@ -112,7 +112,7 @@ struct BenchCommand: ParsableCommand {
 
   private func measure(_ path: String) throws {
     let start = ProcessStatus.monotonicMilliseconds
-    let file = try ModelFile(path: path)
+    let file = try session.room.open(path)
     guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     try session.room.checkCompute(file)
     let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))

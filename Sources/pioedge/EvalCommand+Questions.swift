@@ -10,7 +10,7 @@ extension EvalCommand {
   func evaluateQuestions() throws {
     // Before the model is opened: what they take counts among what the process has.
     let questions = try QuestionSet(path: questions!, limit: limit)
-    let file = try ModelFile(path: model)
+    let file = try room.open(model)
     guard let vision = file.config.vision else { throw RuntimeError.modelTakesNoImages }
     let shape = Comparison.Shape(
       tokens: vision.maxVisualTokenCount, layers: file.config.text.layerCount,
@@ -56,6 +56,7 @@ extension EvalCommand {
   private func identity(_ file: borrowing ModelFile, _ limits: Limits) -> String {
     "model=\(String(file.fingerprint, radix: 16)) kv=\(limits.kv.rawValue)"
       + " compute=\(limits.compute.rawValue) fit=\(fit?.rawValue ?? "") tokens=\(room.maxTokens)"
+      + (room.maxTiles.map { " tiles=\($0)" } ?? "")
       + " context=\(limits.contextRows)"
   }
 

@@ -38,7 +38,7 @@ extension EvalCommand {
   }
 
   private func measure(_ path: String) throws -> (mean: Double, count: Int) {
-    let file = try ModelFile(path: model)
+    let file = try room.open(model)
     var room = room
     room.context = windowTokens + 8  // and what the tokenizer puts in front
     // A picture's rows are planned, as in any session with the model.

@@ -73,10 +73,13 @@ struct PlanCommand: ParsableCommand {
       let maxPieceBytes = try planned.tokenizer.withUnsafeBytes { bytes in
         try Engine.tokenizer(bytes, vocabSize: planned.config.text.vocabSize).maxPieceByteCount
       }
-      let sizes = ModelSizes(planned.layout, config: planned.config, maxPieceBytes: maxPieceBytes)
+      var config = planned.config
+      try session.room.checkTiles(config)
+      if let count = session.room.maxTiles { _ = config.vision?.keepResolutions(ofTiles: count) }
+      let sizes = ModelSizes(planned.layout, config: config, maxPieceBytes: maxPieceBytes)
       return (sizes, .usual)
     }
-    let file = try ModelFile(path: model)
+    let file = try session.room.open(model)
     let sizes = ModelSizes(file, maxPieceBytes: try Engine.tokenizer(of: file).maxPieceByteCount)
     return (sizes, .measured(frontByteCount: sizes.frontByteCount))
   }

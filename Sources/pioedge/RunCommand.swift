@@ -96,7 +96,7 @@ struct RunCommand: ParsableCommand {
 
   private func answer() throws {
     let start = ProcessStatus.monotonicMilliseconds
-    let file = try ModelFile(path: model)
+    let file = try session.room.open(model)
     if verify { try file.verify() }
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     let isChat = prompt == nil && !jsonl && isatty(STDIN_FILENO) != 0

@@ -29,6 +29,12 @@ struct RoomOptions: ParsableArguments {
   var maxImagePixels = Limits().maxImagePixels
 
   @Option(
+    help: ArgumentHelp(
+      "Most tiles that a picture is cut into beside the one that shows it whole, by a model that does so: fewer take less time and fewer tokens (default: as the checkpoint has it).",
+      valueName: "count"))
+  var maxTiles: Int?
+
+  @Option(
     help: "How keys and values are kept: f32, f16 or int8 (default f16; f32 with --compute f32).")
   var kv: KVKind?
 
@@ -79,6 +85,7 @@ struct RoomOptions: ParsableArguments {
     try require(maxTokens >= 1 && maxTokens <= 1 << 24, "--max-tokens", "1 to 16777216")
     try require(
       maxImagePixels >= 1 && maxImagePixels <= 1 << 31, "--max-image-pixels", "1 to 2147483648")
+    try require(maxTiles.map { $0 >= 1 && $0 <= 1 << 16 } ?? true, "--max-tiles", "1 to 65536")
     try require(threads.map { $0 >= 1 && $0 <= 256 } ?? true, "--threads", "1 to 256")
   }
 
@@ -86,6 +93,27 @@ struct RoomOptions: ParsableArguments {
     _ holds: Bool, _ option: String, _ range: String, what: String = "a whole number"
   ) throws {
     guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
+  }
+
+  /// The model, with the resolutions that `--max-tiles` leaves.
+  func open(_ path: String) throws -> ModelFile {
+    var file = try ModelFile(path: path)
+    try checkTiles(file.config)
+    if let maxTiles { _ = file.keepResolutions(ofTiles: maxTiles) }
+    return file
+  }
+
+  /// Refuses `--max-tiles` where it would leave nothing, or says nothing.
+  func checkTiles(_ config: ModelConfig) throws {
+    guard let maxTiles else { return }
+    guard let vision = config.vision, vision.isTiled else {
+      throw ValidationError("--max-tiles \(maxTiles), but the model cuts no picture into tiles")
+    }
+    let least = vision.resolutions.map(vision.tileCount).min()!
+    guard least <= maxTiles else {
+      throw ValidationError(
+        "--max-tiles \(maxTiles), but each of the model's resolutions has \(least) tiles or more")
+    }
   }
 
   /// Refuses `--compute quantized` for a file with a matrix that is not.

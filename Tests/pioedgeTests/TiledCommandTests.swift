@@ -67,6 +67,58 @@ struct TiledCommandTests {
     #expect(fit.status == 1 && fit.error.contains("tiles"))
   }
 
+  /// `--max-tiles 2` is a checkpoint without the larger resolutions: the same rows, logits and memory.
+  @Test func fewerTilesAreThoseOfACheckpointWithoutTheOthers() throws {
+    let model = try converted()
+    let folder = Tool.scratch.appendingPathComponent("few-tiles-\(UUID().uuidString)")
+    let few = folder.path + ".piom"
+    defer {
+      for path in [model, few, folder.path] { try? FileManager.default.removeItem(atPath: path) }
+    }
+    try FileManager.default.copyItem(
+      at: Tool.repository.appendingPathComponent(Self.place), to: folder)
+    for (name, key) in [("config.json", nil), ("processor_config.json", "image_processor")] {
+      let url = folder.appendingPathComponent(name)
+      var object = try #require(
+        JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+      var part = try #require(key.map { object[$0] as? [String: Any] } ?? object)
+      let all = try #require(part["image_grid_pinpoints"] as? [[Int]])
+      part["image_grid_pinpoints"] = all.filter { $0[0] * $0[1] <= 2 * 32 * 32 }
+      if let key { object[key] = part } else { object = part }
+      try JSONSerialization.data(withJSONObject: object).write(to: url)
+    }
+    let made = Tool.run(["convert", folder.path, few, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    for shape in ["square", "wide", "tall", "flat"] {
+      func answer(_ model: String, _ extra: [String]) throws -> (NSDictionary, [String: Double]) {
+        let found = Tool.run(
+          [
+            "run", model, "--image", picture(shape), "What is it?", "--max-tokens", "12", "--json",
+            "--context", "64",
+          ] + extra)
+        try #require(found.status == 0, "\(found.error)")
+        let kept = found.json.filter { ["tokens", "answer", "counts"].contains($0.key) }
+        let memory = try #require(found.json["memory"] as? [String: Double])
+        return (kept as NSDictionary, memory)
+      }
+      let (mine, theirs) = try (answer(model, ["--max-tiles", "2"]), answer(few, []))
+      #expect(mine.0 == theirs.0, "\(shape)")
+      #expect(mine.1["working_bytes"] == theirs.1["working_bytes"])
+      #expect(mine.1["kv_bytes"] == theirs.1["kv_bytes"])
+      let whole = try answer(model, [])
+      #expect(mine.1["kv_bytes"]! < whole.1["kv_bytes"]!)
+    }
+    for (path, count, words) in [
+      (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "cuts no picture"),
+      (model, "0", "1 to 65536"),
+    ] {
+      for command in [["run", path, "What?"], ["plan", path], ["bench", path]] {
+        let found = Tool.run(command + ["--max-tiles", count])
+        #expect(found.status == 64 && found.error.contains(words), "\(found.error)")
+      }
+    }
+  }
+
   /// Each tile hands over its part in an evaluation as in `run`.
   @Test(arguments: ["pio", "visionzip", "visionzip+pio"])
   func anEvaluationAnswersAsRunDoes(_ method: String) throws {
