@@ -118,7 +118,7 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
     }
   }
   for (size_t g = 0; g < p->count; g++) {
-    if (tokens <= 2) pio_look_ahead(p->blocks + g * block_bytes);
+    pio_look_ahead(p->blocks + g * block_bytes, block_bytes, tokens);
     add_group(acc, p, p->blocks + g * block_bytes, g, tokens, quant);
   }
   UNROLL for (int t = 0; t < tokens; t++) {

@@ -67,7 +67,7 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   }
   for (size_t g = 0; g < p->count; g++) {
     __m512i sum[TOKENS];
-    if (tokens <= 2) pio_look_ahead(block);
+    pio_look_ahead(block, code_bytes + 32, tokens);
     group_sums(sum, p, block, g, tokens, quant);
     const __m256i *planes = (const __m256i *)(block + code_bytes);
     __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(planes));
