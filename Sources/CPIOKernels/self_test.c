@@ -24,28 +24,43 @@ static int quantize_fails(const struct pio_kernels *k, const float *x, struct qu
   return memcmp(q, &twin, sizeof twin) != 0;
 }
 
-static int gemm_fails(const struct pio_kernels *k, struct quantized *q, uint32_t quant,
-                      uint32_t *state) {
+struct weights {
   uint8_t blocks[2 * GROUPS * (16 * GROUP + 64)];
+  struct pio_matrix matrix;
+};
+
+static void draw_weights(struct weights *w, uint32_t quant, uint32_t *state) {
   size_t code_bytes = pio_codes_bytes(quant, GROUP), bytes = pio_block_bytes(quant, GROUP);
   for (size_t b = 0; b < 2 * GROUPS; b++) {
     for (size_t i = 0; i < code_bytes; i++) {
-      blocks[b * bytes + i] = (uint8_t)(int)(128 + 127 * next(state));
+      w->blocks[b * bytes + i] = (uint8_t)(int)(128 + 127 * next(state));
     }
     for (size_t i = code_bytes; i < bytes; i += 2) {
       uint16_t bits = pio_f16_from_f32(next(state));
-      memcpy(blocks + b * bytes + i, &bits, 2);
+      memcpy(w->blocks + b * bytes + i, &bits, 2);
     }
   }
-  struct pio_matrix w = {blocks, ROWS, COLS, GROUP, quant};
+  w->matrix = (struct pio_matrix){w->blocks, ROWS, COLS, GROUP, quant};
+}
+
+static int gemm_fails(const struct pio_kernels *k, struct quantized *q, const struct weights *w) {
   struct pio_activations x = {q->values, q->scales, q->sums};
   for (size_t tokens = 1; tokens <= TOKENS; tokens += TOKENS - 1) {
     float y[TOKENS * ROWS] = {0}, twin[TOKENS * ROWS] = {0};
-    k->gemm(y, ROWS, &w, x, tokens, 0, 2, NULL, 0);
-    pio_kernels_scalar()->gemm(twin, ROWS, &w, x, tokens, 0, 2, NULL, 0);
+    k->gemm(y, ROWS, &w->matrix, x, tokens, 0, 2, NULL, 0);
+    pio_kernels_scalar()->gemm(twin, ROWS, &w->matrix, x, tokens, 0, 2, NULL, 0);
     if (memcmp(y, twin, sizeof y) != 0) return 1;
   }
   return 0;
+}
+
+// The proxy rows of a saliency are four.
+static int back_fails(const struct pio_kernels *k, const float *x, const struct weights *w) {
+  float y[4 * COLS] = {0}, twin[4 * COLS] = {0};
+  k->gradients.gemm_back_int8(y, COLS, &w->matrix, 0, ROWS, 1, 2, x, ROWS, 4, 0);
+  pio_kernels_scalar()->gradients.gemm_back_int8(twin, COLS, &w->matrix, 0, ROWS, 1, 2, x, ROWS, 4,
+                                                 0);
+  return memcmp(y, twin, sizeof y) != 0;
 }
 
 static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
@@ -72,7 +87,10 @@ int pio_kernels_self_test(const struct pio_kernels *kernels) {
   struct quantized q;
   if (quantize_fails(kernels, x, &q)) return 1;
   for (uint32_t quant = PIO_INT8; quant <= PIO_INT4_AFFINE; quant++) {
-    if (gemm_fails(kernels, &q, quant, &state)) return 2;
+    struct weights w;
+    draw_weights(&w, quant, &state);
+    if (gemm_fails(kernels, &q, &w)) return 2;
+    if (back_fails(kernels, x, &w)) return 4;
   }
   return attention_fails(kernels, &state) ? 3 : 0;
 }

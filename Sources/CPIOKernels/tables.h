@@ -39,24 +39,29 @@ PIO_DECLARE_FLOAT(avx2)
 PIO_DECLARE_FLOAT(avx512)
 PIO_DECLARE_FLOAT(neon)
 
+extern pio_gemm_back pio_gemm_back_int8_scalar, pio_gemm_back_int8_avx2,
+    pio_gemm_back_int8_avx512vnni, pio_gemm_back_int8_neon, pio_gemm_back_int8_dotprod;
+#define pio_gemm_back_int8_i8mm pio_gemm_back_int8_dotprod
+
 extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_neon,
     pio_gemm_dotprod, pio_gemm_i8mm;
 
-#define PIO_GRADIENTS(isa)                                                                        \
+#define PIO_GRADIENTS(gemm_isa, isa)                                                              \
   {                                                                                               \
-    pio_gemm_back_##isa, pio_gemm_back_float_##isa, pio_rms_norm_back_##isa, pio_rope_back_##isa, \
-        pio_silu_mul_back_##isa, pio_softmax_##isa, pio_cross_entropy_back_##isa,                 \
-        pio_kv_read_##isa                                                                         \
+    pio_gemm_back_##isa, pio_gemm_back_int8_##gemm_isa, pio_gemm_back_float_##isa,                \
+        pio_rms_norm_back_##isa, pio_rope_back_##isa, pio_silu_mul_back_##isa, pio_softmax_##isa, \
+        pio_cross_entropy_back_##isa, pio_kv_read_##isa                                           \
   }
 
 // A table: the integer product of one instruction set with the float operations of another.
-#define PIO_TABLE(name, gemm_isa, isa_)                                                        \
-  {                                                                                            \
-    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_,  \
-        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,      \
-        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_attention_part_##isa_,  \
-        pio_attention_probabilities_##isa_, pio_greatest_##isa_, pio_at_least_##isa_,          \
-        pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_, PIO_GRADIENTS(isa_) \
+#define PIO_TABLE(name, gemm_isa, isa_)                                                       \
+  {                                                                                           \
+    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_, \
+        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,     \
+        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_attention_part_##isa_, \
+        pio_attention_probabilities_##isa_, pio_greatest_##isa_, pio_at_least_##isa_,         \
+        pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_,                    \
+        PIO_GRADIENTS(gemm_isa, isa_)                                                         \
   }
 
 #endif

@@ -9,15 +9,17 @@ extension Linear {
     return pio_floats(data: data + offset, stride: columns, kind: UInt32(kind.rawValue))
   }
 
-  /// Columns that a task of a transposed product takes: a group, or what fills a few registers.
-  fileprivate var columnsPerTask: Int { kind.isQuantized ? group : 64 }
+  /// Columns that a task of a transposed product takes: of quantized weights what a pass of the kernel takes, which is
+  /// whole groups.
+  fileprivate var columnsPerTask: Int { kind.isQuantized ? 128 : 64 }
 }
 
 extension Operations {
   /// `out = x W`, or `out += x W`: the derivative of `linear` by its input.
   ///
-  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. In f32
-  /// with dequantized weights, whatever `compute` says.
+  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. A few
+  /// rows and quantized weights: x in 8 bits, unless `compute` is f32. Else in f32 with dequantized weights: with many rows
+  /// one dequantized weight serves them all.
   func transposed(
     _ x: Rows, firstColumn: Int = 0, _ weight: Linear, _ out: Rows, accumulate: Bool = false
   ) {
@@ -51,7 +53,7 @@ extension Operations {
       tasks * count,
       TransposedProduct(
         kernels: kernels, weight: weight, slice: slice, step: step, tasks: tasks,
-        accumulate: accumulate))
+        isQuantized: compute != .f32 && slice.x.count <= maxProxyRows, accumulate: accumulate))
   }
 }
 
@@ -69,6 +71,8 @@ private struct TransposedProduct: ParallelBody {
   let step: (x: Int, row: Int, out: Int)
   /// For each slice.
   let tasks: Int
+  /// Whether x is to be quantized, too.
+  let isQuantized: Bool
   let accumulate: Bool
 
   func run(task: Int, thread: Int) {
@@ -79,8 +83,11 @@ private struct TransposedProduct: ParallelBody {
     let first = slice.rows.lowerBound + index * step.row
     if weight.kind.isQuantized {
       var matrix = weight.matrix
-      kernels.gradients.gemm_back(
-        out, weight.columns, &matrix, first, first + slice.rows.count, part, part + 1, x,
+      let groups = weight.columnsPerTask / weight.group
+      let end = min((part + 1) * groups, (weight.columns + weight.group - 1) / weight.group)
+      let kernel = isQuantized ? kernels.gradients.gemm_back_int8! : kernels.gradients.gemm_back!
+      kernel(
+        out, weight.columns, &matrix, first, first + slice.rows.count, part * groups, end, x,
         slice.x.dim, slice.x.count, accumulate ? 1 : 0)
     } else {
       let column = part * weight.columnsPerTask

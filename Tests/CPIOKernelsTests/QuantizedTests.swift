@@ -281,7 +281,7 @@ func dequantizedRowsAreThePackedOnes(quant: pio_quant, group: Int) {
   for table in tables { #expect(pio_kernels_self_test(table) == 0, "\(name(table))") }
 }
 
-/// A table whose product skips the bias row, quantizes with another group, or ignores masks.
+/// A table whose product is off by a bit, whose sums are, that looks too far, or that goes back in f32.
 @Test func theSelfTestFindsADamagedTable() {
   var damaged = tables[0].pointee
   damaged.gemm = { y, stride, w, x, tokens, begin, end, bias, accumulate in
@@ -302,6 +302,13 @@ func dequantizedRowsAreThePackedOnes(quant: pio_quant, group: Int) {
       out, outStride, q, qStride, kv, rows, heads, visible + 1, step, scale, scratch)
   }
   #expect(pio_kernels_self_test(&damaged) == 3)
+  damaged = tables[0].pointee
+  damaged.gradients.gemm_back_int8 = {
+    y, stride, w, rowBegin, rowEnd, begin, end, x, xStride, tokens, accumulate in
+    pio_kernels_scalar().pointee.gradients.gemm_back(
+      y, stride, w, rowBegin, rowEnd, begin, end, x, xStride, tokens, accumulate)
+  }
+  #expect(pio_kernels_self_test(&damaged) == 4)
 }
 
 @Test func unknownNamesHaveNoTable() {

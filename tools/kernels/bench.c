@@ -136,8 +136,21 @@ static void add_gemms(void) {
   }
 }
 
-// Decoding: one token, weights far larger than the caches.
+// A few tokens, weights far larger than the caches.
+static void add_few(size_t tokens, uint32_t quant, const char *what) {
+  char name[72];
+  size_t rows = 32000, cols = 2048;
+  double size = (double)(rows / 16 * (cols / 32) * pio_block_bytes(quant, 32));
+  snprintf(name, sizeof name, "%zu tokens %s g32 from memory", tokens, what);
+  add_case(name, run_product, product(rows, cols, 32, quant, tokens), size, "GB/s", read_peak);
+}
+
+// Decoding: one token.
 static void add_gemvs(void) {
+  for (size_t tokens = 2; tokens <= 8; tokens += tokens == 4 ? 4 : 1) {
+    add_few(tokens, PIO_INT4, "int4");
+    add_few(tokens, PIO_INT8, "int8");
+  }
   for (int kind = 0; kind < 3; kind++) {
     for (uint32_t group = 32; group <= 128; group *= 2) {
       char name[72];
@@ -170,6 +183,40 @@ static void add_floats(void) {
         .blocks = (const void *)floats(rows * cols), .rows = rows, .cols = cols};
     snprintf(name, sizeof name, "gemm_f32 1024 x 1024, %zu tokens", tokens);
     add_case(name, run_float, p, 2.0 * (double)(tokens * rows * cols), "GFLOP/s", f32_peak);
+  }
+}
+
+struct back {
+  struct pio_matrix w;
+  const float *x;
+  float *y;
+  size_t tokens;
+  pio_gemm_back *kernel;
+};
+
+// A group of columns is a task, as in the runtime.
+static void run_back(const void *context, unsigned thread, unsigned threads) {
+  const struct back *b = context;
+  size_t groups = (b->w.cols + b->w.group - 1) / b->w.group;
+  for (size_t g = 4 * thread; g < groups; g += 4 * threads) {
+    b->kernel(b->y, b->w.cols, &b->w, 0, b->w.rows, g, g + 4, b->x, b->w.rows, b->tokens, 0);
+  }
+}
+
+static void add_back(const char *what, size_t rows, size_t cols, size_t tokens) {
+  for (int kind = 0; kind < 3; kind++) {
+    for (int small = 0; small < 2; small++) {
+      char name[72];
+      struct back *b = malloc(sizeof *b);
+      *b = (struct back){.w = matrix(rows, cols, 32, kinds[kind].quant), .tokens = tokens};
+      b->x = floats(tokens * rows);
+      b->y = floats(tokens * cols);
+      b->kernel = small ? k->gradients.gemm_back_int8 : k->gradients.gemm_back;
+      snprintf(name, sizeof name, "back %s, %s, %s", what, kinds[kind].name,
+               small ? "int8" : "f32");
+      add_case(name, run_back, b, (double)(rows * cols * tokens), "GMAC/s",
+               small ? int8_peak : f32_peak);
+    }
   }
 }
 
@@ -296,6 +343,11 @@ int main(int argc, char **argv) {
   if (all || strcmp(section, "gemm") == 0) add_gemms();
   if (all || strcmp(section, "gemv") == 0) add_gemvs();
   if (all || strcmp(section, "float") == 0) add_floats();
+  if (all || strcmp(section, "back") == 0) {
+    add_back("head 32000 x 2048, 4 tokens", 32000, 2048, 4);
+    add_back("MLP 5632 x 2048, 4 tokens", 5632, 2048, 4);
+    add_back("keys 256 x 2048, 128 tokens", 256, 2048, 128);
+  }
   if (all || strcmp(section, "attention") == 0) {
     add_attention("ViT-L 577 x 577, 16 heads", 64, 16, 1, 577, 577, 0);
     add_attention("causal 640, 4 KV heads x 8", 64, 4, 8, 640, 640, 1);
@@ -303,7 +355,8 @@ int main(int argc, char **argv) {
     add_attention("decode 4096 keys, 4 KV heads x 8", 64, 4, 8, 1, 4096, 1);
   }
   if (all || strcmp(section, "rows") == 0) add_rows();
-  if (case_count == 3) return fprintf(stderr, "sections: gemm gemv float attention rows\n"), 64;
+  if (case_count == 3)
+    return fprintf(stderr, "sections: gemm gemv float back attention rows\n"), 64;
   printf("%s, %u thread(s), %d rounds; median (least-most), share of the limit\n", k->isa,
          thread_count, rounds);
   start_workers();

@@ -208,9 +208,9 @@ const struct pio_kernels *pio_kernels_best(void);    // what this CPU runs faste
 // this CPU or this build lacks it.
 const struct pio_kernels *pio_kernels_named(const char *isa);
 
-// Runs a table's quantize, gemm and attention on small inputs, beside the scalar ones; well below a
-// millisecond. 0: quantize and gemm gave the same bits and attention was within its bound; else 1,
-// 2 or 3 for the operation that failed.
+// Runs a table's quantize, gemm, attention and gemm_back_int8 on small inputs, beside the scalar
+// ones; below a millisecond. 0: they gave the same bits, and attention was within its bound; else
+// 1, 2, 3 or 4 for the operation that failed.
 int pio_kernels_self_test(const struct pio_kernels *kernels);
 
 #endif

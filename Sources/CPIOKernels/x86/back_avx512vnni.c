@@ -1,0 +1,61 @@
+// The transposed product in 8 bits with vpdpbusd.
+#include "../float/names.h"
+
+#if defined(__x86_64__)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
+#include "../float/avx512.h"
+
+#undef PIO_ISA
+#define PIO_ISA avx512vnni
+enum { SIGNED_CODES = 0 };
+
+INLINE vi vi_max(vi a, vi b) {
+  return _mm512_max_epi32(a, b);
+}
+INLINE int32_t vi_greatest(vi a) {
+  return _mm512_reduce_max_epi32(a);
+}
+INLINE vi vi_bits(vf a) {
+  return _mm512_castps_si512(a);
+}
+INLINE vi vi_and(vi a, int32_t bits) {
+  return _mm512_and_si512(a, _mm512_set1_epi32(bits));
+}
+INLINE vi vi_whole(vf a) {
+  return _mm512_cvtps_epi32(a);
+}
+INLINE vf v_whole(vi a) {
+  return _mm512_cvtepi32_ps(a);
+}
+INLINE vi vi_left(vi a, int bits) {
+  return _mm512_slli_epi32(a, (unsigned)bits);
+}
+INLINE vi vi_right(vi a, int bits) {
+  return _mm512_srli_epi32(a, (unsigned)bits);
+}
+INLINE vi vi_sub(vi a, vi b) {
+  return _mm512_sub_epi32(a, b);
+}
+INLINE vi vi_quad(vi a, int j) {
+  return j == 0   ? _mm512_shuffle_epi32(a, 0x00)
+         : j == 1 ? _mm512_shuffle_epi32(a, 0x55)
+         : j == 2 ? _mm512_shuffle_epi32(a, 0xaa)
+                  : _mm512_shuffle_epi32(a, 0xff);
+}
+INLINE void vi_transpose(vi out[4], const vi in[4]) {
+  vi low = _mm512_unpacklo_epi8(in[0], in[1]), high = _mm512_unpackhi_epi8(in[0], in[1]);
+  vi low2 = _mm512_unpacklo_epi8(in[2], in[3]), high2 = _mm512_unpackhi_epi8(in[2], in[3]);
+  out[0] = _mm512_unpacklo_epi16(low, low2);
+  out[1] = _mm512_unpackhi_epi16(low, low2);
+  out[2] = _mm512_unpacklo_epi16(high, high2);
+  out[3] = _mm512_unpackhi_epi16(high, high2);
+}
+INLINE vi vi_dot(vi sum, vi codes, vi values) {
+  return _mm512_dpbusd_epi32(sum, codes, values);
+}
+
+#include "../float/transposed_int8_body.h"
+#pragma clang attribute pop
+#endif
