@@ -17,11 +17,12 @@ extension Linear {
 extension Operations {
   /// `out = x W`, or `out += x W`: the derivative of `linear` by its input.
   ///
-  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. A few
-  /// rows and quantized weights: x in 8 bits, unless `compute` is f32. Else in f32 with dequantized weights: with many rows
-  /// one dequantized weight serves them all.
+  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. In f32 with
+  /// dequantized weights, which serve many rows at once; or, `quantized` where the weights are and `compute` is not f32,
+  /// with x in 8 bits: faster for a few rows.
   func transposed(
-    _ x: Rows, firstColumn: Int = 0, _ weight: Linear, _ out: Rows, accumulate: Bool = false
+    _ x: Rows, firstColumn: Int = 0, _ weight: Linear, _ out: Rows, accumulate: Bool = false,
+    quantized: Bool
   ) {
     precondition(firstColumn + weight.rows <= x.dim, "transposed: widths differ")
     precondition(out.dim == weight.columns, "transposed: widths differ")
@@ -29,31 +30,34 @@ extension Operations {
     let columns = Rows(base: x.base + firstColumn, count: x.count, dim: x.dim)
     transposed(
       TransposedProduct.Slice(x: columns, rows: 0..<weight.rows, out: out), count: 1,
-      step: (0, 0, 0), weight, accumulate: accumulate)
+      step: (0, 0, 0), weight, accumulate: accumulate, quantized: quantized)
   }
 
   /// `out[s] = x[s] W[rows of s]` for `count` slices of as many rows each.
   ///
   /// Shapes: `x` is `(count · n, slice)`, `out` `(count · n, columns)`, and `weight.rows` is `count · slice`.
-  func transposedBySlices(_ x: Rows, _ weight: Linear, _ out: Rows, count: Int) {
+  func transposedBySlices(
+    _ x: Rows, _ weight: Linear, _ out: Rows, count: Int, quantized: Bool
+  ) {
     let rows = x.count / count
     precondition(x.dim * count == weight.rows && out.dim == weight.columns, "transposed: widths")
     precondition(x.count == out.count && rows * count == x.count, "transposed: row counts differ")
     transposed(
       TransposedProduct.Slice(x: x.rows(0..<rows), rows: 0..<x.dim, out: out.rows(0..<rows)),
-      count: count, step: (rows * x.dim, x.dim, rows * out.dim), weight, accumulate: false)
+      count: count, step: (rows * x.dim, x.dim, rows * out.dim), weight, accumulate: false,
+      quantized: quantized)
   }
 
   private func transposed(
     _ slice: TransposedProduct.Slice, count: Int, step: (x: Int, row: Int, out: Int),
-    _ weight: Linear, accumulate: Bool
+    _ weight: Linear, accumulate: Bool, quantized: Bool
   ) {
     let tasks = (weight.columns + weight.columnsPerTask - 1) / weight.columnsPerTask
     pool.run(
       tasks * count,
       TransposedProduct(
         kernels: kernels, weight: weight, slice: slice, step: step, tasks: tasks,
-        isQuantized: compute != .f32 && slice.x.count <= maxProxyRows, accumulate: accumulate))
+        isQuantized: quantized && compute != .f32, accumulate: accumulate))
   }
 }
 

@@ -86,6 +86,31 @@ struct PruningCommandTests {
     #expect(result.error.contains(word), "\(result.error)")
   }
 
+  /// Rows are ranked in chunks, whose size the cap decides: 68 rows leave 4 to a last one.
+  @Test func theCapChangesNoSaliency() throws {
+    let options = ["--schedule", "2:68,4:32"]
+    let plan = Tool.run(["plan", Tool.demo, "--json", "--memory-cap", "1MiB"] + options).json
+    let cap = try #require(plan["smallest_cap_bytes"] as? Int) + 100_000
+    let tight = Tool.run(["plan", Tool.demo, "--json", "--memory-cap", "\(cap)"] + options).json
+    let limits = try #require(tight["limits"] as? [String: Any])
+    try #require(limits["prefill_chunk_rows"] as? Int == 64)
+    func stages(_ extra: [String]) throws -> [[String: Any]] {
+      let file = Tool.scratch.appendingPathComponent("saliency-\(UUID().uuidString).json")
+      let result = Tool.run(run + options + ["--dump-saliency", file.path] + extra)
+      try #require(result.status == 0, "\(result.error)")
+      return try #require(try object(file) as? [[String: Any]])
+    }
+    let (free, capped) = try (stages([]), stages(["--memory-cap", "\(cap)"]))
+    try #require(free.count == 2 && capped.count == 2)
+    for (one, other) in zip(free, capped) {
+      #expect(one["kept"] as? [Int] == other["kept"] as? [Int])
+      let scores = try #require(one["scores"] as? [Double])
+      let others = try #require(other["scores"] as? [Double])
+      let errors = zip(scores, others).map { abs($0 - $1) / $0 }
+      #expect(try #require(errors.max()) <= 1e-6)
+    }
+  }
+
   @Test func writesWhatTheStagesSaw() throws {
     let scores = Tool.scratch.appendingPathComponent("saliency.json")
     let drawing = Tool.scratch.appendingPathComponent("explained.png")

@@ -178,7 +178,9 @@ INLINE void span_back(const struct span *p, int tokens, uint32_t quant) {
   struct sums sums;
   for (size_t i = 0; i < p->count * w->group * ROW_VECTORS; i++) sums.columns[i] = v_set(0);
   for (size_t g = 0; g < p->count; g++) {
-    UNROLL for (int i = 0; i < QUAD * ROW_VECTORS; i++) sums.minima[g][0][i] = v_set(0);
+    UNROLL for (int t = 0; t < QUAD; t++) {
+      UNROLL for (int v = 0; v < ROW_VECTORS; v++) sums.minima[g][t][v] = v_set(0);
+    }
   }
   const size_t block_bytes =
       pio_codes_bytes(quant, w->group) + (quant == PIO_INT4_AFFINE ? 4 : 2) * PIO_ROWS;
@@ -186,15 +188,16 @@ INLINE void span_back(const struct span *p, int tokens, uint32_t quant) {
   const size_t first = p->row_begin / PIO_ROWS, last = (p->row_end + PIO_ROWS - 1) / PIO_ROWS;
   for (size_t block = first; block < last; block += QUAD) {
     const size_t row = block * PIO_ROWS;
-    const float *x = p->x + (row - p->row_begin);
-    size_t x_stride = p->x_stride;
     float edge[QUAD * STRIPE_ROWS];
+    const float *x = edge;
+    size_t x_stride = STRIPE_ROWS;
     if (row < p->row_begin || row + STRIPE_ROWS > p->row_end) {
       for (size_t t = 0; t < (size_t)tokens; t++) {
-        copy_rows(edge + t * STRIPE_ROWS, p->x + t * x_stride, row, p->row_begin, p->row_end);
+        copy_rows(edge + t * STRIPE_ROWS, p->x + t * p->x_stride, row, p->row_begin, p->row_end);
       }
-      x = edge;
-      x_stride = STRIPE_ROWS;
+    } else {
+      x = p->x + (row - p->row_begin);
+      x_stride = p->x_stride;
     }
     const uint8_t *blocks[QUAD];
     for (size_t b = 0; b < QUAD; b++) {

@@ -22,16 +22,16 @@ typedef void pio_gemm_back(float *y, size_t y_stride, const struct pio_matrix *w
                            size_t row_end, size_t group_begin, size_t group_end, const float *x,
                            size_t x_stride, size_t tokens, int accumulate);
 
-// The same, `gemm_back_int8`, with the rows' numbers in 8 bits and the same bits on every ISA. Four
-// row-blocks, 64 rows from the block of row_begin on, are a stripe. For each of them, each group
-// and token,
-//   z_r = x_r * scale of row r (0 outside of the range),   d = max |z_r| * (1 / 127),
+// The same, `gemm_back_int8`, with the rows' numbers in 8 bits and, NaNs apart, the same bits on
+// every ISA. Four row-blocks, 64 rows from the block of row_begin on, are a stripe. For each of
+// them, each group and token,
+//   z_r = x_r * scale of row r (x_r = 0 outside of the range),   d = max |z_r| * (1 / 127),
 //   q_r = z_r * (127 / max |z_r|), rounded to even,
 //   s[c][i] = fma(sum of q_r (code - zero) over the rows r with r / 4 mod 4 = i, d, s[c][i]),
 // with q and d 0 where the maximum is below 2^-100, and d a NaN where a z_r is no number or
 // infinite; zero is 128 for int8, else 8. Then y[t][c] (+)= (s[c][0] + s[c][1]) + (s[c][2] +
 // s[c][3]) + m, where m is 0, or for affine weights the sum of x_r (minimum + 8 scale). Error of
-// exact arithmetic: the sum over the stripes of d / 2 * sum|code - zero|.
+// exact arithmetic: the sum over the stripes of max(d / 2, 2^-100) * sum|code - zero|.
 
 // A float matrix of `kind` (PIO_F32, PIO_F16, PIO_BF16): element (r, c) at r * stride + c.
 struct pio_floats {

@@ -234,7 +234,7 @@ struct Saliency {
       try stream.acquire(stream.headBlock(index), wraps: false)
       operations.transposed(
         s.logits, firstColumn: block.rows.lowerBound, head.rows(block.rows), s.slope,
-        accumulate: index > 0)
+        accumulate: index > 0, quantized: true)
       stream.release(stream.headBlock(index))
     }
   }
@@ -246,17 +246,19 @@ struct Saliency {
     let block = probe.weights
     let work = work(probe, s)
     work.run(.normBack(s.slope, s.output, norm))
-    operations.transposed(s.slope, block.down, s.product)
+    operations.transposed(s.slope, block.down, s.product, quantized: true)
     work.run(.gateBack(s.gate, s.up, s.product))
-    operations.transposed(s.gate, block.gate, s.other)
-    operations.transposed(s.up, block.up, s.other, accumulate: true)
+    operations.transposed(s.gate, block.gate, s.other, quantized: true)
+    operations.transposed(s.up, block.up, s.other, accumulate: true, quantized: true)
     work.run(.normBack(s.other, s.attended, block.mlpNorm))
     work.run(.add(s.slope, s.other))
-    operations.transposed(s.slope, block.output, s.query)
+    operations.transposed(s.slope, block.output, s.query, quantized: true)
     gather(s.query, into: s.heads.slopes, s.count)
     let pairs = s.heads.slopes.count
+    // Many query heads to a KV head are many rows.
     operations.transposedBySlices(
-      s.heads.slopes, block.value, projected.rows(0..<pairs), count: config.kvHeadCount)
+      s.heads.slopes, block.value, projected.rows(0..<pairs), count: config.kvHeadCount,
+      quantized: s.heads.rowsPerGroup <= maxProxyRows)
   }
 
   /// The derivatives of one chunk of visual rows, and their lengths.
@@ -267,7 +269,7 @@ struct Saliency {
     let work = work(probe, s)
     work.run(.keySlopes(dk, first: chunk.lowerBound))
     work.run(.rotateBack(dk, first: chunk.lowerBound))
-    operations.transposed(dk, probe.weights.key, dx)
+    operations.transposed(dk, probe.weights.key, dx, quantized: false)
     work.run(.valueSlopes(dx, projected, first: chunk.lowerBound))
     work.run(.lengths(dx, first: chunk.lowerBound, out: out + chunk.lowerBound))
   }
