@@ -2,7 +2,7 @@ import PIOFormat
 
 /// The numbers of a model file that the plan depends on.
 public struct ModelSizes: Equatable, Sendable {
-  public let config: ModelConfig
+  public private(set) var config: ModelConfig
   public let tensors: [TensorEntry]
   /// Header, directory, metadata, tokenizer.
   public let frontByteCount: Int
@@ -25,6 +25,15 @@ public struct ModelSizes: Equatable, Sendable {
     frontByteCount = file.frontByteCount
     fileByteCount = file.byteCount
     self.maxPieceBytes = maxPieceBytes
+  }
+
+  /// The model with the resolutions of the fewest tiles alone, and how many these are; nil where it has no others.
+  var withFewestTiles: (model: ModelSizes, count: Int)? {
+    guard let vision = config.vision, let least = vision.resolutions.map(vision.tileCount).min()
+    else { return nil }
+    var changed = self
+    _ = changed.config.vision?.keepResolutions(ofTiles: least)
+    return changed == self ? nil : (changed, least)
   }
 }
 
@@ -103,16 +112,17 @@ public struct MemoryPlan: Equatable, Sendable {
     -> [String]
   {
     guard let cap = limits.memoryCap else { return [] }
-    func smallest(_ limits: Limits) -> Int {
+    func smallest(_ model: ModelSizes, _ limits: Limits) -> Int {
       (try? MemoryPlan(model, limits: limits, process: process))?.smallestCapBytes ?? Int.max
     }
+    var leanest = model
     var found: [(text: String, smallest: Int)] = []
     var all = limits
     func tryChange(_ text: String, _ change: (inout Limits) -> Void) {
       var changed = limits
       change(&changed)
       change(&all)
-      if changed != limits { found.append((text, smallest(changed))) }
+      if changed != limits { found.append((text, smallest(model, changed))) }
     }
     if limits.stream == .off { tryChange("--stream auto") { $0.stream = .auto } }
     if limits.kv != .int8 { tryChange("--kv int8") { $0.kv = .int8 } }
@@ -122,6 +132,10 @@ public struct MemoryPlan: Equatable, Sendable {
         $0.pruning.budget = .average(count)
         if $0.pruning.method == .none { $0.pruning.method = Pruning().method }
       }
+    }
+    if let fewer = model.withFewestTiles, limits.imageCount > 0 {
+      leanest = fewer.model
+      found.append(("--max-tiles \(fewer.count)", smallest(leanest, limits)))
     }
     if limits.contextRows >= 512 {
       let rows = limits.contextRows / 4
@@ -136,12 +150,12 @@ public struct MemoryPlan: Equatable, Sendable {
         tryChange("--max-image-pixels 1000000") { $0.maxImagePixels = 1_000_000 }
       }
     }
-    let now = smallest(limits)
+    let now = smallest(model, limits)
     let enough = found.filter { $0.smallest <= cap }
     if !enough.isEmpty { return enough.map(\.text) }
     let helpful = found.filter { $0.smallest < now }.map(\.text)
     return helpful.isEmpty
-      ? [] : [helpful.joined(separator: " ") + " (together \(smallest(all)) bytes)"]
+      ? [] : [helpful.joined(separator: " ") + " (together \(smallest(leanest, all)) bytes)"]
   }
 }
 
