@@ -118,11 +118,15 @@ public struct VisionConfig: Equatable, Sendable {
   public var positionCount: Int { patchCount + 1 }
   /// Rows that one tile gives to the decoder.
   public var visualTokenCount: Int { dropsClassToken ? patchCount : positionCount }
-  /// Most rows that a picture gives to the decoder: the tile that shows it whole, and the patches of all the others
-  /// with a row behind each line of them.
+  /// Rows that a picture which fills a resolution gives beside the tile that shows it whole: the patches, and one
+  /// behind each line of them.
+  public func rowCount(_ resolution: ImageResolution) -> Int {
+    (resolution.height / patchSize) * (resolution.width / patchSize + 1)
+  }
+
+  /// Most rows that a picture gives to the decoder.
   public var maxVisualRowCount: Int {
-    let grids = resolutions.map { ($0.height / patchSize) * ($0.width / patchSize + 1) }
-    return visualTokenCount + (grids.max() ?? 0)
+    visualTokenCount + (resolutions.map(rowCount).max() ?? 0)
   }
 }
 

@@ -86,20 +86,22 @@ public struct Benchmark: Sendable {
   public func firstToken(
     _ engine: inout Engine, image: String?, textRows: Int,
     limit: () -> Double
-  ) throws(RuntimeError) -> (total: Samples, encode: Samples) {
+  ) throws(RuntimeError) -> (total: Samples, encode: Samples, rows: Int) {
     var tokens = Benchmark.tokens(textRows, engine.config)
     if image != nil { tokens.insert(engine.config.specialTokens.image, at: tokens.count / 2) }
     let request = Request(tokens: tokens, images: image.map { [$0] } ?? [], maxTokens: 1)
     var (totals, encodes, limits): ([Double], [Double], [Double]) = ([], [], [])
+    var rows = 0
     for run in 0...repetitions {
       engine.reset()
       let generation = try engine.generate(request) { _ in }
+      rows = generation.prefilledTokens
       guard run > 0 else { continue }
       totals.append(generation.firstTokenMilliseconds)
       encodes.append(generation.imageEncodeMilliseconds)
       limits.append(limit())
     }
-    return (Samples(times: totals), Samples(times: encodes, limits: limits))
+    return (Samples(times: totals), Samples(times: encodes, limits: limits), rows)
   }
 
   /// Token ids that mean nothing, always the same ones; never the one that stands for a picture.

@@ -142,15 +142,13 @@ struct BenchCommand: ParsableCommand {
           &engine, image: path, textRows: Benchmark.textRowsWithPicture
         ) { meter.int8GMACs() }
         report.setImageEncode(times.encode)
-        report.setFirstToken(
-          times.total,
-          rows: Benchmark.textRowsWithPicture + (engine.config.vision?.maxVisualRowCount ?? 0))
+        report.setFirstToken(times.total, rows: times.rows)
       }
     } else if let longest = lengths.max() {
       let times = try benchmark.firstToken(&engine, image: nil, textRows: longest) {
         meter.int8GMACs()
       }
-      report.setFirstToken(times.total, rows: longest)
+      report.setFirstToken(times.total, rows: times.rows)
     }
     // Last, and the peak before the first read: the memory that is read is none of the model's.
     if generate > 0 && (!prunes || !lengths.isEmpty) {
@@ -165,12 +163,14 @@ struct BenchCommand: ParsableCommand {
     try printOutput(json ? jsonLine(report) : report.text)
   }
 
-  /// As a cheap camera gives it; for a model that cuts pictures into tiles, one that fills the largest of its
-  /// resolutions, which gives it the most tokens.
+  /// As a cheap camera gives it; for a model that cuts pictures into tiles, one that fills the resolution that gives it
+  /// the most rows.
   private func withSamplePicture(
     for config: ModelConfig, _ body: (String) throws -> Void
   ) throws {
-    let largest = config.vision?.resolutions.max { $0.width * $0.height < $1.width * $1.height }
+    let largest = config.vision.flatMap { vision in
+      vision.resolutions.max { vision.rowCount($0) < vision.rowCount($1) }
+    }
     try SamplePicture.withFile(
       width: largest?.width ?? 640, height: largest?.height ?? 480, body)
   }

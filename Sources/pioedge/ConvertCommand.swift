@@ -18,8 +18,8 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Pack a checkpoint into one .piom file.",
     discussion: """
       SOURCE is a folder with config.json, *.safetensors and tokenizer.json, as save_pretrained \
-      writes it: LLaVA-1.5 (LlavaForConditionalGeneration) or a Llama decoder alone. Or it is a \
-      GGUF file of architecture llama, with --mmproj the vision encoder of LLaVA-1.5 beside it. \
+      writes it: LLaVA-1.5, LLaVA-NeXT, or a Llama or Mistral decoder alone. Or it is a GGUF file \
+      of architecture llama, with --mmproj the vision encoder of LLaVA-1.5 or 1.6 beside it. \
       The target appears whole or not at all.
 
       Examples:

@@ -18,7 +18,7 @@ enum Fit: String, ExpressibleByArgument, CaseIterable {
 struct RoomOptions: ParsableArguments {
   @Option(
     help:
-      "Text rows of the whole session, generated ones included (default 1024, or what the model has)."
+      "Text rows of the whole session, generated ones included (default 1024, or what the model has; bench: what is measured)."
   )
   var context: Int?
 

@@ -109,6 +109,14 @@ struct TiledCommandTests {
       let whole = try answer(model, [])
       #expect(mine.1["kv_bytes"]! < whole.1["kv_bytes"]!)
     }
+    // Of two resolutions of as many tiles the upright one gives more rows: 16 of the whole picture and 8 lines of 5.
+    let bench = Tool.run([
+      "bench", model, "--image", "-p", "8", "-n", "2", "-r", "1", "--max-tiles", "2", "--json",
+    ])
+    let first = try #require(bench.json["first_token"] as? [String: Any], "\(bench.error)")
+    #expect(first["rows"] as? Int == 64 + 16 + 8 * 5)
+    let tight = Tool.run(["plan", model, "--memory-cap", "24MiB"])
+    #expect(tight.status == 1 && tight.error.contains("--max-tiles 2"), "\(tight.error)")
     for (path, count, words) in [
       (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "cuts no picture"),
       (model, "0", "1 to 65536"),
