@@ -49,9 +49,8 @@ INLINE void quantize_stripe(struct derivative *d, vf y[QUAD][ROW_VECTORS], int32
 }
 
 // sums[t] += 4 columns of the stripe.
-INLINE void add_columns(vf *sums, const struct derivative *d, const vi codes[QUAD], int v,
-                        int tokens) {
-  UNROLL for (int t = 0; t < tokens; t++) {
+INLINE void add_columns(vf *sums, const struct derivative *d, const vi codes[QUAD], int v) {
+  UNROLL for (int t = 0; t < QUAD; t++) {
     vi sum = d[t].start[v];
     UNROLL for (int j = 0; j < QUAD; j++) sum = vi_dot(sum, codes[j], d[t].quads[v][j]);
     sums[t] = v_fma(v_whole(sum), d[t].scale, sums[t]);
@@ -76,7 +75,7 @@ INLINE void load_plane(vf out[ROW_VECTORS], const uint8_t *plane) {
 
 // All codes of a stripe: sums[4 columns][v][t] += ...
 INLINE void add_stripe(vf *sums, const struct derivative *d, const uint8_t *const codes[QUAD],
-                       size_t ahead, size_t lines, uint32_t quant, int tokens) {
+                       size_t ahead, size_t lines, uint32_t quant) {
   for (size_t line = 0; line < lines; line++) {
     UNROLL for (int b = 0; b < QUAD; b++) __builtin_prefetch(codes[b] + ahead + 64 * line);
     UNROLL for (int v = 0; v < ROW_VECTORS; v++) {
@@ -95,8 +94,8 @@ INLINE void add_stripe(vf *sums, const struct derivative *d, const uint8_t *cons
           rows[j] = vi_and(rows[j], 0x0f0f0f0f);
         }
       }
-      add_columns(at, d, rows, v, tokens);
-      if (quant != PIO_INT8) add_columns(at + 4 * ROW_VECTORS * QUAD, d, high, v, tokens);
+      add_columns(at, d, rows, v);
+      if (quant != PIO_INT8) add_columns(at + 4 * ROW_VECTORS * QUAD, d, high, v);
     }
   }
 }
@@ -120,7 +119,7 @@ INLINE void fold(float *y, const vf *sums, const vf minima[ROW_VECTORS], size_t 
 
 enum { SPAN = 128 };  // columns that are done at a time: a group, or as many as lie side by side
 
-// A few tokens x a span of columns.
+// Up to four tokens x a span of columns.
 struct span {
   float *y;
   size_t y_stride;
@@ -128,7 +127,7 @@ struct span {
   size_t row_begin, row_end;
   size_t group, count;  // the first group, and how many
   const float *x;
-  size_t x_stride;
+  size_t x_stride, tokens;
   int accumulate;
 };
 
@@ -141,7 +140,7 @@ struct sums {
 // One stripe of one group, whose codes begin at blocks[0...3]; its tokens' numbers at x.
 INLINE void add_group(struct sums *sums, size_t at, const uint8_t *const blocks[QUAD],
                       const struct pio_matrix *w, const float *x, size_t x_stride, size_t ahead,
-                      int tokens, uint32_t quant) {
+                      uint32_t quant) {
   const int32_t zeros = quant != PIO_INT8 ? 0x08080808 : SIGNED_CODES ? 0 : (int32_t)0x80808080;
   const size_t code_bytes = pio_codes_bytes(quant, w->group);
   vf scales[QUAD][ROW_VECTORS], bases[QUAD][ROW_VECTORS];
@@ -154,7 +153,7 @@ INLINE void add_group(struct sums *sums, size_t at, const uint8_t *const blocks[
     }
   }
   struct derivative d[QUAD];
-  UNROLL for (int t = 0; t < tokens; t++) {
+  UNROLL for (int t = 0; t < QUAD; t++) {
     vf values[QUAD][ROW_VECTORS];
     UNROLL for (int b = 0; b < QUAD; b++) {
       UNROLL for (int v = 0; v < ROW_VECTORS; v++) {
@@ -168,12 +167,12 @@ INLINE void add_group(struct sums *sums, size_t at, const uint8_t *const blocks[
     }
     quantize_stripe(&d[t], values, zeros);
   }
-  add_stripe(sums->columns + at * w->group * ROW_VECTORS, d, blocks, ahead, code_bytes / 64, quant,
-             tokens);
+  add_stripe(sums->columns + at * w->group * ROW_VECTORS, d, blocks, ahead, code_bytes / 64, quant);
 }
 
-// `tokens` and `quant` are constants where this is inlined.
-INLINE void span_back(const struct span *p, int tokens, uint32_t quant) {
+// `quant` is a constant where this is inlined. Fewer tokens are four, of which the last are zeros:
+// the usual number is four, and the code is large.
+INLINE void span_back(const struct span *p, uint32_t quant) {
   const struct pio_matrix *w = p->w;
   struct sums sums;
   for (size_t i = 0; i < p->count * w->group * ROW_VECTORS; i++) sums.columns[i] = v_set(0);
@@ -191,9 +190,14 @@ INLINE void span_back(const struct span *p, int tokens, uint32_t quant) {
     float edge[QUAD * STRIPE_ROWS];
     const float *x = edge;
     size_t x_stride = STRIPE_ROWS;
-    if (row < p->row_begin || row + STRIPE_ROWS > p->row_end) {
-      for (size_t t = 0; t < (size_t)tokens; t++) {
-        copy_rows(edge + t * STRIPE_ROWS, p->x + t * p->x_stride, row, p->row_begin, p->row_end);
+    if (p->tokens < QUAD || row < p->row_begin || row + STRIPE_ROWS > p->row_end) {
+      for (size_t t = 0; t < QUAD; t++) {
+        float *out = edge + t * STRIPE_ROWS;
+        if (t < p->tokens) {
+          copy_rows(out, p->x + t * p->x_stride, row, p->row_begin, p->row_end);
+        } else {
+          memset(out, 0, STRIPE_ROWS * sizeof(float));
+        }
       }
     } else {
       x = p->x + (row - p->row_begin);
@@ -206,35 +210,29 @@ INLINE void span_back(const struct span *p, int tokens, uint32_t quant) {
       blocks[b] = w->blocks + at * row_bytes + p->group * block_bytes;
     }
     for (size_t g = 0; g < p->count; g++) {
-      add_group(&sums, g, blocks, w, x, x_stride, QUAD * row_bytes, tokens, quant);
+      add_group(&sums, g, blocks, w, x, x_stride, QUAD * row_bytes, quant);
       for (size_t b = 0; b < QUAD; b++) blocks[b] += block_bytes;
     }
   }
   for (size_t g = 0; g < p->count; g++) {
     const size_t begin = (p->group + g) * w->group;
     const size_t cols = w->cols - begin < w->group ? w->cols - begin : w->group;
-    UNROLL for (int t = 0; t < tokens; t++) {
-      fold(p->y + (size_t)t * p->y_stride + begin, sums.columns + g * w->group * ROW_VECTORS + t,
+    for (size_t t = 0; t < p->tokens; t++) {
+      fold(p->y + t * p->y_stride + begin, sums.columns + g * w->group * ROW_VECTORS + t,
            sums.minima[g][t], cols, p->accumulate);
     }
   }
 }
 
-#define SPAN_BACK(quant, tokens)                              \
-  static void span_##quant##_##tokens(const struct span *p) { \
-    span_back(p, tokens, quant);                              \
-  }
-#define SPANS_BACK(quant) \
-  SPAN_BACK(quant, 1) SPAN_BACK(quant, 2) SPAN_BACK(quant, 3) SPAN_BACK(quant, 4)
-SPANS_BACK(PIO_INT8)
-SPANS_BACK(PIO_INT4)
-SPANS_BACK(PIO_INT4_AFFINE)
-
-typedef void run_span(const struct span *p);
-#define SPAN_NAMES(quant) \
-  { span_##quant##_1, span_##quant##_2, span_##quant##_3, span_##quant##_4 }
-static run_span *const spans[3][QUAD] = {SPAN_NAMES(PIO_INT8), SPAN_NAMES(PIO_INT4),
-                                         SPAN_NAMES(PIO_INT4_AFFINE)};
+static void span_int8(const struct span *p) {
+  span_back(p, PIO_INT8);
+}
+static void span_int4(const struct span *p) {
+  span_back(p, PIO_INT4);
+}
+static void span_int4_affine(const struct span *p) {
+  span_back(p, PIO_INT4_AFFINE);
+}
 
 void NAME(gemm_back_int8)(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
                           size_t row_end, size_t group_begin, size_t group_end, const float *x,
@@ -252,9 +250,16 @@ void NAME(gemm_back_int8)(float *y, size_t y_stride, const struct pio_matrix *w,
           .count = group_end - g < step ? group_end - g : step,
           .x = x + t * x_stride,
           .x_stride = x_stride,
+          .tokens = tokens - t < QUAD ? tokens - t : QUAD,
           .accumulate = accumulate,
       };
-      spans[w->quant - PIO_INT8][tokens - t < QUAD ? tokens - t - 1 : QUAD - 1](&span);
+      if (w->quant == PIO_INT8) {
+        span_int8(&span);
+      } else if (w->quant == PIO_INT4) {
+        span_int4(&span);
+      } else {
+        span_int4_affine(&span);
+      }
     }
   }
 }
