@@ -59,17 +59,16 @@ enum Tool {
     process.executableURL = URL(fileURLWithPath: command[0])
     process.arguments = Array(command.dropFirst())
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    let (stdin, stdout) = (Pipe(), Pipe())
-    // A file, so that nothing waits while the output is read.
+    let stdout = Pipe()
+    // Files, so that nothing waits while the output is read, and an input that a refusal leaves unread does no harm.
     let errors = scratch.appendingPathComponent("stderr-\(UUID().uuidString)")
+    let typed = scratch.appendingPathComponent("stdin-\(UUID().uuidString)")
+    try! Data(input.utf8).write(to: typed)
     _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-    process.standardInput = stdin
+    process.standardInput = try! FileHandle(forReadingFrom: typed)
     process.standardOutput = stdout
     process.standardError = try! FileHandle(forWritingTo: errors)
     try! process.run()
-    // Small inputs: a pipe holds them, so that nothing waits for anything.
-    stdin.fileHandleForWriting.write(Data(input.utf8))
-    try? stdin.fileHandleForWriting.close()
     let output = stdout.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
     return Result(
