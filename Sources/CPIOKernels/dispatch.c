@@ -14,7 +14,10 @@ static const struct pio_kernels scalar = PIO_TABLE("scalar", scalar, scalar);
 #if defined(__x86_64__)
 
 static const struct pio_kernels avx2 = PIO_TABLE("avx2", avx2, avx2);
+static const struct pio_kernels avxvnni = PIO_TABLE("avxvnni", avxvnni, avx2);
 static const struct pio_kernels avx512vnni = PIO_TABLE("avx512vnni", avx512vnni, avx512);
+static const struct pio_kernels avx512vnni_wide =
+    PIO_TABLE("avx512vnni-wide", avx512vnni_wide, avx512);
 
 // The compiler's runtime asks cpuid, and xgetbv whether the system saves the registers.
 static int runs_avx2(void) {
@@ -23,20 +26,35 @@ static int runs_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
+static int runs_avxvnni(void) {
+  unsigned a = 0, b, c, d;
+  return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 static int runs_avx512vnni(void) {
   return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
 
+// Tiles of two row-blocks: measured on Intel's cores (CPUID family 6, model 207), where a product
+// of 512 tokens gets 1.2 times faster with int4 and 1.3 times with int8. Zen 4 begins one 64-byte
+// product a cycle and has nothing to gain.
+static const struct pio_kernels *best_avx512vnni(void) {
+  return __builtin_cpu_is("intel") ? &avx512vnni_wide : &avx512vnni;
+}
+
 const struct pio_kernels *pio_kernels_best(void) {
-  return runs_avx512vnni() ? &avx512vnni : runs_avx2() ? &avx2 : &scalar;
+  if (runs_avx512vnni()) return best_avx512vnni();
+  return runs_avxvnni() ? &avxvnni : runs_avx2() ? &avx2 : &scalar;
 }
 
 const struct pio_kernels *pio_kernels_named(const char *isa) {
   if (strcmp(isa, scalar.isa) == 0) return &scalar;
   if (strcmp(isa, avx2.isa) == 0 && runs_avx2()) return &avx2;
+  if (strcmp(isa, avxvnni.isa) == 0 && runs_avxvnni()) return &avxvnni;
   if (strcmp(isa, avx512vnni.isa) == 0 && runs_avx512vnni()) return &avx512vnni;
+  if (strcmp(isa, avx512vnni_wide.isa) == 0 && runs_avx512vnni()) return &avx512vnni_wide;
   return NULL;
 }
 

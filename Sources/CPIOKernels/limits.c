@@ -98,6 +98,15 @@ __attribute__((target("avx2"))) static uint64_t read_avx2(const void *data, size
 
 static const struct pio_limit_loops avx2 = {"avx2", int8_macs_avx2, f32_flops_avx2, read_avx2};
 
+__attribute__((target("avx2,avxvnni"))) static uint64_t int8_macs_avxvnni(uint64_t rounds) {
+  __m256i a = _mm256_set1_epi8(1);
+  CHAINS(rounds, 12, __m256i, a, "+x", c[i] = _mm256_dpbusd_avx_epi32(c[i], a, a));
+  return rounds * 12 * 32;
+}
+
+static const struct pio_limit_loops avxvnni = {"avxvnni", int8_macs_avxvnni, f32_flops_avx2,
+                                               read_avx2};
+
 __attribute__((target("avx512f,avx512vnni"))) static uint64_t int8_macs_avx512vnni(
     uint64_t rounds) {
   __m512i a = _mm512_set1_epi8(1);
@@ -115,7 +124,11 @@ __attribute__((target("avx512f"))) static uint64_t f32_flops_avx512(uint64_t rou
 static const struct pio_limit_loops avx512vnni = {"avx512vnni", int8_macs_avx512vnni,
                                                   f32_flops_avx512, read_avx2};
 
-static const struct pio_limit_loops *const all[] = {&avx2, &avx512vnni, &scalar};
+static const struct pio_limit_loops avx512vnni_wide = {"avx512vnni-wide", int8_macs_avx512vnni,
+                                                       f32_flops_avx512, read_avx2};
+
+static const struct pio_limit_loops *const all[] = {&avx2, &avxvnni, &avx512vnni, &avx512vnni_wide,
+                                                    &scalar};
 
 #elif defined(__aarch64__)
 

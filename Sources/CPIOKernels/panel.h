@@ -7,7 +7,12 @@
 // What stays in which cache: of weights, the panel that all tokens pass over, in the second level;
 // of a tile's tokens, the columns that a whole panel passes over, in the first. One token reads the
 // weights in one go: PIO_STARTS groups.
-enum { PIO_PANEL_BYTES = 384 * 1024, PIO_PANEL_BLOCKS = 16, PIO_CHUNK_COLS = 2048 };
+enum {
+  PIO_PANEL_BYTES = 384 * 1024,
+  PIO_WIDE_PANEL_BYTES = 768 * 1024,  // cores with wide tiles have the larger caches
+  PIO_PANEL_BLOCKS = 16,
+  PIO_CHUNK_COLS = 2048
+};
 enum { PIO_STARTS = 768, PIO_MOST_TOKENS = 8 };
 
 // What a tile needs to know: a few tokens x one row-block x the groups [0, count) from some group
@@ -22,6 +27,7 @@ struct pio_tile {
   size_t groups, group;   // groups of a whole row: the stride
   size_t count;           // groups of this tile
   float *acc;             // (tokens, 16), where the groups are not all
+  int ahead;              // whether the weights may come from memory
   int first, last;        // whether these are the first, the last groups
   float *y;               // (tokens, 16), stride y_stride
   size_t y_stride;
@@ -60,6 +66,8 @@ struct pio_product {
   const float *bias;
   int accumulate;
   pio_run_tile *const *tiles;
+  pio_run_tile *const *wide;  // the same for two row-blocks, from 3 tokens on; or NULL
+  size_t panel_bytes;
   size_t groups, block_bytes;
   int pairs;  // whether tiles read the values in pairs of tokens
   enum pio_spread spread;
@@ -96,11 +104,22 @@ static inline void pio_fill_group(const struct pio_product *p, float scale, int3
 
 static inline void pio_fill_groups(const struct pio_product *p, size_t t, size_t tokens,
                                    size_t first, size_t count, struct pio_token_groups *out) {
+  const int affine = p->w->quant == PIO_INT4_AFFINE;
   for (size_t i = 0; i < tokens; i++) {
     const int32_t *sums = p->x.sums + (t + i) * p->groups + first;
     const float *scales = p->x.scales + (t + i) * p->groups + first;
-    for (size_t g = 0; g < count; g++) {
-      pio_fill_group(p, scales[g], sums[g], g, i, tokens, out);
+    if (p->spread != PIO_ALONE) {
+      for (size_t g = 0; g < count; g++) {
+        pio_fill_group(p, scales[g], sums[g], g, i, tokens, out);
+      }
+      continue;
+    }
+    // What is not read is not written: this runs for every tile.
+    for (size_t g = 0; g < count; g++) out->scales[g * tokens + i] = scales[g];
+    if (affine) {
+      for (size_t g = 0; g < count; g++) out->shifts[g * tokens + i] = scales[g] * (float)sums[g];
+    } else {
+      for (size_t g = 0; g < count; g++) out->starts[g * tokens + i] = p->start - p->zero * sums[g];
     }
   }
   if (p->spread != PIO_PAIRED || tokens % 2 == 0) return;
@@ -142,7 +161,8 @@ static inline void pio_run_tiles(const struct pio_product *p, size_t t, size_t c
       pio_pair_values(pairs, p->x.values + (t * groups + g) * group, groups * group, count,
                       here * group);
     }
-    for (size_t b = first; b < last; b++) {
+    for (size_t b = first, step; b < last; b += step) {
+      step = p->wide && count > 2 && b + 2 <= last ? 2 : 1;
       const size_t row = b * PIO_ROWS, rows = p->w->rows - row;
       struct pio_tile tile = {
           .blocks = p->w->blocks + (b * groups + g) * p->block_bytes,
@@ -155,15 +175,16 @@ static inline void pio_run_tiles(const struct pio_product *p, size_t t, size_t c
           .group = group,
           .count = here,
           .acc = acc + (b - first) * PIO_MOST_TOKENS * PIO_ROWS,
+          .ahead = t == 0,
           .first = g == 0,
           .last = g + chunk >= groups,
           .y = p->y + t * p->y_stride + row,
           .y_stride = p->y_stride,
-          .rows = rows < PIO_ROWS ? rows : PIO_ROWS,
+          .rows = rows < step * PIO_ROWS ? rows : step * PIO_ROWS,
           .bias = p->bias ? p->bias + row : NULL,
           .accumulate = p->accumulate,
       };
-      p->tiles[count - 1](&tile);
+      (step == 2 ? p->wide : p->tiles)[count - 1](&tile);
     }
   }
 }
@@ -172,7 +193,7 @@ static inline void pio_run_tiles(const struct pio_product *p, size_t t, size_t c
 static inline void pio_run_product(const struct pio_product *p, size_t tokens, size_t most,
                                    size_t begin, size_t end) {
   float acc[PIO_PANEL_BLOCKS * PIO_MOST_TOKENS * PIO_ROWS] __attribute__((aligned(64)));
-  size_t panel = PIO_PANEL_BYTES / (p->groups * p->block_bytes) + 1;
+  size_t panel = p->panel_bytes / (p->groups * p->block_bytes) + 1;
   if (panel > PIO_PANEL_BLOCKS || tokens <= most) panel = PIO_PANEL_BLOCKS;
   for (size_t first = begin; first < end; first += panel) {
     size_t last = first + panel < end ? first + panel : end;
@@ -185,27 +206,33 @@ static inline void pio_run_product(const struct pio_product *p, size_t tokens, s
 }
 
 // The whole of a `pio_gemm` whose arguments have these names.
-#define PIO_RUN_GEMM_AS(TILES, MOST, PAIRS, SPREAD, ZERO, START)     \
-  do {                                                               \
-    struct pio_product product = {                                   \
-        .y = y,                                                      \
-        .y_stride = y_stride,                                        \
-        .w = w,                                                      \
-        .x = x,                                                      \
-        .bias = bias,                                                \
-        .accumulate = accumulate,                                    \
-        .tiles = TILES,                                              \
-        .groups = pio_groups(w->cols, w->group),                     \
-        .block_bytes = pio_block_bytes(w->quant, w->group),          \
-        .pairs = PAIRS,                                              \
-        .spread = SPREAD,                                            \
-        .zero = ZERO,                                                \
-        .start = START,                                              \
-    };                                                               \
-    pio_run_product(&product, tokens, MOST, block_begin, block_end); \
+#define PIO_RUN_PRODUCT(TILES, WIDE, PANEL, MOST, PAIRS, SPREAD, ZERO, START) \
+  do {                                                                        \
+    struct pio_product product = {                                            \
+        .y = y,                                                               \
+        .y_stride = y_stride,                                                 \
+        .w = w,                                                               \
+        .x = x,                                                               \
+        .bias = bias,                                                         \
+        .accumulate = accumulate,                                             \
+        .tiles = TILES,                                                       \
+        .wide = WIDE,                                                         \
+        .panel_bytes = PANEL,                                                 \
+        .groups = pio_groups(w->cols, w->group),                              \
+        .block_bytes = pio_block_bytes(w->quant, w->group),                   \
+        .pairs = PAIRS,                                                       \
+        .spread = SPREAD,                                                     \
+        .zero = ZERO,                                                         \
+        .start = START,                                                       \
+    };                                                                        \
+    pio_run_product(&product, tokens, MOST, block_begin, block_end);          \
   } while (0)
+#define PIO_RUN_GEMM_AS(TILES, MOST, PAIRS, SPREAD, ZERO, START) \
+  PIO_RUN_PRODUCT(TILES, NULL, PIO_PANEL_BYTES, MOST, PAIRS, SPREAD, ZERO, START)
 #define PIO_RUN_GEMM(TILES, MOST, PAIRS) \
   PIO_RUN_GEMM_AS(TILES, MOST, PAIRS, PIO_ALONE, pio_zero(w->quant), 0)
+#define PIO_RUN_WIDE_GEMM(TILES, WIDE, MOST) \
+  PIO_RUN_PRODUCT(TILES, WIDE, PIO_WIDE_PANEL_BYTES, MOST, 0, PIO_ALONE, pio_zero(w->quant), 0)
 
 // Writes what token t of a tile has summed up in p->acc.
 static inline void pio_finish_tile(const struct pio_tile *p, size_t t) {
@@ -223,26 +250,28 @@ static inline void pio_finish_tile(const struct pio_tile *p, size_t t) {
   }
 }
 
-// `tiles[quant - PIO_INT8][tokens - 1]`, made from an inlined TILE(tile, tokens, quant).
-#define PIO_TILE_OF(TILE, tokens, quant)                          \
-  static void tile_##tokens##_##quant(const struct pio_tile *p) { \
-    TILE(p, tokens, quant);                                       \
+// `tile_table[quant - PIO_INT8][tokens - 1]`, made from an inlined tile(tile, tokens, quant).
+#define PIO_TILE_OF(TILE, tokens, quant)                            \
+  static void TILE##_##tokens##_##quant(const struct pio_tile *p) { \
+    TILE(p, tokens, quant);                                         \
   }
 #define PIO_TILES4(TILE, quant) \
   PIO_TILE_OF(TILE, 1, quant)   \
   PIO_TILE_OF(TILE, 2, quant) PIO_TILE_OF(TILE, 3, quant) PIO_TILE_OF(TILE, 4, quant)
-#define PIO_TILES8(TILE, quant) \
+#define PIO_TILES7(TILE, quant) \
   PIO_TILES4(TILE, quant)       \
-  PIO_TILE_OF(TILE, 5, quant)   \
-  PIO_TILE_OF(TILE, 6, quant) PIO_TILE_OF(TILE, 7, quant) PIO_TILE_OF(TILE, 8, quant)
-#define PIO_NAMES4(quant) tile_1_##quant, tile_2_##quant, tile_3_##quant, tile_4_##quant
-#define PIO_NAMES8(quant) \
-  PIO_NAMES4(quant), tile_5_##quant, tile_6_##quant, tile_7_##quant, tile_8_##quant
-#define PIO_TILE_TABLE(TILE, count)                                                          \
-  PIO_TILES##count(TILE, PIO_INT8) PIO_TILES##count(TILE, PIO_INT4)                          \
-      PIO_TILES##count(TILE, PIO_INT4_AFFINE) static pio_run_tile *const tiles[3][count] = { \
-          {PIO_NAMES##count(PIO_INT8)},                                                      \
-          {PIO_NAMES##count(PIO_INT4)},                                                      \
-          {PIO_NAMES##count(PIO_INT4_AFFINE)}};
+  PIO_TILE_OF(TILE, 5, quant) PIO_TILE_OF(TILE, 6, quant) PIO_TILE_OF(TILE, 7, quant)
+#define PIO_TILES8(TILE, quant) PIO_TILES7(TILE, quant) PIO_TILE_OF(TILE, 8, quant)
+#define PIO_NAMES4(TILE, quant) \
+  TILE##_1_##quant, TILE##_2_##quant, TILE##_3_##quant, TILE##_4_##quant
+#define PIO_NAMES7(TILE, quant) \
+  PIO_NAMES4(TILE, quant), TILE##_5_##quant, TILE##_6_##quant, TILE##_7_##quant
+#define PIO_NAMES8(TILE, quant) PIO_NAMES7(TILE, quant), TILE##_8_##quant
+#define PIO_TILE_TABLE(TILE, count)                                                   \
+  PIO_TILES##count(TILE, PIO_INT8) PIO_TILES##count(TILE, PIO_INT4) PIO_TILES##count( \
+      TILE, PIO_INT4_AFFINE) static pio_run_tile *const TILE##_table[3][count] = {    \
+      {PIO_NAMES##count(TILE, PIO_INT8)},                                             \
+      {PIO_NAMES##count(TILE, PIO_INT4)},                                             \
+      {PIO_NAMES##count(TILE, PIO_INT4_AFFINE)}};
 
 #endif

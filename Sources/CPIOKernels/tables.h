@@ -39,12 +39,13 @@ PIO_DECLARE_FLOAT(avx2)
 PIO_DECLARE_FLOAT(avx512)
 PIO_DECLARE_FLOAT(neon)
 
-extern pio_gemm_back pio_gemm_back_int8_scalar, pio_gemm_back_int8_avx2,
+extern pio_gemm_back pio_gemm_back_int8_scalar, pio_gemm_back_int8_avx2, pio_gemm_back_int8_avxvnni,
     pio_gemm_back_int8_avx512vnni, pio_gemm_back_int8_neon, pio_gemm_back_int8_dotprod;
+#define pio_gemm_back_int8_avx512vnni_wide pio_gemm_back_int8_avx512vnni
 #define pio_gemm_back_int8_i8mm pio_gemm_back_int8_dotprod
 
-extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avx512vnni, pio_gemm_neon,
-    pio_gemm_dotprod, pio_gemm_i8mm;
+extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avxvnni, pio_gemm_avx512vnni,
+    pio_gemm_avx512vnni_wide, pio_gemm_neon, pio_gemm_dotprod, pio_gemm_i8mm;
 
 #define PIO_GRADIENTS(gemm_isa, isa)                                                              \
   {                                                                                               \

@@ -13,7 +13,6 @@ package func kernelTable(_ isa: String?) throws(RuntimeError) -> UnsafePointer<p
 
 /// Names of all kernels that this CPU and this build can run, the oracle first.
 package func runnableKernels() -> [String] {
-  ["scalar", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"].filter {
-    pio_kernels_named($0) != nil
-  }
+  ["scalar", "avx2", "avxvnni", "avx512vnni", "avx512vnni-wide", "neon", "dotprod", "i8mm"]
+    .filter { pio_kernels_named($0) != nil }
 }

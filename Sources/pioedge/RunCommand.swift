@@ -17,7 +17,7 @@ struct RunCommand: ParsableCommand {
         pioedge run llava.piom --jsonl < questions.jsonl     {"image": "door.jpg", "prompt": "Open?"} a line
 
       In a chat: /image FILE shows another picture, /reset forgets the conversation, /quit ends.
-      Environment: PIOEDGE_ISA=NAME forces the kernels (scalar, avx2, avx512vnni, neon, dotprod, i8mm).
+      Environment: PIOEDGE_ISA=NAME forces the kernels (`pioedge inspect --cpu` lists them).
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))

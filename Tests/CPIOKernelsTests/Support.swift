@@ -2,9 +2,8 @@ import CPIOKernels
 
 /// Every table this machine can run, the scalar one first.
 nonisolated(unsafe) let tables: [UnsafePointer<pio_kernels>] =
-  ["scalar", "avx2", "avx512vnni", "neon", "dotprod", "i8mm"].compactMap { (isa: String) in
-    pio_kernels_named(isa)
-  }
+  ["scalar", "avx2", "avxvnni", "avx512vnni", "avx512vnni-wide", "neon", "dotprod", "i8mm"]
+  .compactMap { (isa: String) in pio_kernels_named(isa) }
 
 func name(_ table: UnsafePointer<pio_kernels>) -> String { String(cString: table.pointee.isa) }
 

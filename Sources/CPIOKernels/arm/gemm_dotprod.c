@@ -110,8 +110,8 @@ void pio_gemm_dotprod(float *y, size_t y_stride, const struct pio_matrix *w,
                       struct pio_activations x, size_t tokens, size_t block_begin, size_t block_end,
                       const float *bias, int accumulate) {
   // Codes of int8 are made signed as they are read.
-  PIO_RUN_GEMM_AS(tiles[w->quant - PIO_INT8], TOKENS, 0, PIO_FOURFOLD, w->quant == PIO_INT4 ? 8 : 0,
-                  PIO_SUM_START);
+  PIO_RUN_GEMM_AS(tile_table[w->quant - PIO_INT8], TOKENS, 0, PIO_FOURFOLD,
+                  w->quant == PIO_INT4 ? 8 : 0, PIO_SUM_START);
 }
 
 #pragma clang attribute pop

@@ -126,7 +126,7 @@ void pio_gemm_i8mm(float *y, size_t y_stride, const struct pio_matrix *w, struct
     pio_gemm_dotprod(y, y_stride, w, x, tokens, block_begin, block_end, bias, accumulate);
     return;
   }
-  PIO_RUN_GEMM_AS(tiles[w->quant - PIO_INT8], TOKENS, 1, PIO_PAIRED, pio_zero(w->quant),
+  PIO_RUN_GEMM_AS(tile_table[w->quant - PIO_INT8], TOKENS, 1, PIO_PAIRED, pio_zero(w->quant),
                   PIO_SUM_START);
 }
 

@@ -127,7 +127,7 @@ PIO_TILE_TABLE(tile, 4)
 void pio_gemm_neon(float *y, size_t y_stride, const struct pio_matrix *w, struct pio_activations x,
                    size_t tokens, size_t block_begin, size_t block_end, const float *bias,
                    int accumulate) {
-  PIO_RUN_GEMM(tiles[w->quant - PIO_INT8], TOKENS, 0);
+  PIO_RUN_GEMM(tile_table[w->quant - PIO_INT8], TOKENS, 0);
 }
 
 #endif

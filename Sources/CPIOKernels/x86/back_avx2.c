@@ -5,52 +5,10 @@
 #if defined(__x86_64__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #include "../float/avx2.h"
+#include "ymm_bytes.h"
 
 enum { SIGNED_CODES = 1 };
 
-INLINE vi vi_max(vi a, vi b) {
-  return _mm256_max_epi32(a, b);
-}
-INLINE int32_t vi_greatest(vi a) {
-  __m128i half = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-  half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-  return _mm_cvtsi128_si32(_mm_max_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
-}
-INLINE vi vi_bits(vf a) {
-  return _mm256_castps_si256(a);
-}
-INLINE vi vi_and(vi a, int32_t bits) {
-  return _mm256_and_si256(a, _mm256_set1_epi32(bits));
-}
-INLINE vi vi_whole(vf a) {
-  return _mm256_cvtps_epi32(a);
-}
-INLINE vf v_whole(vi a) {
-  return _mm256_cvtepi32_ps(a);
-}
-INLINE vi vi_left(vi a, int bits) {
-  return _mm256_slli_epi32(a, bits);
-}
-INLINE vi vi_right(vi a, int bits) {
-  return _mm256_srli_epi32(a, bits);
-}
-INLINE vi vi_sub(vi a, vi b) {
-  return _mm256_sub_epi32(a, b);
-}
-INLINE vi vi_quad(vi a, int j) {
-  return j == 0   ? _mm256_shuffle_epi32(a, 0x00)
-         : j == 1 ? _mm256_shuffle_epi32(a, 0x55)
-         : j == 2 ? _mm256_shuffle_epi32(a, 0xaa)
-                  : _mm256_shuffle_epi32(a, 0xff);
-}
-INLINE void vi_transpose(vi out[4], const vi in[4]) {
-  vi low = _mm256_unpacklo_epi8(in[0], in[1]), high = _mm256_unpackhi_epi8(in[0], in[1]);
-  vi low2 = _mm256_unpacklo_epi8(in[2], in[3]), high2 = _mm256_unpackhi_epi8(in[2], in[3]);
-  out[0] = _mm256_unpacklo_epi16(low, low2);
-  out[1] = _mm256_unpackhi_epi16(low, low2);
-  out[2] = _mm256_unpacklo_epi16(high, high2);
-  out[3] = _mm256_unpackhi_epi16(high, high2);
-}
 INLINE vi vi_dot(vi sum, vi codes, vi values) {
   vi pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(values, codes));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
