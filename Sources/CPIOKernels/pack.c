@@ -28,23 +28,39 @@ void pio_pack_block(uint8_t *block, const uint8_t *codes, const uint16_t *scales
   if (quant == PIO_INT4_AFFINE) memcpy(block + code_bytes + planes, minima, planes);
 }
 
+// The codes (group) of row `row` of a block.
+static void read_codes(uint8_t *codes, const uint8_t *block, uint32_t quant, uint32_t group,
+                       size_t row) {
+  const uint8_t *from = block + 4 * row;
+  if (quant == PIO_INT8) {
+    for (size_t col = 0; col < group; col += 4, from += 64) memcpy(codes + col, from, 4);
+    return;
+  }
+  for (size_t sub = 0; sub < group; sub += PIO_SUB) {
+    for (size_t col = sub; col < sub + PIO_SUB / 2; col += 4, from += 64) {
+      for (size_t i = 0; i < 4; i++) {
+        codes[col + i] = from[i] & 15;
+        codes[col + i + PIO_SUB / 2] = from[i] >> 4;
+      }
+    }
+  }
+}
+
 void pio_dequantize_rows(float *out, size_t stride, const struct pio_matrix *w, size_t row_begin,
                          size_t row_end) {
-  int32_t zero = pio_zero(w->quant);
-  for (size_t row = row_begin; row < row_end; row++) {
-    size_t in_block = row % PIO_ROWS;
-    float *y = out + (row - row_begin) * stride;
-    for (size_t g = 0; g * w->group < w->cols; g++) {
-      const uint8_t *block = pio_block(w, row / PIO_ROWS, g);
-      float scale = pio_block_scale(block, w->quant, w->group, 0, in_block);
-      float minimum = 0;
+  const int32_t zero = pio_zero(w->quant);
+  for (size_t row = row_begin; row < row_end; row++, out += stride) {
+    for (size_t begin = 0; begin < w->cols; begin += w->group) {
+      const uint8_t *block = pio_block(w, row / PIO_ROWS, begin / w->group);
+      const size_t count = w->cols - begin < w->group ? w->cols - begin : w->group;
+      const float scale = pio_block_scale(block, w->quant, w->group, 0, row % PIO_ROWS);
+      uint8_t codes[128];
+      read_codes(codes, block, w->quant, w->group, row % PIO_ROWS);
       if (w->quant == PIO_INT4_AFFINE) {
-        minimum = pio_block_scale(block, w->quant, w->group, 1, in_block);
-      }
-      size_t begin = g * w->group, end = begin + w->group < w->cols ? begin + w->group : w->cols;
-      for (size_t col = begin; col < end; col++) {
-        float code = (float)(pio_block_code(block, w->quant, in_block, col - begin) - zero);
-        y[col] = w->quant == PIO_INT4_AFFINE ? fmaf(code, scale, minimum) : code * scale;
+        const float minimum = pio_block_scale(block, w->quant, w->group, 1, row % PIO_ROWS);
+        for (size_t i = 0; i < count; i++) out[begin + i] = fmaf(codes[i], scale, minimum);
+      } else {
+        for (size_t i = 0; i < count; i++) out[begin + i] = (float)(codes[i] - zero) * scale;
       }
     }
   }

@@ -4,14 +4,14 @@
 
 #include "CPIOKernels.h"
 
-#define PIO_DECLARE_GRADIENTS(isa)                            \
-  extern pio_gemm_back pio_gemm_back_##isa;                   \
-  extern pio_gemm_back_float pio_gemm_back_float_##isa;       \
-  extern pio_rms_norm_back pio_rms_norm_back_##isa;           \
-  extern pio_rope_back pio_rope_back_##isa;                   \
-  extern pio_silu_mul_back pio_silu_mul_back_##isa;           \
-  extern pio_softmax pio_softmax_##isa;                       \
-  extern pio_cross_entropy_back pio_cross_entropy_back_##isa; \
+#define PIO_DECLARE_GRADIENTS(isa)                      \
+  extern pio_gemm_back pio_gemm_back_##isa;             \
+  extern pio_gemm_back_float pio_gemm_back_float_##isa; \
+  extern pio_rms_norm_back pio_rms_norm_back_##isa;     \
+  extern pio_rope_back pio_rope_back_##isa;             \
+  extern pio_silu_mul_back pio_silu_mul_back_##isa;     \
+  extern pio_softmax pio_softmax_##isa;                 \
+  extern pio_exponentials pio_exponentials_##isa;       \
   extern pio_kv_read pio_kv_read_##isa;
 
 #define PIO_DECLARE_FLOAT(isa)                                          \
@@ -51,7 +51,7 @@ extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avxvnni, pio_gemm_avx51
   {                                                                                               \
     pio_gemm_back_##isa, pio_gemm_back_int8_##gemm_isa, pio_gemm_back_float_##isa,                \
         pio_rms_norm_back_##isa, pio_rope_back_##isa, pio_silu_mul_back_##isa, pio_softmax_##isa, \
-        pio_cross_entropy_back_##isa, pio_kv_read_##isa                                           \
+        pio_exponentials_##isa, pio_kv_read_##isa                                                 \
   }
 
 // A table: the integer product of one instruction set with the float operations of another.

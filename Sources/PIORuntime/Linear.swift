@@ -18,15 +18,20 @@ struct Linear {
   /// The rows of `range` alone; it starts at a multiple of 16.
   func rows(_ range: Range<Int>) -> Linear {
     precondition(range.lowerBound % 16 == 0 && range.upperBound <= self.rows, "rows out of range")
-    let encoding = TensorEncoding(kind: kind, layout: .blocks16, group: group)
-    let offset =
-      kind.isQuantized
-      ? range.lowerBound / 16 * ((columns - 1) / group + 1) * blockByteCount(encoding)
-      : range.lowerBound * columns * (kind == .f32 ? 4 : 2)
     return Linear(
-      data: data + offset, kind: kind, group: group, rows: range.count, columns: columns,
-      bias: bias.map { $0 + range.lowerBound })
+      data: data + range.lowerBound / 16 * panelByteCount, kind: kind, group: group,
+      rows: range.count, columns: columns, bias: bias.map { $0 + range.lowerBound })
   }
+
+  /// Bytes of 16 rows.
+  var panelByteCount: Int {
+    let encoding = TensorEncoding(kind: kind, layout: .blocks16, group: group)
+    return kind.isQuantized
+      ? groupCount * blockByteCount(encoding) : 16 * columns * (kind == .f32 ? 4 : 2)
+  }
+
+  /// Groups of a quantized row.
+  var groupCount: Int { (columns + group - 1) / group }
 
   var matrix: pio_matrix {
     pio_matrix(
@@ -107,7 +112,7 @@ struct Operations {
     let isOneKind =
       weights.0.kind == weights.1.kind && weights.1.kind == weights.2.kind
       && weights.0.group == weights.1.group && weights.1.group == weights.2.group
-    guard isOneKind, weights.0.kind.isQuantized, compute != .f32 else {
+    guard isOneKind, multipliesIntegers(weights.0) else {
       linear(&input, first.weight, first.out, accumulate: first.accumulate)
       linear(&input, second.weight, second.out, accumulate: second.accumulate)
       if let third { linear(&input, third.weight, third.out, accumulate: third.accumulate) }
@@ -138,12 +143,20 @@ struct Operations {
 
   /// `out.dim` is what lies between two rows.
   private func apply(_ input: inout LinearInput, _ product: Product) {
-    guard product.weight.kind.isQuantized && compute != .f32 else {
+    prepare(&input, for: product.weight)
+    guard multipliesIntegers(product.weight) else {
       return applyFloat(
         product.weight, input.rows, product.out, accumulate: product.accumulate)
     }
-    quantize(&input, group: product.weight.group)
     applyQuantized(product, nil, nil)
+  }
+
+  /// Whether products with this weight are of integers.
+  func multipliesIntegers(_ weight: Linear) -> Bool { weight.kind.isQuantized && compute != .f32 }
+
+  /// Quantizes the input where products with this weight need that.
+  func prepare(_ input: inout LinearInput, for weight: Linear) {
+    if multipliesIntegers(weight) { quantize(&input, group: weight.group) }
   }
 
   private func applyQuantized(_ first: Product, _ second: Product?, _ third: Product?) {
@@ -206,7 +219,7 @@ private struct FloatProduct: ParallelBody {
     let first = task * linearTileRows
     let count = min(linearTileRows, weight.rows - first)
     let kernels = operations.kernels
-    let tile = floatRows(first..<(first + count), thread: thread)
+    let tile = operations.floatRows(weight, first..<(first + count), thread: thread)
     let bias = weight.bias.map { $0 + first }
     // A few rows are a matter of bandwidth, and BLAS packs the weights first.
     if x.count >= 8,
@@ -223,17 +236,20 @@ private struct FloatProduct: ParallelBody {
         weight.columns, bias, accumulate ? 1 : 0)
     }
   }
+}
 
-  /// Rows of the weight in f32: a view where they are stored so, else dequantized into the thread's tile.
-  private func floatRows(_ rows: Range<Int>, thread: Int) -> UnsafePointer<Float> {
+extension Operations {
+  /// Rows of a weight in f32: a view where they are stored so, else dequantized into the thread's tile, which has room
+  /// for `linearTileRows`.
+  func floatRows(_ weight: Linear, _ rows: Range<Int>, thread: Int) -> UnsafePointer<Float> {
     let count = rows.count * weight.columns
     let offset = rows.lowerBound * weight.columns
-    let tile = operations.tiles + thread * operations.tileFloats
+    let tile = tiles + thread * tileFloats
     let halves = weight.data.assumingMemoryBound(to: UInt16.self) + offset
     switch weight.kind {
     case .f32: return weight.data.assumingMemoryBound(to: Float.self) + offset
-    case .f16: operations.kernels.f16_to_f32(tile, halves, count)
-    case .bf16: operations.kernels.bf16_to_f32(tile, halves, count)
+    case .f16: kernels.f16_to_f32(tile, halves, count)
+    case .bf16: kernels.bf16_to_f32(tile, halves, count)
     case .int8, .int4, .int4Affine:
       var matrix = weight.matrix
       pio_dequantize_rows(tile, weight.columns, &matrix, rows.lowerBound, rows.upperBound)

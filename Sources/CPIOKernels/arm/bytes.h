@@ -49,5 +49,9 @@ INLINE void vi_transpose(vi out[4], const vi in[4]) {
   out[2] = vreinterpretq_s32_s16(vzip1q_s16(high, high2));
   out[3] = vreinterpretq_s32_s16(vzip2q_s16(high, high2));
 }
+INLINE void v_fold(float out[4], const vf *lanes, int step) {
+  vst1q_f32(out, vaddq_f32(vaddq_f32(lanes[0], lanes[step]),
+                           vaddq_f32(lanes[2 * step], lanes[3 * step])));
+}
 
 #endif

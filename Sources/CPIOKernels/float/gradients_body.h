@@ -87,15 +87,8 @@ void NAME(softmax)(float *x, float scale, size_t count) {
   multiply_run(x, 1 / sum, count);
 }
 
-size_t NAME(cross_entropy_back)(float *x, float scale, size_t count) {
-  float most = greatest(x, count);
-  size_t best = 0;
-  while (best + 1 < count && x[best] != most) best++;
-  x[best] = -INFINITY;  // so that the sum is that of the others
-  float others = exponentials(x, 1, most, count);
-  multiply_run(x, scale / (1 + others), count);
-  x[best] = -scale * (others / (1 + others));
-  return best;
+float NAME(exponentials)(float *x, float most, size_t count) {
+  return exponentials(x, 1, most, count);
 }
 
 void NAME(kv_read)(float *out, const struct pio_kv *kv, int values, size_t begin, size_t count) {

@@ -5,6 +5,8 @@
 //   int): shifted; vi vi_quad(vi, int j): lane j of every four lanes, four times; void
 //   vi_transpose(vi out[4], const vi in[4]): of every four lanes of 4 bytes, lane j of all into
 //     out[j]: its lane i has byte i of the four
+//   void v_fold(float out[4], const vf *lanes, int step): as pio_back_fold, of the 16 lanes of
+//     vectors that lie `step` apart
 //   vi vi_dot(vi sum, vi codes, vi values): sum += 4 products of bytes a lane; and SIGNED_CODES,
 //   whether codes
 //     of 8 bits are then less 128; below 16 they are what they are.
@@ -77,7 +79,7 @@ INLINE void load_plane(vf out[ROW_VECTORS], const uint8_t *plane) {
 INLINE void add_stripe(vf *sums, const struct derivative *d, const uint8_t *const codes[QUAD],
                        size_t ahead, size_t lines, uint32_t quant) {
   for (size_t line = 0; line < lines; line++) {
-    UNROLL for (int b = 0; b < QUAD; b++) __builtin_prefetch(codes[b] + ahead + 64 * line);
+    UNROLL for (int b = 0; b < QUAD; b++) __builtin_prefetch(codes[b] + ahead + 64 * line, 0, 3);
     UNROLL for (int v = 0; v < ROW_VECTORS; v++) {
       vi blocks[QUAD], rows[QUAD], high[QUAD];
       UNROLL for (int b = 0; b < QUAD; b++) {
@@ -103,20 +105,22 @@ INLINE void add_stripe(vf *sums, const struct derivative *d, const uint8_t *cons
 // What of one token's group is summed up in sums[...][v][t], to y.
 INLINE void fold(float *y, const vf *sums, const vf minima[ROW_VECTORS], size_t cols,
                  int accumulate) {
-  float lanes[PIO_ROWS], parts[QUAD], least;
-  UNROLL for (int v = 0; v < ROW_VECTORS; v++) v_store(lanes + v * WIDTH, minima[v]);
-  pio_back_fold(parts, lanes);
-  least = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+  float parts[QUAD];
+  v_fold(parts, minima, 1);
+  const float least = (parts[0] + parts[1]) + (parts[2] + parts[3]);
   for (size_t c = 0; c < cols; c += QUAD, sums += ROW_VECTORS * QUAD) {
-    UNROLL for (int v = 0; v < ROW_VECTORS; v++) v_store(lanes + v * WIDTH, sums[v * QUAD]);
-    pio_back_fold(parts, lanes);
-    for (size_t i = 0; i < QUAD && c + i < cols; i++) {
-      float sum = parts[i] + least;
-      y[c + i] = accumulate ? y[c + i] + sum : sum;
+    v_fold(parts, sums, QUAD);
+    const size_t count = cols - c < QUAD ? cols - c : QUAD;
+    float *out = y + c;
+    UNROLL for (size_t i = 0; i < QUAD; i++) {
+      if (i >= count) break;
+      const float sum = parts[i] + least;
+      out[i] = accumulate ? out[i] + sum : sum;
     }
   }
 }
 
+enum { PIO_FEW_BLOCKS = 32 };
 enum { SPAN = 128 };  // columns that are done at a time: a group, or as many as lie side by side
 
 // Up to four tokens x a span of columns.
@@ -185,6 +189,8 @@ INLINE void span_back(const struct span *p, uint32_t quant) {
       pio_codes_bytes(quant, w->group) + (quant == PIO_INT4_AFFINE ? 4 : 2) * PIO_ROWS;
   const size_t row_bytes = pio_groups(w->cols, w->group) * block_bytes;
   const size_t first = p->row_begin / PIO_ROWS, last = (p->row_end + PIO_ROWS - 1) / PIO_ROWS;
+  // Rows that a cache holds come from there: what is asked for is what follows them, in memory.
+  const size_t ahead = (last - first <= PIO_FEW_BLOCKS ? last - first : QUAD) * row_bytes;
   for (size_t block = first; block < last; block += QUAD) {
     const size_t row = block * PIO_ROWS;
     float edge[QUAD * STRIPE_ROWS];
@@ -210,7 +216,7 @@ INLINE void span_back(const struct span *p, uint32_t quant) {
       blocks[b] = w->blocks + at * row_bytes + p->group * block_bytes;
     }
     for (size_t g = 0; g < p->count; g++) {
-      add_group(&sums, g, blocks, w, x, x_stride, QUAD * row_bytes, quant);
+      add_group(&sums, g, blocks, w, x, x_stride, ahead, quant);
       for (size_t b = 0; b < QUAD; b++) blocks[b] += block_bytes;
     }
   }

@@ -69,11 +69,10 @@ typedef void pio_silu_mul_back(float *gate, float *up, const float *dy, size_t c
 // finite ones.
 typedef void pio_softmax(float *x, float scale, size_t count);
 
-// The cross-entropy of logits x against their own arg-max m (the first one): x becomes `scale`
-// times its derivative, softmax(x) - onehot(m), and m is returned. The entry at m is minus the sum
-// of the others, so that a probability near 1 loses no digits. Relative error below (max - min +
-// count) * 2^-22 for finite logits. A NaN gives NaN.
-typedef size_t pio_cross_entropy_back(float *x, float scale, size_t count);
+// x[i] = exp(x[i] - most), whose sum is returned. Relative error of each below 2^-21 * (1 + most -
+// x[i]), exp as at `pio_silu_mul`; the sum's below that of the largest, or count * 2^-24 more. most
+// >= x[i]; -infinity becomes 0, and a NaN stays one.
+typedef float pio_exponentials(float *x, float most, size_t count);
 
 // Keys (`values` 0) or values (1) of the positions `begin`... of one head as f32, (count,
 // head_dim).
@@ -88,7 +87,7 @@ struct pio_gradients {
   pio_rope_back *rope_back;
   pio_silu_mul_back *silu_mul_back;
   pio_softmax *softmax;
-  pio_cross_entropy_back *cross_entropy_back;
+  pio_exponentials *exponentials;
   pio_kv_read *kv_read;
 };
 

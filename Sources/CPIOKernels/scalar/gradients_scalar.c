@@ -41,6 +41,10 @@ static float exponentials(float *x, float scale, float most, size_t count) {
   return sum;
 }
 
+float pio_exponentials_scalar(float *x, float most, size_t count) {
+  return exponentials(x, 1, most, count);
+}
+
 static size_t greatest(const float *x, size_t count) {
   size_t best = 0;
   for (size_t i = 1; i < count; i++) best = x[i] > x[best] ? i : best;
@@ -50,16 +54,6 @@ static size_t greatest(const float *x, size_t count) {
 void pio_softmax_scalar(float *x, float scale, size_t count) {
   float factor = 1 / exponentials(x, scale, scale * x[greatest(x, count)], count);
   for (size_t i = 0; i < count; i++) x[i] *= factor;
-}
-
-size_t pio_cross_entropy_back_scalar(float *x, float scale, size_t count) {
-  size_t best = greatest(x, count);
-  float most = x[best];
-  x[best] = -INFINITY;  // so that the sum is that of the others
-  float others = exponentials(x, 1, most, count);
-  for (size_t i = 0; i < count; i++) x[i] *= scale / (1 + others);
-  x[best] = -scale * (others / (1 + others));
-  return best;
 }
 
 void pio_kv_read_scalar(float *out, const struct pio_kv *kv, int values, size_t begin,

@@ -52,6 +52,13 @@ INLINE void vi_transpose(vi out[4], const vi in[4]) {
   out[2] = _mm512_unpacklo_epi16(high, high2);
   out[3] = _mm512_unpackhi_epi16(high, high2);
 }
+INLINE void v_fold(float out[4], const vf *lanes, int step) {
+  const __m256 low = _mm512_castps512_ps256(lanes[0]), high = _mm512_extractf32x8_ps(lanes[0], 1);
+  const __m128 a = _mm_add_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps(low, 1));
+  const __m128 b = _mm_add_ps(_mm256_castps256_ps128(high), _mm256_extractf128_ps(high, 1));
+  _mm_storeu_ps(out, _mm_add_ps(a, b));
+  (void)step;
+}
 INLINE vi vi_dot(vi sum, vi codes, vi values) {
   return _mm512_dpbusd_epi32(sum, codes, values);
 }

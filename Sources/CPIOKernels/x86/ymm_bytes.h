@@ -45,5 +45,11 @@ INLINE void vi_transpose(vi out[4], const vi in[4]) {
   out[2] = _mm256_unpacklo_epi16(high, high2);
   out[3] = _mm256_unpackhi_epi16(high, high2);
 }
+INLINE void v_fold(float out[4], const vf *lanes, int step) {
+  const __m256 low = lanes[0], high = lanes[step];
+  const __m128 a = _mm_add_ps(_mm256_castps256_ps128(low), _mm256_extractf128_ps(low, 1));
+  const __m128 b = _mm_add_ps(_mm256_castps256_ps128(high), _mm256_extractf128_ps(high, 1));
+  _mm_storeu_ps(out, _mm_add_ps(a, b));
+}
 
 #endif

@@ -50,7 +50,8 @@ struct Saliency {
   let operations: Operations
   /// The final norm.
   let norm: UnsafePointer<Float>
-  let head: Linear
+  /// The head's part of the loss.
+  let headLoss: HeadLoss
   /// Brings the head's blocks.
   let stream: WeightStream
   let chunkRows: Int
@@ -65,7 +66,6 @@ struct Saliency {
   private let rows: Rows
   private let query: Rows
   private let inner: Rows
-  private let logits: Rows
 
   init(
     config: TextConfig, weights text: TextWeights, stream: WeightStream, operations: Operations,
@@ -75,7 +75,7 @@ struct Saliency {
     self.operations = operations
     self.stream = stream
     norm = text.norm
-    head = text.head
+    headLoss = HeadLoss(operations: operations, head: text.head, regions: regions, arena: arena)
     chunkRows = plan.chunkRows
     promptRows = plan.promptRows
     let keyDim = config.kvHeadCount * config.headDim
@@ -93,15 +93,13 @@ struct Saliency {
       dim: config.headCount * config.headDim)
     inner = Rows(
       base: arena.pointer(regions.inner), count: 3 * maxProxyRows, dim: config.hiddenDim)
-    logits = Rows(
-      base: arena.pointer(regions.logits), count: maxProxyRows, dim: config.vocabSize)
   }
 
   /// One stage's buffers, cut to the number of its proxy rows.
   private struct Scratch {
     let count: Int
     let normed, attended, output, slope, other: Rows
-    let query, logits: Rows
+    let query: Rows
     let gate, up, product: Rows
     let heads: HeadRows
   }
@@ -114,8 +112,7 @@ struct Saliency {
     return Scratch(
       count: count, normed: part(rows, 0), attended: part(rows, 1), output: part(rows, 2),
       slope: part(rows, 3), other: part(rows, 4), query: query.rows(0..<count),
-      logits: logits.rows(0..<count), gate: part(inner, 0), up: part(inner, 1),
-      product: part(inner, 2),
+      gate: part(inner, 0), up: part(inner, 1), product: part(inner, 2),
       heads: HeadRows(
         queries: heads.rows(0..<pairs), attended: heads.rows(pairs..<(2 * pairs)),
         slopes: heads.rows((2 * pairs)..<(3 * pairs)), proxyCount: count,
@@ -222,21 +219,13 @@ struct Saliency {
   /// To the loss and back in front of the final norm, by blocks of the head's rows.
   private func passHead(_ s: Scratch) throws(RuntimeError) {
     var input = LinearInput(s.normed)
+    headLoss.begin()
     for (index, block) in stream.headBlocks.enumerated() {
       try stream.acquire(stream.headBlock(index), wraps: false)
-      operations.linear(
-        &input, head.rows(block.rows), s.logits, firstColumn: block.rows.lowerBound)
+      headLoss.add(block.rows, &input)
       stream.release(stream.headBlock(index))
     }
-    operations.pool.run(
-      s.count, CrossEntropy(gradients: operations.kernels.gradients, logits: s.logits))
-    for (index, block) in stream.headBlocks.enumerated() {
-      try stream.acquire(stream.headBlock(index), wraps: false)
-      operations.transposed(
-        s.logits, firstColumn: block.rows.lowerBound, head.rows(block.rows), s.slope,
-        accumulate: index > 0, quantized: true)
-      stream.release(stream.headBlock(index))
-    }
+    headLoss.finish(s.slope)
   }
 
   // MARK: Backward
@@ -335,16 +324,6 @@ struct Saliency {
       config.dim * keyDim + config.headCount * proxies * config.dim + 2 * proxies * queryDim
     return forward + proxies * (block + back + 2 * config.vocabSize * config.dim)
       + visualRows * perRow
-  }
-}
-
-/// Derivatives of the mean cross-entropy of the rows against their own arg-max, in place.
-private struct CrossEntropy: ParallelBody {
-  let gradients: pio_gradients
-  let logits: Rows
-
-  func run(task: Int, thread: Int) {
-    _ = gradients.cross_entropy_back(logits[task], 1 / Float(logits.count), logits.dim)
   }
 }
 

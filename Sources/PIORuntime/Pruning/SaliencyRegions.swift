@@ -25,8 +25,10 @@ struct SaliencyRegions: Equatable, Sendable {
   let query: Region<Float>
   /// `(P, hiddenDim)` each: gate, up, and their product.
   let inner: Region<Float>
-  /// `(P, vocabSize)`.
-  let logits: Region<Float>
+  /// What each part of the head adds up, `HeadLoss`.
+  let headSums: Region<Float>
+  let headLogits: Region<Float>
+  let headMaxima: Region<HeadMaximum>
 
   init(_ layout: inout Layout, _ text: TextConfig, promptRows: Int, chunkRows: Int) {
     let proxies = maxProxyRows
@@ -42,6 +44,9 @@ struct SaliencyRegions: Equatable, Sendable {
     rows = layout.reserve(5 * proxies * text.dim)
     query = layout.reserve(proxies * text.headCount * text.headDim)
     inner = layout.reserve(3 * proxies * text.hiddenDim)
-    logits = layout.reserve(proxies * text.vocabSize)
+    let parts = HeadLoss.partCount * proxies
+    headSums = layout.reserve(2 * parts * text.dim)
+    headLogits = layout.reserve(parts * HeadLoss.maxChunkRows)
+    headMaxima = layout.reserve(parts)
   }
 }
