@@ -59,7 +59,7 @@ static uint64_t read_scalar(const void *data, size_t count) {
 }
 
 static const struct pio_limit_loops scalar = {"scalar", int8_macs_scalar, f32_flops_scalar,
-                                              read_scalar};
+                                              read_scalar, NULL};
 
 #if defined(__x86_64__)
 
@@ -82,21 +82,34 @@ __attribute__((target("avx2,fma"))) static uint64_t f32_flops_avx2(uint64_t roun
   return rounds * 12 * 8 * 2;
 }
 
+#define READ_AVX2(data, count, ahead)                                                       \
+  do {                                                                                      \
+    const char *p = data;                                                                   \
+    __m256i sum[8] = {0};                                                                   \
+    for (size_t i = 0; i < count; i += 256) {                                               \
+      for (size_t j = 0; ahead > 0 && j < 4; j++) {                                         \
+        __builtin_prefetch(p + i + ahead + 64 * j);                                         \
+      }                                                                                     \
+      for (int j = 0; j < 8; j++) {                                                         \
+        sum[j] = _mm256_xor_si256(sum[j], _mm256_load_si256((const __m256i *)(p + i) + j)); \
+      }                                                                                     \
+    }                                                                                       \
+    for (int j = 1; j < 8; j++) sum[0] = _mm256_xor_si256(sum[0], sum[j]);                  \
+    uint64_t words[4];                                                                      \
+    memcpy(words, &sum[0], sizeof words);                                                   \
+    return words[0] ^ words[1] ^ words[2] ^ words[3];                                       \
+  } while (0)
+
 __attribute__((target("avx2"))) static uint64_t read_avx2(const void *data, size_t count) {
-  const char *p = data;
-  __m256i sum[8] = {0};
-  for (size_t i = 0; i < count; i += 256) {
-    for (int j = 0; j < 8; j++) {
-      sum[j] = _mm256_xor_si256(sum[j], _mm256_load_si256((const __m256i *)(p + i) + j));
-    }
-  }
-  for (int j = 1; j < 8; j++) sum[0] = _mm256_xor_si256(sum[0], sum[j]);
-  uint64_t words[4];
-  memcpy(words, &sum[0], sizeof words);
-  return words[0] ^ words[1] ^ words[2] ^ words[3];
+  READ_AVX2(data, count, 0);
 }
 
-static const struct pio_limit_loops avx2 = {"avx2", int8_macs_avx2, f32_flops_avx2, read_avx2};
+__attribute__((target("avx2"))) static uint64_t read_ahead_avx2(const void *data, size_t count) {
+  READ_AVX2(data, count, 4096);
+}
+
+static const struct pio_limit_loops avx2 = {"avx2", int8_macs_avx2, f32_flops_avx2, read_avx2,
+                                            read_ahead_avx2};
 
 __attribute__((target("avx2,avxvnni"))) static uint64_t int8_macs_avxvnni(uint64_t rounds) {
   __m256i a = _mm256_set1_epi8(1);
@@ -105,7 +118,7 @@ __attribute__((target("avx2,avxvnni"))) static uint64_t int8_macs_avxvnni(uint64
 }
 
 static const struct pio_limit_loops avxvnni = {"avxvnni", int8_macs_avxvnni, f32_flops_avx2,
-                                               read_avx2};
+                                               read_avx2, read_ahead_avx2};
 
 __attribute__((target("avx512f,avx512vnni"))) static uint64_t int8_macs_avx512vnni(
     uint64_t rounds) {
@@ -122,10 +135,10 @@ __attribute__((target("avx512f"))) static uint64_t f32_flops_avx512(uint64_t rou
 
 // Loads of 32 bytes: measured, those of 64 read less a second (Zen 4: 23 against 25 GB/s).
 static const struct pio_limit_loops avx512vnni = {"avx512vnni", int8_macs_avx512vnni,
-                                                  f32_flops_avx512, read_avx2};
+                                                  f32_flops_avx512, read_avx2, read_ahead_avx2};
 
-static const struct pio_limit_loops avx512vnni_wide = {"avx512vnni-wide", int8_macs_avx512vnni,
-                                                       f32_flops_avx512, read_avx2};
+static const struct pio_limit_loops avx512vnni_wide = {
+    "avx512vnni-wide", int8_macs_avx512vnni, f32_flops_avx512, read_avx2, read_ahead_avx2};
 
 static const struct pio_limit_loops *const all[] = {&avx2, &avxvnni, &avx512vnni, &avx512vnni_wide,
                                                     &scalar};
@@ -178,10 +191,12 @@ __attribute__((target("arch=armv8.2-a+dotprod+i8mm"))) static uint64_t int8_macs
   return rounds * 16 * 32;
 }
 
-static const struct pio_limit_loops neon = {"neon", int8_macs_neon, f32_flops_neon, read_neon};
+static const struct pio_limit_loops neon = {"neon", int8_macs_neon, f32_flops_neon, read_neon,
+                                            NULL};
 static const struct pio_limit_loops dotprod = {"dotprod", int8_macs_dotprod, f32_flops_neon,
-                                               read_neon};
-static const struct pio_limit_loops i8mm = {"i8mm", int8_macs_i8mm, f32_flops_neon, read_neon};
+                                               read_neon, NULL};
+static const struct pio_limit_loops i8mm = {"i8mm", int8_macs_i8mm, f32_flops_neon, read_neon,
+                                            NULL};
 
 static const struct pio_limit_loops *const all[] = {&neon, &dotprod, &i8mm, &scalar};
 

@@ -55,9 +55,16 @@ public final class LimitMeter {
       }
       isTouched = true
     }
-    return best { [loops, sliceByteCount] task in
+    let plain = readGBs(loops.read)
+    return loops.read_ahead.map { max(plain, readGBs($0)) } ?? plain
+  }
+
+  private func readGBs(
+    _ loop: @escaping @convention(c) (UnsafeRawPointer?, Int) -> UInt64
+  ) -> Double {
+    best { [base = arena.base, sliceByteCount] task in
       // The value decides nothing, but it takes every byte to make it.
-      _ = loops.read(base + task * sliceByteCount, sliceByteCount)
+      _ = loop(base + task * sliceByteCount, sliceByteCount)
       return UInt64(sliceByteCount)
     }
   }

@@ -80,7 +80,7 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
   }
   for (size_t g = 0; g < p->count; g++) {
     __m512i sum[TOKENS];
-    if (p->ahead) pio_look_ahead(block, code_bytes + 32, tokens);
+    if (p->ahead) pio_look_ahead(block, code_bytes + 32, tokens > 2);
     group_sums(sum, p, block, g, tokens, quant);
     const __m256i *planes = (const __m256i *)(block + code_bytes);
     __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(planes));
@@ -151,7 +151,7 @@ INLINE void wide(const struct pio_tile *p, int tokens, uint32_t quant) {
       sum[1][t] = sum[0][t];
     }
     UNROLL for (int b = 0; b < 2; b++) {
-      if (p->ahead) pio_look_ahead(block[b], block_bytes, tokens);
+      if (p->ahead) pio_look_ahead(block[b], block_bytes, 1);
     }
     struct pair pair = {{block[0], block[1]}, p->values + g * p->group, p->groups * p->group};
     for (size_t sub = 0; sub < p->group / PIO_SUB; sub++, pair.values += PIO_SUB) {

@@ -51,7 +51,7 @@ INLINE void tile(const struct pio_tile *p, int tokens, uint32_t quant) {
     }
   }
   for (size_t g = 0; g < p->count; g++) {
-    if (p->ahead) pio_look_ahead(p->blocks + g * block_bytes, block_bytes, tokens);
+    if (p->ahead) pio_look_ahead(p->blocks + g * block_bytes, block_bytes, tokens > 2);
     add_group(acc, p, p->blocks + g * block_bytes, g, tokens, quant);
   }
   UNROLL for (int t = 0; t < tokens; t++) {
