@@ -69,6 +69,8 @@ public struct ProcessMemory: Equatable, Sendable {
   static let blasBytesPerThread = 1 << 19
   /// What a process with Swift's dynamic libraries comes to on x86-64 Linux: 14.2 to 16.6 MiB were measured.
   static let usualBytes = 19 << 20
+  /// How much of its code the kernel maps at once varies by this much.
+  static let stepBytes = 2 << 20
   /// An allowance for code and heap that are touched only when the model runs; a test holds plans against `VmHWM`.
   static let laterBytes = 3 << 19
 
@@ -81,7 +83,7 @@ public struct ProcessMemory: Equatable, Sendable {
   /// the byte, or where this process is larger, what it will come to.
   public static func measured(frontByteCount: Int) -> ProcessMemory {
     let expected = ProcessStatus.residentBytes - frontByteCount + laterBytes
-    let rounded = (expected + (2 << 20) - 1) & ~((2 << 20) - 1)
-    return ProcessMemory(baseBytes: max(usualBytes, rounded))
+    let steps = max(0, (expected - usualBytes + stepBytes - 1) / stepBytes)
+    return ProcessMemory(baseBytes: usualBytes + steps * stepBytes)
   }
 }
