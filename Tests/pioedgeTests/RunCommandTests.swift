@@ -127,8 +127,9 @@ struct RunCommandTests {
   @Test(arguments: [["--json"], []])
   func outputThatCannotBeWrittenIsAFailure(_ options: [String]) throws {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: Tool.executable)
-    process.arguments = ["run", Tool.demo, "--image", picture, question] + options
+    process.executableURL = URL(fileURLWithPath: Tool.command[0])
+    process.arguments =
+      Tool.command.dropFirst() + ["run", Tool.demo, "--image", picture, question] + options
     process.standardOutput = FileHandle(forWritingAtPath: "/dev/full")
     let stderr = Pipe()
     process.standardError = stderr

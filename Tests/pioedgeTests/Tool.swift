@@ -48,13 +48,15 @@ enum Tool {
     repository.appendingPathComponent("tools/demo/images/\(name)").path
   }
 
-  /// `PIOEDGE_LAUNCHER` stands in front: empty, or an emulator with its options.
+  /// `PIOEDGE_LAUNCHER` stands in front of the executable: empty, or an emulator with its options.
+  static let command =
+    (ProcessInfo.processInfo.environment["PIOEDGE_LAUNCHER"] ?? "")
+    .split(separator: " ").map(String.init) + [executable]
+
   static func run(
     _ arguments: [String], input: String = "", environment: [String: String] = [:]
   ) -> Result {
-    let launcher = (ProcessInfo.processInfo.environment["PIOEDGE_LAUNCHER"] ?? "")
-      .split(separator: " ").map(String.init)
-    let command = launcher + [executable] + arguments
+    let command = self.command + arguments
     let process = Process()
     process.executableURL = URL(fileURLWithPath: command[0])
     process.arguments = Array(command.dropFirst())
