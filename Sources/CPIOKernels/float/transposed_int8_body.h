@@ -120,7 +120,7 @@ INLINE void fold(float *y, const vf *sums, const vf minima[ROW_VECTORS], size_t 
   }
 }
 
-enum { PIO_FEW_BLOCKS = 32 };
+enum { PIO_FEW_BLOCKS = 32 };  // of so many row-blocks a cache is thought to hold all
 enum { SPAN = 128 };  // columns that are done at a time: a group, or as many as lie side by side
 
 // Up to four tokens x a span of columns.
