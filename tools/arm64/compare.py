@@ -14,8 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tools/demo"
 BASE = "process: code, libraries, heap"
-# Pointer signatures as the emulator likes them: Arm's own cipher would take most of the time.
-SIGNATURES = dict.fromkeys(["neoverse-n2", "max"], ",pauth-impdef=on")
+# As in tools/test-arm64.
+PROPERTIES = {
+    "neoverse-n2": ",pauth-impdef=on",
+    "max": ",pauth-impdef=on,sve-default-vector-length=16",
+}
 PLANS = [
     [],
     ["--stream", "on"],
@@ -35,7 +38,7 @@ class Tool:
     def run(self, *arguments, text=None):
         environment = dict(os.environ)
         if self.cpu:
-            environment["QEMU_CPU"] = self.cpu + SIGNATURES.get(self.cpu, "")
+            environment["QEMU_CPU"] = self.cpu + PROPERTIES.get(self.cpu, "")
         command = [*self.command, *map(str, arguments)]
         result = subprocess.run(
             command, env=environment, input=text, text=True, capture_output=True)
