@@ -72,7 +72,9 @@ def region(lines, loop):
 
 
 def is_work(text, instruction):
-    return text.split()[0] in (instruction, instruction + "2")
+    """smull begins the sums that smlal goes on with."""
+    names = {"smlal": ["smull", "smull2", "smlal", "smlal2"]}.get(instruction, [instruction])
+    return text.split()[0] in names
 
 
 def group_loop(lines, instruction):
