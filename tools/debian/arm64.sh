@@ -36,7 +36,6 @@ make_arm_sdk() {
   sed -i '/-licu.*swift/d' "$arm_sysroot/usr/lib/swift_static/linux/static-executable-args.lnk"
   # What the packages' maintainer scripts would have linked.
   ln -sf openblas-pthread/libopenblas.so.0 "$arm_sysroot/usr/lib/$arm_triple/libopenblas.so.0"
-  write_arm_sdk
   # Debian 12's qemu 7.2 lacks the models of cores with i8mm; this one is linked statically.
   configure_apt "$arm_home" amd64
   fetch_alone "$arm_home" amd64 qemu-user
@@ -55,8 +54,16 @@ END
   "swiftStaticResourcesPath": "sysroot/usr/lib/swift_static",
   "toolsetPaths": ["toolset.json"] } } }
 END
-  echo '{ "schemaVersion": "1.0", "swiftCompiler": { "extraCLIOptions": ["-use-ld=lld"] } }' \
-    > "$arm_bundle/d13/toolset.json"
+  # Revisions of the Cortex-A53 that are in use (Raspberry Pi 3, RK3399) have two errata that
+  # compilers and linkers avoid when told: 835769, a wrong 64-bit multiply-add behind a load, and
+  # 843419, a wrong address from adrp at the end of a page.
+  cat > "$arm_bundle/d13/toolset.json" << 'END'
+{ "schemaVersion": "1.0",
+  "swiftCompiler": { "extraCLIOptions":
+    ["-use-ld=lld", "-Xllvm", "-aarch64-fix-cortex-a53-835769=1"] },
+  "cCompiler": { "extraCLIOptions": ["-mfix-cortex-a53-835769"] },
+  "linker": { "extraCLIOptions": ["--fix-cortex-a53-843419"] } }
+END
 }
 
 prepare_arm() {
@@ -64,6 +71,7 @@ prepare_arm() {
   prepare_once "$arm_home" "$arm_stamp" \
     "Preparing the aarch64 libraries and qemu in $arm_home (about 500 MB of Debian packages) …" \
     make_arm_sdk
+  write_arm_sdk
 }
 
 # `swift build` of the checkout for aarch64 in a folder of its own.
