@@ -4,21 +4,21 @@
   import Musl
 #endif
 
+private let processorFolder = "/sys/devices/system/cpu"
+
 /// How many threads to use unless told otherwise: the CPUs that are online and allowed to this
 /// process, and where they differ only the big ones.
 ///
-/// Big: `cpuN/cpu_capacity` under `sysfs` is at least three quarters of the largest (an RK3588's
+/// Big: `/sys/devices/system/cpu/cpuN/cpu_capacity` is at least three quarters of the largest (an RK3588's
 /// small cores say 530, its big ones 1024). A CPU without the file counts as big.
-public func defaultThreadCount(sysfs: String = "/sys/devices/system/cpu") -> Int {
-  max(1, bigProcessors(sysfs: sysfs).big.count)
+public func defaultThreadCount() -> Int {
+  max(1, bigProcessors().big.count)
 }
 
-/// The big ones of the available CPUs, and whether there are others.
-package func bigProcessors(
-  sysfs: String = "/sys/devices/system/cpu"
-) -> (big: [Int], isHeterogeneous: Bool) {
-  let all = availableProcessors(sysfs: sysfs).map {
-    (processor: $0, capacity: capacity(sysfs: sysfs, processor: $0))
+/// The big ones of the available CPUs, and whether there are others. `root`: where `/sys` and `/proc` are.
+package func bigProcessors(root: String = "") -> (big: [Int], isHeterogeneous: Bool) {
+  let all = availableProcessors(root: root).map {
+    (processor: $0, capacity: capacity(root: root, processor: $0))
   }
   let largest = all.compactMap(\.capacity).max() ?? 0
   let big = all.filter { ($0.capacity ?? largest) >= largest - largest / 4 }.map(\.processor)
@@ -29,11 +29,11 @@ package func bigProcessors(
 ///
 /// `sched_getaffinity` is hidden from Swift (it wants `_GNU_SOURCE`); the kernel prints its mask in
 /// `/proc/self/status`.
-package func availableProcessors(sysfs: String = "/sys/devices/system/cpu") -> [Int] {
+package func availableProcessors(root: String = "") -> [Int] {
   let key = "Cpus_allowed_list:"
-  let status = lines(of: "/proc/self/status").first { $0.hasPrefix(key) }
+  let status = lines(of: "\(root)/proc/self/status").first { $0.hasPrefix(key) }
   let allowed = processors(inList: String((status ?? "").dropFirst(key.count)))
-  guard let list = lines(of: "\(sysfs)/online").first else { return allowed }
+  guard let list = lines(of: "\(root)\(processorFolder)/online").first else { return allowed }
   let online = Set(processors(inList: list))
   let both = allowed.filter(online.contains)
   return both.isEmpty ? allowed : both
@@ -50,8 +50,8 @@ package func processors(inList list: String) -> [Int] {
 }
 
 /// The number in `cpuN/cpu_capacity`, nil where there is none.
-private func capacity(sysfs: String, processor: Int) -> Int? {
-  guard let line = lines(of: "\(sysfs)/cpu\(processor)/cpu_capacity").first,
+private func capacity(root: String, processor: Int) -> Int? {
+  guard let line = lines(of: "\(root)\(processorFolder)/cpu\(processor)/cpu_capacity").first,
     let value = Int(line), (0...1_000_000).contains(value)
   else { return nil }
   return value

@@ -63,43 +63,81 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
   #expect((threads ?? .max) < 300)
 }
 
-@Test func bigCoresOnlyWhereCapacitiesDiffer() throws {
-  let folder = NSTemporaryDirectory() + "pio-sysfs-\(UUID())"
-  defer { try? FileManager.default.removeItem(atPath: folder) }
-  let processors = availableProcessors()
-  #expect(defaultThreadCount(sysfs: folder) == processors.count)
-  for (index, processor) in processors.enumerated() {
-    let path = "\(folder)/cpu\(processor)"
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    try "\(index == 0 ? 1024 : 530)\n".write(
-      toFile: "\(path)/cpu_capacity", atomically: true, encoding: .utf8)
+/// A board's CPUs as the kernel tells of them, and which are used.
+struct Board: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let capacities: [String?]
+  let allowed: String
+  var online: String?
+  let big: [Int]
+  let isHeterogeneous: Bool
+
+  /// `/proc` and `/sys` under `root`.
+  func write(_ root: String) throws {
+    func write(_ text: String, _ folder: String, _ name: String) throws {
+      try FileManager.default.createDirectory(
+        atPath: root + folder, withIntermediateDirectories: true)
+      try "\(text)\n".write(
+        toFile: "\(root)\(folder)/\(name)", atomically: true, encoding: .utf8)
+    }
+    try write("Name:\tpioedge\nCpus_allowed_list:\t\(allowed)", "/proc/self", "status")
+    let folder = "/sys/devices/system/cpu"
+    if let online { try write(online, folder, "online") }
+    for (processor, capacity) in capacities.enumerated() {
+      if let capacity { try write(capacity, "\(folder)/cpu\(processor)", "cpu_capacity") }
+    }
   }
-  #expect(defaultThreadCount(sysfs: folder) == 1)
-  for processor in processors {
-    try "garbage".write(
-      toFile: "\(folder)/cpu\(processor)/cpu_capacity", atomically: true, encoding: .utf8)
-  }
-  #expect(defaultThreadCount(sysfs: folder) == processors.count)
+
+  private static let rk3588: [String?] =
+    Array(repeating: "530", count: 4) + Array(repeating: "1024", count: 4)
+
+  static let all = [
+    Board(
+      testDescription: "Raspberry Pi 5, which names no capacities",
+      capacities: [nil, nil, nil, nil], allowed: "0-3", online: "0-3", big: [0, 1, 2, 3],
+      isHeterogeneous: false),
+    Board(
+      testDescription: "RK3588", capacities: rk3588, allowed: "0-7", online: "0-7",
+      big: [4, 5, 6, 7], isHeterogeneous: true),
+    Board(
+      testDescription: "RK3588, two big cores offline", capacities: rk3588, allowed: "0-7",
+      online: "0-5", big: [4, 5], isHeterogeneous: true),
+    Board(
+      testDescription: "RK3588, a cpuset of small cores", capacities: rk3588, allowed: "0-2",
+      online: "0-7", big: [0, 1, 2], isHeterogeneous: false),
+    Board(
+      testDescription: "RK3588, a cpuset of both", capacities: rk3588, allowed: "2-3,6",
+      online: "0-7", big: [6], isHeterogeneous: true),
+    Board(
+      testDescription: "Two big clusters that differ a little",
+      capacities: ["414", "414", "983", "983", "1024", "1024"], allowed: "0-5", online: "0-5",
+      big: [2, 3, 4, 5], isHeterogeneous: true),
+    Board(
+      testDescription: "Three quarters and a little less",
+      capacities: ["768", "767", "1024"], allowed: "0-2", online: nil, big: [0, 2],
+      isHeterogeneous: true),
+    Board(
+      testDescription: "No list of those online, garbage for capacities",
+      capacities: ["garbage", "-5", ""], allowed: "0-2", online: nil, big: [0, 1, 2],
+      isHeterogeneous: false),
+    Board(
+      testDescription: "None of the allowed is online", capacities: rk3588, allowed: "4-5",
+      online: "0-3", big: [4, 5], isHeterogeneous: false),
+  ]
 }
 
-@Test func bigCoresAreThoseOfTheSysfsFolder() throws {
-  let folder = NSTemporaryDirectory() + "pio-sysfs-\(UUID())"
-  defer { try? FileManager.default.removeItem(atPath: folder) }
-  let processors = availableProcessors()
-  #expect(bigProcessors(sysfs: folder) == (processors, false))
-  let capacities = [1024, 768, 767, 530]
-  for (index, processor) in processors.enumerated() {
-    let path = "\(folder)/cpu\(processor)"
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    try "\(capacities[(index + 3) % 4])\n".write(
-      toFile: "\(path)/cpu_capacity", atomically: true, encoding: .utf8)
-  }
-  let big = processors.indices.filter { (index: Int) -> Bool in
-    let isLargestThere = processors.count == 1
-    return isLargestThere || capacities[(index + 3) % 4] >= 768
-  }
-  #expect(bigProcessors(sysfs: folder).big == big.map { processors[$0] })
-  #expect(bigProcessors(sysfs: folder).isHeterogeneous == (processors.count > 1))
+@Test(arguments: Board.all) func theBigCoresOfABoardAreUsed(board: Board) throws {
+  let root = NSTemporaryDirectory() + "pio-board-\(UUID())"
+  defer { try? FileManager.default.removeItem(atPath: root) }
+  try board.write(root)
+  let found = bigProcessors(root: root)
+  #expect(found.big == board.big)
+  #expect(found.isHeterogeneous == board.isHeterogeneous)
+}
+
+@Test func theDefaultIsThisMachinesBigCores() {
+  #expect(defaultThreadCount() == bigProcessors().big.count)
+  #expect((1...availableProcessors().count).contains(defaultThreadCount()))
 }
 
 /// On a thread of its own, whose affinity may change.
