@@ -12,6 +12,9 @@ struct Arena: ~Copyable {
         nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
       base != MAP_FAILED
     else { throw .cannotMap(byteCount: byteCount, errno: errno) }
+    // A huge page, 2 MiB and on 16 KiB pages 32, would be resident as soon as one byte of it is touched, where a phase
+    // leaves the rest alone. A kernel without them refuses.
+    madvise(base, byteCount, MADV_NOHUGEPAGE)
     self.base = base
     self.byteCount = byteCount
   }
