@@ -85,10 +85,17 @@ public struct FilePages: @unchecked Sendable {
   /// 4 KiB on most boards, 16 KiB on a Raspberry Pi 5, up to 64 KiB.
   public static let pageByteCount = sysconf(Int32(_SC_PAGESIZE))
 
-  /// Maps every page of `range`, read ahead from the disk in one go. Returns 0, or the errno of what could not be read.
+  /// What the kernel begins to read for one piece of advice, on most boards: `read_ahead_kb` of the disk. Bytes.
+  private static let advisedByteCount = 128 << 10
+
+  /// Maps every page of `range`; the disk is asked for all of it before the first is waited for. Returns 0, or the errno
+  /// of what could not be read.
   public func populate(_ range: Range<Int>, _ method: Method) -> Int32 {
     guard let pages = wholePages(range) else { return 0 }
-    posix_fadvise(descriptor, pages.lowerBound, pages.count, POSIX_FADV_WILLNEED)
+    for start in stride(from: pages.lowerBound, to: pages.upperBound, by: Self.advisedByteCount) {
+      let count = min(Self.advisedByteCount, pages.upperBound - start)
+      posix_fadvise(descriptor, start, count, POSIX_FADV_WILLNEED)
+    }
     switch method {
     case .populate:
       while madvise(pointer(pages), pages.count, Self.populateRead) != 0 {
