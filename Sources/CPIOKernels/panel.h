@@ -15,8 +15,8 @@ enum {
 };
 enum { PIO_STARTS = 768, PIO_MOST_TOKENS = 8 };
 
-// What a tile needs to know: a few tokens x one row-block x the groups [0, count) from some group
-// on, whose sums go on from where the groups before them stopped.
+// What a tile needs to know: a few tokens x one row-block, or two that follow each other, x the
+// groups [0, count) from some group on, whose sums go on from where the groups before them stopped.
 struct pio_tile {
   const uint8_t *blocks;  // of this row-block, from the first group on, ascending
   const int8_t *values;   // (tokens, groups * group), from the first group on
@@ -26,13 +26,13 @@ struct pio_tile {
   const float *shifts;    // affine, the same: scale * sum of the values
   size_t groups, group;   // groups of a whole row: the stride
   size_t count;           // groups of this tile
-  float *acc;             // (tokens, 16), where the groups are not all
+  float *acc;             // (row-blocks, PIO_MOST_TOKENS, 16), where the groups are not all
   int ahead;              // whether the weights may come from memory
   int first, last;        // whether these are the first, the last groups
-  float *y;               // (tokens, 16), stride y_stride
+  float *y;               // (tokens, rows), stride y_stride
   size_t y_stride;
-  size_t rows;        // of these 16 to write
-  const float *bias;  // 16, or NULL
+  size_t rows;        // to write, of 16 or 32
+  const float *bias;  // one a row, or NULL
   int accumulate;
 };
 
@@ -116,7 +116,7 @@ static inline void pio_fill_groups(const struct pio_product *p, size_t t, size_t
       }
       continue;
     }
-    // What is not read is not written: this runs for every tile.
+    // This runs for every tile: what no kind reads is not written.
     for (size_t g = 0; g < count; g++) out->scales[g * tokens + i] = scales[g];
     if (affine) {
       for (size_t g = 0; g < count; g++) out->shifts[g * tokens + i] = scales[g] * (float)sums[g];
@@ -197,6 +197,7 @@ static inline void pio_run_product(const struct pio_product *p, size_t tokens, s
   float acc[PIO_PANEL_BLOCKS * PIO_MOST_TOKENS * PIO_ROWS] __attribute__((aligned(64)));
   size_t panel = p->panel_bytes / (p->groups * p->block_bytes) + 1;
   if (panel > PIO_PANEL_BLOCKS || tokens <= most) panel = PIO_PANEL_BLOCKS;
+  if (p->wide && panel > 1) panel -= panel % 2;  // an odd one's last tile is narrow
   for (size_t first = begin; first < end; first += panel) {
     size_t last = first + panel < end ? first + panel : end;
     for (size_t t = 0, tiles = (tokens + most - 1) / most; t < tokens; tiles--) {

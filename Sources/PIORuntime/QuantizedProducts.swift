@@ -21,7 +21,9 @@ struct BlockCut: Equatable {
     self.blocks = blocks
     self.threadCount = threadCount
     let isFalling = rowCount <= Self.fewRows && threadCount > 1
-    blocksPerTask = isFalling ? 0 : min(16, max(1, blocks / (threadCount * 4)))
+    // Two at a time where there are: some kernels' tiles have two.
+    let even = max(1, blocks / (threadCount * 4) & ~1)
+    blocksPerTask = isFalling ? 0 : min(16, even)
     guard isFalling else {
       taskCount = (blocks + blocksPerTask - 1) / blocksPerTask
       return
