@@ -132,15 +132,6 @@ struct Operations {
     precondition(input.rows.count == out.count, "linear: row counts differ")
   }
 
-  /// The same into the columns of wider rows, from `firstColumn` on.
-  func linear(_ input: inout LinearInput, _ weight: Linear, _ out: Rows, firstColumn: Int) {
-    precondition(input.rows.dim == weight.columns, "linear: widths differ")
-    precondition(firstColumn + weight.rows <= out.dim, "linear: widths differ")
-    precondition(input.rows.count == out.count, "linear: row counts differ")
-    let columns = Rows(base: out.base + firstColumn, count: out.count, dim: out.dim)
-    apply(&input, Product(weight, columns))
-  }
-
   /// `out.dim` is what lies between two rows.
   private func apply(_ input: inout LinearInput, _ product: Product) {
     prepare(&input, for: product.weight)

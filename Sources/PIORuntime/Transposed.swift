@@ -17,19 +17,16 @@ extension Linear {
 extension Operations {
   /// `out = x W`, or `out += x W`: the derivative of `linear` by its input.
   ///
-  /// Shapes: `x` is `(n, rows)`, or wider where `firstColumn` says which of its columns; `out` is `(n, columns)`. In f32 with
-  /// dequantized weights, which serve many rows at once; or, `quantized` where the weights are and `compute` is not f32,
-  /// with x in 8 bits: faster for a few rows.
+  /// Shapes: `x` is `(n, rows)`, `out` is `(n, columns)`. In f32 with dequantized weights, which serve many rows at
+  /// once; or, `quantized` where the weights are and `compute` is not f32, with x in 8 bits: faster for a few rows.
   func transposed(
-    _ x: Rows, firstColumn: Int = 0, _ weight: Linear, _ out: Rows, accumulate: Bool = false,
-    quantized: Bool
+    _ x: Rows, _ weight: Linear, _ out: Rows, accumulate: Bool = false, quantized: Bool
   ) {
-    precondition(firstColumn + weight.rows <= x.dim, "transposed: widths differ")
-    precondition(out.dim == weight.columns, "transposed: widths differ")
+    precondition(
+      x.dim == weight.rows && out.dim == weight.columns, "transposed: widths differ")
     precondition(x.count == out.count, "transposed: row counts differ")
-    let columns = Rows(base: x.base + firstColumn, count: x.count, dim: x.dim)
     transposed(
-      TransposedProduct.Slice(x: columns, rows: 0..<weight.rows, out: out), count: 1,
+      TransposedProduct.Slice(x: x, rows: 0..<weight.rows, out: out), count: 1,
       step: (0, 0, 0), weight, accumulate: accumulate, quantized: quantized)
   }
 

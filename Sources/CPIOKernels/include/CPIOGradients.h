@@ -70,8 +70,8 @@ typedef void pio_silu_mul_back(float *gate, float *up, const float *dy, size_t c
 typedef void pio_softmax(float *x, float scale, size_t count);
 
 // x[i] = exp(x[i] - most), whose sum is returned; most >= x[i]. Relative error of each below 2^-21
-// * (1 + most - x[i]), exp as at `pio_silu_mul`; of the sum, what these make and count * 2^-24.
-// -infinity becomes 0, a NaN stays one.
+// * (1 + most - x[i]), exp as at `pio_silu_mul`, where it is a normal number, else 0 may be
+// written; of the sum, what these make and count * 2^-24. -infinity becomes 0, a NaN stays one.
 typedef float pio_exponentials(float *x, float most, size_t count);
 
 // Keys (`values` 0) or values (1) of the positions `begin`... of one head as f32, (count,

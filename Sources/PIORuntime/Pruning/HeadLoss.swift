@@ -54,6 +54,8 @@ struct HeadLoss {
 
   /// Adds the head's rows `range`, for the same `input` at every call.
   func add(_ range: Range<Int>, _ input: inout LinearInput) {
+    precondition(input.rows.dim == head.columns, "head loss: widths differ")
+    precondition(input.rows.count <= maxProxyRows, "head loss: too many rows")
     operations.prepare(&input, for: head)
     operations.pool.run(
       Self.partCount, HeadPass(loss: self, input: input.rows, range: range, chunkRows: chunkRows))
