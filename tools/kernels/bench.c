@@ -54,18 +54,35 @@ struct span {
   size_t bytes;
 };
 
-// Each thread reads its own part.
+// Each thread reads its own part, by the faster of the two loops.
+static uint64_t (*read_loop)(const void *, size_t);
+
 static void read_all(const void *context, unsigned thread, unsigned threads) {
   const struct span *s = context;
   size_t part = s->bytes / threads / 4096 * 4096;
-  volatile uint64_t sink = limits->read(s->data + part * thread, part);
+  volatile uint64_t sink = read_loop(s->data + part * thread, part);
   (void)sink;
+}
+
+static double fastest(uint64_t (*loop)(const void *, size_t), const struct span *s) {
+  double best = INFINITY;
+  for (int i = 0; i < 3; i++) {
+    double start = now();
+    volatile uint64_t sink = loop(s->data, s->bytes);
+    (void)sink;
+    best = fmin(best, now() - start);
+  }
+  return best;
 }
 
 static void add_reads(void) {
   static struct span s;
   s.bytes = 256 << 20;
   s.data = bytes(s.bytes);
+  read_loop = limits->read;
+  if (limits->read_ahead && fastest(limits->read_ahead, &s) < fastest(limits->read, &s)) {
+    read_loop = limits->read_ahead;
+  }
   read_peak = add_case("peak: reads of 256 MiB", read_all, &s, (double)s.bytes, "GB/s", -1);
 }
 
