@@ -48,11 +48,11 @@ prepare_swift() {
     "Preparing Swift 6.0.3 in $swift_home (about 1 GB of Debian packages) …" make_swift_root
 }
 
-# Git inside the root reaches what git outside reaches: the same rewritten addresses, which may lead
+# Git inside a root reaches what git outside reaches: the same rewritten addresses, which may lead
 # to folders of this machine (printed one a line, to be mounted), names and certificates.
-share_network() {
+share_network() { # ROOT
   local key value target
-  local config=$swift_root/root/.gitconfig
+  local config=$1/root/.gitconfig
   printf '[safe]\n  directory = *\n' > "$config"
   { git config --get-regexp '^url\..*\.insteadof$' || true; } | while read -r key value; do
     target=${key#url.}
@@ -61,15 +61,15 @@ share_network() {
     target=${target#file://}
     if [ -d "$target" ]; then echo "$target"; fi
   done | sort -u
-  cp -Lf /etc/resolv.conf /etc/hosts "$swift_root/etc/" 2> /dev/null || true
-  cp -Lf /etc/ssl/certs/ca-certificates.crt "$swift_root/etc/ssl/certs/" 2> /dev/null || true
+  cp -Lf /etc/resolv.conf /etc/hosts "$1/etc/" 2> /dev/null || true
+  cp -Lf /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/" 2> /dev/null || true
 }
 
 # Runs a command in the root; the checkout, `swift_folders` and local package mirrors stand at their
 # own paths. Mounts are made in a private mount namespace.
 in_swift_root() { # COMMAND…
   local mirrors
-  mirrors=$(share_network)
+  mirrors=$(share_network "$swift_root")
   # shellcheck disable=SC2016 # expanded by the inner shells
   root=$swift_root checkout=$checkout folders="$mirrors
 ${swift_folders:-}" unshare --mount bash -c '
