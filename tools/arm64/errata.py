@@ -3,9 +3,10 @@
     python3 tools/arm64/errata.py EXECUTABLE
 
 The sequence (Arm, Cortex-A53 MPCore software developers errata notice): an ADRP in the last 8 bytes of a
-4 KiB page; a load or store; at most one more instruction, no branch; a load or store with an immediate
-offset whose base is ADRP's register, which nothing between has written. A linker moves the last of them
-away. A few kinds of the second are counted that are harmless: an answer may be too strict, never too lax.
+4 KiB page; a load or store that does not write ADRP's register; at most one more instruction, no branch;
+a load or store with an immediate offset from that register. A linker moves the last of them away. Some
+that are harmless are counted, as where the one more instruction writes the register: an answer may be
+too strict, never too lax.
 """
 
 import struct
@@ -27,6 +28,14 @@ def is_load_or_store(word):
     return word & 0x0A000000 == 0x08000000
 
 
+def loads(word, register):
+    """A load of one or two general registers, this one among them."""
+    if word & 0x3C000000 == 0x38000000:
+        return word & 0x00C00000 != 0 and word & 31 == register
+    is_pair = word & 0x3C400000 == 0x28400000
+    return is_pair and register in (word & 31, word >> 10 & 31)
+
+
 def is_branch(word):
     return word & 0x1C000000 == 0x14000000
 
@@ -45,7 +54,7 @@ def sequences(address, data):
                 continue
             register = words[i] & 31
             second, third, fourth = (words[i + k] if i + k < len(words) else 0 for k in [1, 2, 3])
-            if is_load_or_store(second) and (
+            if is_load_or_store(second) and not loads(second, register) and (
                     has_base(third, register)
                     or not is_branch(third) and has_base(fourth, register)):
                 yield address + at

@@ -60,7 +60,7 @@ END
   cat > "$arm_bundle/d13/toolset.json" << 'END'
 { "schemaVersion": "1.0",
   "swiftCompiler": { "extraCLIOptions":
-    ["-use-ld=lld", "-Xllvm", "-aarch64-fix-cortex-a53-835769=1"] },
+    ["-use-ld=lld", "-Xcc", "-mfix-cortex-a53-835769"] },
   "cCompiler": { "extraCLIOptions": ["-mfix-cortex-a53-835769"] },
   "linker": { "extraCLIOptions": ["--fix-cortex-a53-843419"] } }
 END
