@@ -7,12 +7,40 @@
 private let processorFolder = "/sys/devices/system/cpu"
 
 /// How many threads to use unless told otherwise: the CPUs that are online and allowed to this
-/// process, and where they differ only the big ones.
+/// process, and where they differ only the big ones; no more than a control group's share of time
+/// keeps busy, as a thread that is held up holds up all.
 ///
 /// Big: `/sys/devices/system/cpu/cpuN/cpu_capacity` is at least three quarters of the largest (an RK3588's
 /// small cores say 530, its big ones 1024). A CPU without the file counts as big.
-public func defaultThreadCount() -> Int {
-  max(1, bigProcessors().big.count)
+public func defaultThreadCount() -> Int { defaultThreadCount(root: "") }
+
+/// The same. `root`: where `/sys` and `/proc` are.
+package func defaultThreadCount(root: String) -> Int {
+  let count = bigProcessors(root: root).big.count
+  return max(1, min(count, processorQuota(root: root) ?? count))
+}
+
+/// How many CPUs the control groups around this process may keep busy, rounded up: the least
+/// `cpu.max`, quota through period, of its group and those above it. nil: as many as there are.
+///
+/// Source: Documentation/admin-guide/cgroup-v2.rst. The older hierarchy is not read.
+package func processorQuota(root: String = "") -> Int? {
+  let key = "0::/"
+  guard let line = lines(of: "\(root)/proc/self/cgroup").first(where: { $0.hasPrefix(key) })
+  else { return nil }
+  // From outside its namespace a group begins with "..".
+  var groups = line.dropFirst(key.count).split(separator: "/").filter { $0 != ".." }
+  var least: Int?
+  while true {
+    let path = (["\(root)/sys/fs/cgroup"] + groups + ["cpu.max"]).joined(separator: "/")
+    let numbers = (lines(of: path).first ?? "").split(separator: " ").map { Int($0) }
+    if numbers.count == 2, let quota = numbers[0], let period = numbers[1], quota > 0, period > 0,
+      quota < 1 << 40, period < 1 << 40
+    {
+      least = min(least ?? .max, (quota + period - 1) / period)
+    }
+    if groups.popLast() == nil { return least }
+  }
 }
 
 /// The big ones of the available CPUs, and whether there are others. `root`: where `/sys` and `/proc` are.
