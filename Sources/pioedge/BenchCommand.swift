@@ -127,26 +127,34 @@ struct BenchCommand: ParsableCommand {
     let meter = try LimitMeter(isa: engine.isa, threadCount: report.threads)
     let benchmark = Benchmark(repetitions: repetitions)
     for length in lengths {
-      let samples = try benchmark.prefill(&engine, tokens: length) { meter.int8GMACs() }
+      let samples = try benchmark.prefill(&engine, tokens: length) {
+        report.noteClock()
+        return meter.int8GMACs()
+      }
       report.addPrefill(length, samples)
     }
     if prunes {
       try withSamplePicture(for: engine.config) { path in
         let runs = try benchmark.compare(
           limits.prunings, &engine, image: path, answerTokens: max(1, generate))
+        report.noteClock()
         report.setBudgets(runs)
       }
     } else if image {
       try withSamplePicture(for: engine.config) { path in
         let times = try benchmark.firstToken(
           &engine, image: path, textRows: Benchmark.textRowsWithPicture
-        ) { meter.int8GMACs() }
+        ) {
+          report.noteClock()
+          return meter.int8GMACs()
+        }
         report.setImageEncode(times.encode)
         report.setFirstToken(times.total, rows: times.rows)
       }
     } else if let longest = lengths.max() {
       let times = try benchmark.firstToken(&engine, image: nil, textRows: longest) {
-        meter.int8GMACs()
+        report.noteClock()
+        return meter.int8GMACs()
       }
       report.setFirstToken(times.total, rows: times.rows)
     }
@@ -154,6 +162,7 @@ struct BenchCommand: ParsableCommand {
     if generate > 0 && (!prunes || !lengths.isEmpty) {
       let samples = try benchmark.decode(&engine, tokens: generate, depth: depth) {
         report.notePeak()
+        report.noteClock()
         return meter.readGBs()
       }
       report.setDecode(generate, depth: depth, samples)

@@ -36,7 +36,7 @@ extension BenchReport {
       \(cpu), \(isa), \(threads) thread(s)
 
       \(measured)\(budgets.map(BudgetReport.text) ?? "")
-      limits here: \(limits?.text ?? "")
+      limits here: \(limits?.text ?? "")\(clock.map { "\nclock \($0.text)" } ?? "")
       peak resident \(byteText(peakResidentBytes)), loaded in \(decimal(loadMs, 2)) ms
       """
   }

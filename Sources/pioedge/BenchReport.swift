@@ -40,6 +40,30 @@ struct BenchReport: Encodable {
     var msMax: Double
   }
 
+  /// At the slowest of the moments behind each run.
+  struct Clock: Encodable {
+    let slowest: ProcessorClock
+
+    func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(slowest.lowestMHz, forKey: .lowestMHz)
+      try container.encode(slowest.possibleMHz, forKey: .possibleMHz)
+      try container.encode(slowest.hottestCelsius, forKey: .hottestCelsius)
+    }
+
+    var text: String {
+      "\(slowest.lowestMHz) of \(slowest.possibleMHz) MHz at the slowest"
+        + (slowest.hottestCelsius.map { ", \($0) °C at the hottest" } ?? "")
+        + (slowest.isSlowedDown ? ": the processor was slowed down" : "")
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case lowestMHz = "lowest_mhz"
+      case possibleMHz = "possible_mhz"
+      case hottestCelsius = "hottest_celsius"
+    }
+  }
+
   var model: String
   var modelBytes: Int
   var cpu = processorName()
@@ -60,6 +84,8 @@ struct BenchReport: Encodable {
   var loadMs = 0.0
   var readyMs = 0.0
   var limits: LimitsReport.Rates?
+  /// Nil where the system does not say.
+  @Nullable var clock: Clock?
   var peakResidentBytes = 0
 
   private let config: ModelConfig
@@ -133,6 +159,12 @@ struct BenchReport: Encodable {
     timeToFirstTokenMs = reports.last?.timeToFirstTokenMs
   }
 
+  /// While the CPUs still run as they did in what was just measured.
+  mutating func noteClock() {
+    guard let now = ProcessorClock() else { return }
+    clock = Clock(slowest: clock.map { $0.slowest.joined(with: now) } ?? now)
+  }
+
   /// At the first call alone: later the measurement's own memory is in it.
   mutating func notePeak() {
     if peakResidentBytes == 0 { peakResidentBytes = ProcessStatus.peakResidentBytes }
@@ -143,7 +175,8 @@ struct BenchReport: Encodable {
   }
 
   enum CodingKeys: String, CodingKey {
-    case model, cpu, isa, threads, kv, repetitions, prefill, decode, image, limits, budgets, pruning
+    case model, cpu, isa, threads, kv, repetitions, prefill, decode, image, limits, budgets
+    case pruning, clock
     case modelBytes = "model_bytes"
     case imageEncodeMs = "image_encode_ms"
     case timeToFirstTokenMs = "time_to_first_token_ms"
