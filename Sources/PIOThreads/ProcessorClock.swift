@@ -1,8 +1,8 @@
 /// How fast the big CPUs were running while something was measured, and how hot the chip was.
 ///
 /// A small board without a fan slows down within a minute; figures taken then are the case's, not the
-/// program's. Source: `cpufreq` and `thermal` of sysfs (Documentation/ABI/stable/sysfs-devices-system-cpu,
-/// testing/sysfs-class-thermal).
+/// program's. `cpuinfo_cur_freq` is what the hardware says and root's alone to read; `scaling_cur_freq` may be
+/// what was last asked for. Source: Documentation/admin-guide/pm/cpufreq.rst, ABI/testing/sysfs-class-thermal.
 package struct ProcessorClock: Equatable, Sendable {
   /// MHz of the fastest CPU at its slowest sample, and what that CPU could run at.
   package private(set) var lowestMHz: Int
@@ -10,15 +10,17 @@ package struct ProcessorClock: Equatable, Sendable {
   /// Of all zones and samples, in °C; nil: no zone says.
   package private(set) var hottestCelsius: Int?
 
-  /// Below nine tenths of what is possible.
-  package var isSlowedDown: Bool { lowestMHz * 10 < possibleMHz * 9 }
+  /// Below nine tenths of what is possible: hot, short of power, or told so; or all cores run, where one alone may
+  /// run faster.
+  package var isBelowFullSpeed: Bool { lowestMHz * 10 < possibleMHz * 9 }
 
   /// One sample; nil where the system names no frequencies, as virtual machines do. `root`: where `/sys` is.
   package init?(root: String = "") {
     let now = bigProcessors(root: root).big.compactMap { processor -> (mhz: Int, possible: Int)? in
       let folder = "\(root)/sys/devices/system/cpu/cpu\(processor)/cpufreq"
-      guard let current = number("\(folder)/scaling_cur_freq", in: 1000...20_000_000),
-        let possible = number("\(folder)/cpuinfo_max_freq", in: 1000...20_000_000)
+      let read = { (name: String) in number("\(folder)/\(name)", in: 1000...20_000_000) }
+      guard let current = read("cpuinfo_cur_freq") ?? read("scaling_cur_freq"),
+        let possible = read("cpuinfo_max_freq")
       else { return nil }
       return (current / 1000, possible / 1000)
     }

@@ -54,7 +54,7 @@ struct BenchReport: Encodable {
     var text: String {
       "\(slowest.lowestMHz) of \(slowest.possibleMHz) MHz at the slowest"
         + (slowest.hottestCelsius.map { ", \($0) °C at the hottest" } ?? "")
-        + (slowest.isSlowedDown ? ": the processor was slowed down" : "")
+        + (slowest.isBelowFullSpeed ? ": not at full speed" : "")
     }
 
     enum CodingKeys: String, CodingKey {

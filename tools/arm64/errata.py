@@ -2,11 +2,10 @@
 
     python3 tools/arm64/errata.py EXECUTABLE
 
-The sequence (Arm, Cortex-A53 MPCore software developers errata notice): an ADRP in the last 8 bytes of a
-4 KiB page; a load or store that does not write ADRP's register; at most one more instruction, no branch;
-a load or store with an immediate offset from that register. A linker moves the last of them away. Some
-that are harmless are counted, as where the one more instruction writes the register: an answer may be
-too strict, never too lax.
+The first sequence of Arm's notice, as lld looks for it: an ADRP in the last 8 bytes of a 4 KiB page; a
+load or store of one register, a store of two or an ST1, which does not write ADRP's register; at most one
+more instruction, no branch; a load or store with an immediate offset from that register. A linker moves
+the last of them away.
 """
 
 import struct
@@ -24,20 +23,25 @@ def code(elf):
             yield address, elf[offset:offset + length]
 
 
-def is_load_or_store(word):
-    return word & 0x0A000000 == 0x08000000
+def is_second(word):
+    one = word & 0x3A000000 == 0x38000000 or word & 0x3B000000 == 0x18000000
+    exclusive = word & 0x3F000000 == 0x08000000
+    two_stored = word & 0x3A400000 == 0x28000000
+    st1 = word & 0xBE400000 == 0x0C000000
+    return one or exclusive or two_stored or st1
 
 
 def loads(word, register):
-    """A load of one or two general registers, this one among them."""
-    if word & 0x3C000000 == 0x38000000:
-        return word & 0x00C00000 != 0 and word & 31 == register
-    is_pair = word & 0x3C400000 == 0x28400000
-    return is_pair and register in (word & 31, word >> 10 & 31)
+    """A load of one general register, this one; a prefetch loads none."""
+    is_load = word & 0x00C00000 != 0 and word & 0xC0C00000 != 0xC0800000
+    one = word & 0x3E000000 == 0x38000000 and is_load
+    literal = word & 0x3F000000 == 0x18000000
+    return (one or literal) and word & 31 == register
 
 
 def is_branch(word):
-    return word & 0x1C000000 == 0x14000000
+    return (word & 0xFE000000 in (0xD6000000, 0x54000000)
+            or word & 0x7C000000 in (0x14000000, 0x34000000))
 
 
 def has_base(word, register):
@@ -54,7 +58,7 @@ def sequences(address, data):
                 continue
             register = words[i] & 31
             second, third, fourth = (words[i + k] if i + k < len(words) else 0 for k in [1, 2, 3])
-            if is_load_or_store(second) and not loads(second, register) and (
+            if is_second(second) and not loads(second, register) and (
                     has_base(third, register)
                     or not is_branch(third) and has_base(fourth, register)):
                 yield address + at

@@ -43,12 +43,13 @@ make_arm_sdk() {
     './usr/bin/qemu-aarch64'
 }
 
+# Others may be reading them: each file is put in its place whole.
 write_arm_sdk() {
-  cat > "$arm_bundle/info.json" << 'END'
+  write_whole "$arm_bundle/info.json" << 'END'
 { "schemaVersion": "1.0", "artifacts": { "debian13-aarch64": { "type": "swiftSDK", "version": "1",
   "variants": [ { "path": "d13" } ] } } }
 END
-  cat > "$arm_bundle/d13/swift-sdk.json" << 'END'
+  write_whole "$arm_bundle/d13/swift-sdk.json" << 'END'
 { "schemaVersion": "4.0", "targetTriples": { "aarch64-unknown-linux-gnu": {
   "sdkRootPath": "sysroot", "swiftResourcesPath": "sysroot/usr/lib/swift",
   "swiftStaticResourcesPath": "sysroot/usr/lib/swift_static",
@@ -57,13 +58,18 @@ END
   # Revisions of the Cortex-A53 that are in use (Raspberry Pi 3, RK3399) have two errata that
   # compilers and linkers avoid when told: 835769, a wrong 64-bit multiply-add behind a load, and
   # 843419, a wrong address from adrp at the end of a page.
-  cat > "$arm_bundle/d13/toolset.json" << 'END'
+  write_whole "$arm_bundle/d13/toolset.json" << 'END'
 { "schemaVersion": "1.0",
   "swiftCompiler": { "extraCLIOptions":
     ["-use-ld=lld", "-Xcc", "-mfix-cortex-a53-835769"] },
   "cCompiler": { "extraCLIOptions": ["-mfix-cortex-a53-835769"] },
   "linker": { "extraCLIOptions": ["--fix-cortex-a53-843419"] } }
 END
+}
+
+write_whole() { # FILE: from standard input
+  cat > "$1.$$"
+  mv "$1.$$" "$1"
 }
 
 prepare_arm() {
