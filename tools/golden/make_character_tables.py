@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes Sources/PIOText/CharacterRuns.swift and Compositions.swift from the tokenizers library.
+"""Writes the tables of Sources/PIOText, a file each, from the tokenizers library: CharacterRuns,
+CombiningClasses, DecompositionKeys, DecompositionScalars and CompositionPairs.
 
 The classes a pre-tokenizer splits by are those of the library's own Unicode version, so they are
 asked of the library, character by character, and not taken from the Unicode database at hand.
@@ -87,7 +88,7 @@ def compositions():
     return classes, decomposed, sorted(pairs)
 
 
-def array(name, comment, values, kind="UInt32"):
+def write(name, comment, values):
     lines, line = [], " "
     for v in values:
         item = f" {v:#x},"
@@ -97,33 +98,26 @@ def array(name, comment, values, kind="UInt32"):
         line += item
     lines.append(line)
     body = "\n".join(lines)
-    return f"/// {comment}\nlet {name}: [{kind}] = [\n{body}\n]\n"
+    text = HEAD.format(version=tokenizers.__version__)
+    text += f"/// {comment}\nlet {name}: [UInt32] = [\n{body}\n]\n"
+    (OUT / f"{name[0].upper()}{name[1:]}.swift").write_text(text)
 
 
 def main():
-    head = HEAD.format(version=tokenizers.__version__)
-    runs = array(
+    write(
         "characterRuns",
         "First scalar << 8 | class bits of every run: 1 letter, 2 number, 4 space, 8 numeric, 16 word.",
         class_runs(),
     )
-    (OUT / "CharacterRuns.swift").write_text(head + runs)
     classes, decomposed, pairs = compositions()
     flat, index = [], []
     for entry in decomposed:
         index.append((entry[0] << 8) | (len(entry) - 1))
         flat += entry[1:]
-    text = array("combiningClasses", "Scalar << 8 | canonical combining class, where not 0.", classes)
-    text += "\n" + array(
-        "decompositionKeys", "Scalar << 8 | how many scalars it decomposes to, Hangul left out.", index
-    )
-    text += "\n" + array("decompositionScalars", "The decompositions, one after the other.", flat)
-    text += "\n" + array(
-        "compositionPairs",
-        "First, second, composite; ascending.",
-        [v for pair in pairs for v in pair],
-    )
-    (OUT / "Compositions.swift").write_text(head + text)
+    write("combiningClasses", "Scalar << 8 | canonical combining class, where not 0.", classes)
+    write("decompositionKeys", "Scalar << 8 | how many scalars it decomposes to, Hangul left out.", index)
+    write("decompositionScalars", "The decompositions, one after the other.", flat)
+    write("compositionPairs", "First, second, composite; ascending.", [v for pair in pairs for v in pair])
 
 
 main()

@@ -15,17 +15,16 @@ extension Engine {
     let preparation = ImagePreparation(vision)
     let limits = plan.limits.image(codecBytes: Limits.maxCodecBytes)
     let area = vision.patchSize * vision.patchSize
-    var patches = [Float](repeating: 0, count: vision.patchCount * 3 * area)
+    // From the heap: a drawing is made behind the answer, and the arena's patches may wait for the next picture.
+    let patches = UnsafeMutableBufferPointer<Float>.allocate(
+      capacity: vision.patchCount * 3 * area)
+    defer { patches.deallocate() }
     do {
-      // From the heap: a drawing is made behind the answer, and the arena's patches may wait for the next picture.
       let scratch = UnsafeMutableRawBufferPointer.allocate(
         byteCount: imageScratchByteCount(preparation, limits: limits), alignment: 64)
       defer { scratch.deallocate() }
-      let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: patches.count)
-      defer { buffer.deallocate() }
       _ = try prepareImage(
-        path: path, preparation, limits: limits, scratch: scratch, into: buffer)
-      patches = Array(buffer)
+        path: path, preparation, limits: limits, scratch: scratch, into: patches)
     } catch {
       throw .image(error)
     }
