@@ -24,7 +24,7 @@ enum pio_image_code pio_fail(struct pio_image_error *error, enum pio_image_code 
 
 enum pio_image_code pio_fail_at_end(struct pio_image *image) {
   if (image->input.failed_errno == 0) {
-    return pio_fail(image->error, PIO_IMAGE_TRUNCATED, 0, "the file ends before the picture does");
+    return pio_fail(image->error, PIO_IMAGE_TRUNCATED, 0, "the file ends before the image does");
   }
   pio_fail(image->error, PIO_IMAGE_CANNOT_OPEN, 0, "cannot read");
   image->error->system_errno = image->input.failed_errno;
@@ -47,7 +47,7 @@ int pio_input_refill(struct pio_image *image) {
 enum pio_image_code pio_check_size(struct pio_image *image) {
   const uint32_t width = image->header.width, height = image->header.height;
   if (width == 0 || height == 0) {
-    return pio_fail(image->error, PIO_IMAGE_DAMAGED, 0, "a picture of no pixels");
+    return pio_fail(image->error, PIO_IMAGE_DAMAGED, 0, "an image of no pixels");
   }
   // The product of two 32-bit numbers fits 64 bits.
   const uint64_t pixels = (uint64_t)width * height;
@@ -171,7 +171,7 @@ void pio_image_close(struct pio_image *image) {
   if (image->input.fd >= 0) close(image->input.fd);
   free(image);
 #ifdef __GLIBC__
-  // What the codec had goes back to the system, not to a heap that only another picture would use.
+  // What the codec had goes back to the system, not to a heap that only another image would use.
   malloc_trim(0);
 #endif
 }

@@ -10,7 +10,7 @@
 
 #include "image.h"
 
-/// A progressive file may hold any number of scans, each a pass over the whole picture: a small
+/// A progressive file may hold any number of scans, each a pass over the whole image: a small
 /// file could keep us busy for hours. Real encoders write about ten.
 enum { MAX_SCANS = 200 };
 
@@ -56,7 +56,7 @@ static void escape_with_message(j_common_ptr codec) {
 }
 
 /// libjpeg goes on after broken data, with grey or smeared blocks, and only warns. An answer about
-/// such a picture would be about the damage, so these warnings end the decoding.
+/// such an image would be about the damage, so these warnings end the decoding.
 static void escape_on_damage(j_common_ptr codec, int level) {
   if (level >= 0) return;
   switch (codec->err->msg_code) {

@@ -84,7 +84,7 @@ static void skip_other_chunks(png_structp codec) {
   png_set_keep_unknown_chunks(codec, PNG_HANDLE_CHUNK_NEVER, names, sizeof names / 5);
 }
 
-/// A grey or RGB picture in which one colour means transparent: `convert("RGB")` keeps that colour,
+/// A grey or RGB image in which one colour means transparent: `convert("RGB")` keeps that colour,
 /// but Hugging Face's processors then put white in its place.
 static int has_color_key(struct pio_png *png) {
   const png_byte kind = png_get_color_type(png->codec, png->info);

@@ -53,7 +53,7 @@ extension GGUFFile {
     }
   }
 
-  /// LLaVA-1.6's resolutions; none: a picture is one tile, as in LLaVA-1.5.
+  /// LLaVA-1.6's resolutions; none: an image is one tile, as in LLaVA-1.5.
   ///
   /// The numbers are read in the order of `transformers`, height first: published lists hold either
   /// way up, and so the pair's answers are those of the checkpoint in its other form.
@@ -83,7 +83,7 @@ extension GGUFFile {
   /// last but one of the encoder it was made from.
   ///
   /// Converters have written these files in two ways: with all layers of the encoder, or without
-  /// the last one, which no picture reaches. The second kind is known by a layer more than it
+  /// the last one, which no image reaches. The second kind is known by a layer more than it
   /// counts, or by the 23 layers it has of CLIP ViT-L's 24.
   private func featureLayer(dim: Int) throws(ConvertError) -> Int {
     let blocks = try needed("clip.vision.block_count", in: 1...1024)
@@ -98,7 +98,7 @@ extension GGUFFile {
   }
 
   /// As LLaVA-1.5 was trained: padded to a square with the mean colour, resized bicubically. A tile with the whole
-  /// picture is stretched.
+  /// image is stretched.
   private func readPreprocessing(_ vision: inout VisionConfig) throws(ConvertError) {
     var steps = ImagePreprocessing()
     let key = "clip.vision.image_aspect_ratio"

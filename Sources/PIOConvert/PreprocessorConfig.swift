@@ -38,7 +38,7 @@ func imagePreprocessing(folder: String, imageSize: Int) throws(ConvertError) -> 
   return steps
 }
 
-/// How LLaVA-NeXT's image processor makes tiles of `imageSize`: the picture stretched to one, and
+/// How LLaVA-NeXT's image processor makes tiles of `imageSize`: the image stretched to one, and
 /// those of the best of `resolutions`, which must be the model's own.
 func tilePreprocessing(
   folder: String, imageSize: Int, resolutions: [ImageResolution]

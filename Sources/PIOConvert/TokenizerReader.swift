@@ -7,7 +7,7 @@ public struct ConvertedTokenizer: Equatable, Sendable {
   public let special: SpecialTokens
   public let prompt: PromptTemplate
 
-  /// `prompt`: as published, its pictures `<image>`; `imageTokenID`: what stands for one here.
+  /// `prompt`: as published, its images `<image>`; `imageTokenID`: what stands for one here.
   init(
     _ contents: TokenizerContents, special: SpecialTokens, prompt: PromptTemplate,
     imageTokenID: Int32?
@@ -28,7 +28,7 @@ public struct ConvertedTokenizer: Equatable, Sendable {
 /// tokens and the chat template beside it.
 ///
 /// `chatTemplate`: a name of `chatTemplateNames`; nil: the folder's own, which must be a known one.
-/// `imageTokenID`: what the checkpoint's `<image>` is; nil: it takes no pictures.
+/// `imageTokenID`: what the checkpoint's `<image>` is; nil: it takes no images.
 /// Throws for anything the runtime would not do exactly as the reference does.
 public func readTokenizer(
   folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int?

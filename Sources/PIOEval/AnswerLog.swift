@@ -20,7 +20,7 @@ public struct Answer: Equatable, Sendable {
 /// Answers that are kept as they come, so that an evaluation that was killed goes on where it was.
 ///
 /// A file of JSON lines that only grows. A line names setting and question by digests of everything that decides the
-/// answer: another model, other settings or another picture find nothing here, and do no harm. A last line that was
+/// answer: another model, other settings or another image find nothing here, and do no harm. A last line that was
 /// torn off is cut away; one process at a time has the file.
 public final class AnswerLog {
   public struct Key: Hashable, Sendable {

@@ -40,11 +40,11 @@ public struct Comparison: Sendable {
 
   /// What of the model a comparison depends on.
   public struct Shape: Sendable {
-    /// Visual tokens of a picture, the largest one where it is cut into tiles.
+    /// Visual tokens of an image, the largest one where it is cut into tiles.
     public var tokens: Int
     /// Of the decoder.
     public var layers: Int
-    /// Pictures have unequally many tokens.
+    /// Images have unequally many tokens.
     public var isTiled: Bool
 
     public init(tokens: Int, layers: Int, isTiled: Bool = false) {
@@ -56,11 +56,11 @@ public struct Comparison: Sendable {
 
   /// What a question is answered with.
   public struct Setting: Equatable, Sendable {
-    public enum Picture: String, Sendable {
+    public enum Image: String, Sendable {
       case own, grey, wrong
     }
 
-    public let picture: Picture
+    public let image: Image
     public let pruning: Pruning
     /// Visual rows that each layer sees.
     public let rows: [Int]
@@ -72,14 +72,14 @@ public struct Comparison: Sendable {
   /// The first is the unpruned model.
   public let settings: [Setting]
   public let sections: [Section]
-  /// Settings of the control rows: a grey picture, and another picture of the set.
+  /// Settings of the control rows: a grey image, and another image of the set.
   public let controls: [(name: String, setting: Int)]
 
   /// - Parameters:
-  ///   - controls: other pictures to ask with, unpruned.
+  ///   - controls: other images to ask with, unpruned.
   public init(
     _ variants: [Variant], budgets: [Budget], shape: Shape,
-    controls: [Setting.Picture] = []
+    controls: [Setting.Image] = []
   ) {
     var settings: [Setting] = []
     func add(_ setting: Setting) -> Int {
@@ -89,14 +89,14 @@ public struct Comparison: Sendable {
     }
     var unpruned = Pruning()
     unpruned.method = .none
-    func whole(_ picture: Setting.Picture) -> Setting {
+    func whole(_ image: Setting.Image) -> Setting {
       Setting(
-        picture: picture, pruning: unpruned,
+        image: image, pruning: unpruned,
         rows: [Int](repeating: shape.tokens, count: shape.layers), stages: [],
-        identity: "picture=\(picture.rawValue)")
+        identity: "image=\(image.rawValue)")
     }
     _ = add(whole(.own))
-    self.controls = controls.map { ("\($0.rawValue) picture", add(whole($0))) }
+    self.controls = controls.map { ("\($0.rawValue) image", add(whole($0))) }
     sections = budgets.map { budget in
       Section(
         budget: budget,
@@ -149,8 +149,8 @@ extension Comparison.Setting {
       left = stage.keep
     }
     self.init(
-      picture: .own, pruning: pruning, rows: rows, stages: stages,
-      // Stages of smaller pictures differ where those of the largest are equal.
+      image: .own, pruning: pruning, rows: rows, stages: stages,
+      // Stages of smaller images differ where those of the largest are equal.
       identity: identityText(pruning, stages) + (shape.isTiled ? " \(pruning.budget)" : ""))
   }
 
@@ -168,10 +168,10 @@ public func scheduleText(_ stages: [Schedule.Stage]) -> String {
 
 /// What decides which rows are kept, and nothing that the method does not read.
 private func identityText(_ pruning: Pruning, _ stages: [Schedule.Stage]) -> String {
-  guard !stages.isEmpty else { return "picture=own" }
+  guard !stages.isEmpty else { return "image=own" }
   let method = pruning.method
   var parts = [
-    "picture=own", "method=\(method.rawValue)", "stages=\(scheduleText(stages))",
+    "image=own", "method=\(method.rawValue)", "stages=\(scheduleText(stages))",
     "positions=\(pruning.positions.rawValue)",
   ]
   if method == .random { parts.append("seed=\(pruning.seed)") }

@@ -8,18 +8,18 @@ import PIOVision
   import Musl
 #endif
 
-/// Asks every question in every setting, pictures one after another, each encoded once.
+/// Asks every question in every setting, images one after another, each encoded once.
 ///
-/// The module knows `PIOVision` for the error of a picture that cannot be read, and `PIOConvert` for its bounded reader
+/// The module knows `PIOVision` for the error of an image that cannot be read, and `PIOConvert` for its bounded reader
 /// of JSON: lines of questions and of answers kept from an earlier run are as hostile as a checkpoint.
 public struct Evaluation: Sendable {
   public let questions: QuestionSet
   public let comparison: Comparison
-  /// Where the pictures are.
+  /// Where the images are.
   public let folder: String
   /// Most tokens of an answer.
   public let maxTokens: Int
-  /// Everything else that decides an answer: model, arithmetic, how pictures are made square.
+  /// Everything else that decides an answer: model, arithmetic, how images are made square.
   public let identity: String
 
   public init(
@@ -46,25 +46,24 @@ public struct Evaluation: Sendable {
     _ engine: inout Engine, _ log: AnswerLog, progress: (Int, Int) -> Void
   ) throws(EvalError) -> [[Answer]] {
     let settingKeys = comparison.settings.map { digest("\(identity) \($0.identity)") }
-    var pictureDigests: [UInt64] = []
-    for picture in questions.pictures {
-      pictureDigests.append(try fileDigest(path(of: picture.image)))
+    var imageDigests: [UInt64] = []
+    for image in questions.images {
+      imageDigests.append(try fileDigest(path(of: image.image)))
     }
-    func key(_ setting: Int, _ question: Int, _ picture: Int) -> AnswerLog.Key {
+    func key(_ setting: Int, _ question: Int, _ image: Int) -> AnswerLog.Key {
       let text = questions.questions[question].text
-      var seen = hexadecimal(pictureDigests[picture])
-      switch comparison.settings[setting].picture {
+      var seen = hexadecimal(imageDigests[image])
+      switch comparison.settings[setting].image {
       case .own: break
       case .grey: seen = "grey"
-      case .wrong: seen = hexadecimal(pictureDigests[wrong(picture)])
+      case .wrong: seen = hexadecimal(imageDigests[wrong(image)])
       }
       return AnswerLog.Key(setting: settingKeys[setting], question: digest("\(seen) \(text)"))
     }
     var missing = 0
-    for (picture, entry) in questions.pictures.enumerated() {
+    for (image, entry) in questions.images.enumerated() {
       for question in entry.questions {
-        for setting in comparison.settings.indices where log[key(setting, question, picture)] == nil
-        {
+        for setting in comparison.settings.indices where log[key(setting, question, image)] == nil {
           missing += 1
         }
       }
@@ -72,13 +71,13 @@ public struct Evaluation: Sendable {
     var asker = Asker(evaluation: self)
     var done = 0
     progress(0, missing)
-    for (picture, entry) in questions.pictures.enumerated() {
+    for (image, entry) in questions.images.enumerated() {
       for question in entry.questions {
         var new: [(key: AnswerLog.Key, answer: Answer)] = []
         for setting in comparison.settings.indices {
-          let key = key(setting, question, picture)
+          let key = key(setting, question, image)
           guard log[key] == nil else { continue }
-          new.append((key, try asker.ask(&engine, question, picture, setting)))
+          new.append((key, try asker.ask(&engine, question, image, setting)))
           done += 1
           progress(done, missing)
         }
@@ -89,10 +88,10 @@ public struct Evaluation: Sendable {
     var answers = [[Answer]](
       repeating: [Answer](repeating: none, count: questions.questions.count),
       count: comparison.settings.count)
-    for (picture, entry) in questions.pictures.enumerated() {
+    for (image, entry) in questions.images.enumerated() {
       for question in entry.questions {
         for setting in comparison.settings.indices {
-          answers[setting][question] = log[key(setting, question, picture)] ?? none
+          answers[setting][question] = log[key(setting, question, image)] ?? none
         }
       }
     }
@@ -101,11 +100,11 @@ public struct Evaluation: Sendable {
 
   fileprivate func path(of image: String) -> String { "\(folder)/\(image)" }
 
-  /// The picture that stands for a wrong one: the next.
-  fileprivate func wrong(_ picture: Int) -> Int { (picture + 1) % questions.pictures.count }
+  /// The image that stands for a wrong one: the next.
+  fileprivate func wrong(_ image: Int) -> Int { (image + 1) % questions.images.count }
 }
 
-/// Keeps the encoded pictures that the next question may need.
+/// Keeps the encoded images that the next question may need.
 private struct Asker {
   let evaluation: Evaluation
   private var encoded: [(name: String, encoding: String, image: EncodedImage)] = []
@@ -113,14 +112,14 @@ private struct Asker {
   init(evaluation: Evaluation) { self.evaluation = evaluation }
 
   mutating func ask(
-    _ engine: inout Engine, _ question: Int, _ picture: Int, _ setting: Int
+    _ engine: inout Engine, _ question: Int, _ image: Int, _ setting: Int
   ) throws(EvalError) -> Answer {
     let entry = evaluation.questions.questions[question]
     let setting = evaluation.comparison.settings[setting]
     do {
       engine.reset()
       try engine.setPruning(setting.pruning)
-      let image = try encoding(&engine, picture, setting)
+      let image = try encoding(&engine, image, setting)
       let tokens = try engine.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
       var request = Request(
         tokens: tokens, images: [evaluation.path(of: entry.image)], maxTokens: evaluation.maxTokens)
@@ -135,15 +134,15 @@ private struct Asker {
     }
   }
 
-  /// The picture that a setting shows, encoded once for all that get it whole.
+  /// The image that a setting shows, encoded once for all that get it whole.
   private mutating func encoding(
-    _ engine: inout Engine, _ picture: Int, _ setting: Comparison.Setting
+    _ engine: inout Engine, _ image: Int, _ setting: Comparison.Setting
   ) throws(RuntimeError) -> EncodedImage {
-    let pictures = evaluation.questions.pictures
-    let own = pictures[picture].image
-    let other = pictures[evaluation.wrong(picture)].image
+    let images = evaluation.questions.images
+    let own = images[image].image
+    let other = images[evaluation.wrong(image)].image
     let name: String
-    switch setting.picture {
+    switch setting.image {
     case .own: name = own
     case .wrong: name = other
     case .grey: name = ""
@@ -154,7 +153,7 @@ private struct Asker {
     }
     encoded.removeAll { $0.name != own && $0.name != other && !$0.name.isEmpty }
     let image: EncodedImage
-    if setting.picture == .grey {
+    if setting.image == .grey {
       image = try greyEncoding(&engine)
     } else {
       image = try engine.encodeImage(evaluation.path(of: name))
@@ -165,13 +164,13 @@ private struct Asker {
 
   private func greyEncoding(_ engine: inout Engine) throws(RuntimeError) -> EncodedImage {
     do {
-      return try SamplePicture.withGreyFile { try engine.encodeImage($0) }
+      return try SampleImage.withGreyFile { try engine.encodeImage($0) }
     } catch let error as RuntimeError {
       throw error
     } catch let error as ImageError {
       throw .image(error)
     } catch {
-      preconditionFailure("a grey picture: \(error)")
+      preconditionFailure("a grey image: \(error)")
     }
   }
 }

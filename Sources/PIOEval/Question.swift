@@ -1,9 +1,9 @@
 import PIOConvert  // its bounded reader of JSON: questions and answers are as hostile as checkpoints
 import PIOFormat
 
-/// A question about a picture, and what counts as the right answer.
+/// A question about an image, and what counts as the right answer.
 public struct Question: Equatable, Sendable {
-  /// File name inside the folder of pictures.
+  /// File name inside the folder of images.
   public let image: String
   public let text: String
   public let family: String
@@ -26,11 +26,11 @@ public struct Question: Equatable, Sendable {
   }
 }
 
-/// Questions as a file has them, and the pictures they are about.
+/// Questions as a file has them, and the images they are about.
 public struct QuestionSet: Sendable {
   public let questions: [Question]
-  /// Each picture's questions, pictures by first appearance.
-  public let pictures: [(image: String, questions: [Int])]
+  /// Each image's questions, images by first appearance.
+  public let images: [(image: String, questions: [Int])]
   /// By first appearance.
   public let families: [String]
 
@@ -45,26 +45,26 @@ public struct QuestionSet: Sendable {
   public init(_ questions: [Question]) {
     self.questions = questions
     var places: [String: Int] = [:]
-    var pictures: [(image: String, questions: [Int])] = []
+    var images: [(image: String, questions: [Int])] = []
     var families: [String] = []
     var seen: Set<String> = []
     for (index, question) in questions.enumerated() {
       if let place = places[question.image] {
-        pictures[place].questions.append(index)
+        images[place].questions.append(index)
       } else {
-        places[question.image] = pictures.count
-        pictures.append((question.image, [index]))
+        places[question.image] = images.count
+        images.append((question.image, [index]))
       }
       if seen.insert(question.family).inserted { families.append(question.family) }
     }
-    self.pictures = pictures
+    self.images = images
     self.families = families
   }
 
   /// Reads JSON lines: `image`; `question` or `text`; `answer`, a list of `answers`, or `label` (yes, no); and where
   /// there is one a `family` or `category`. Other keys are passed over, empty lines too.
   ///
-  /// The file is nobody's word: a line has at most 64 KiB and 1,024 values, a picture's name stays inside its folder.
+  /// The file is nobody's word: a line has at most 64 KiB and 1,024 values, an image's name stays inside its folder.
   /// `limit`: only the first ones.
   public init(path: String, limit: Int? = nil) throws(EvalError) {
     let file = try LineFile(path: path, maxLineBytes: Self.maxLineBytes)
@@ -112,7 +112,7 @@ public struct QuestionSet: Sendable {
     }
     guard let image = try string("image") else { throw Problem(description: "no 'image'") }
     guard isInside(image) else {
-      throw Problem(description: "'image' must name a file inside the folder of pictures")
+      throw Problem(description: "'image' must name a file inside the folder of images")
     }
     guard let text = try string("question", "text"), !text.isEmpty else {
       throw Problem(description: "no 'question' (nor 'text')")

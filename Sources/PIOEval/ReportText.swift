@@ -4,12 +4,12 @@ extension Results {
     var text = "# \(title)\n\n"
     for line in about { text += "- \(line)\n" }
     text +=
-      "\n\(questions) questions about \(pictures) pictures. `kept` is accuracy relative to the"
+      "\n\(questions) questions about \(images) images. `kept` is accuracy relative to the"
     text +=
       " unpruned model, `least` that of the family that lost most, `same` the share of answers"
     text += " that are the unpruned model's, `prefill` the median time to the first logits in"
     text +=
-      " milliseconds, the picture being encoded already. The last column is the first method less"
+      " milliseconds, the image being encoded already. The last column is the first method less"
     text +=
       " this one, in points, with its paired 95 % bootstrap interval: it `beats` where the interval"
     text += " excludes 0.\n\n## The unpruned model\n\n"

@@ -59,7 +59,7 @@ public struct Results: Sendable, Encodable {
   }
 
   public let questions: Int
-  public let pictures: Int
+  public let images: Int
   public let families: [String]
   public let unpruned: Row
   public let controls: [Row]
@@ -70,7 +70,7 @@ public struct Results: Sendable, Encodable {
     let measured = Measured(evaluation, answers)
     let comparison = evaluation.comparison
     questions = evaluation.questions.questions.count
-    pictures = evaluation.questions.pictures.count
+    images = evaluation.questions.images.count
     families = evaluation.questions.families
     unpruned = measured.row("none", 0)
     controls = comparison.controls.map { measured.row($0.name, $0.setting) }

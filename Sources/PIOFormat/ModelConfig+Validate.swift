@@ -64,7 +64,7 @@ extension VisionConfig {
 
 extension ImagePreprocessing {
   fileprivate func validate(imageSize: Int) throws(ModelFileError) {
-    // A crop is cut out of the resized picture; the other fits resize to the input itself.
+    // A crop is cut out of the resized image; the other fits resize to the input itself.
     try check(
       "image.resize_to", resizeTo, fit == .crop ? imageSize...8192 : imageSize...imageSize)
     try check("image.rescale_factor", rescaleFactor, 1e-9...1e3)

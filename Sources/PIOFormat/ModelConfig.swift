@@ -1,7 +1,7 @@
 /// Every number the runtime needs to know of a model: what a `.piom` file's metadata holds.
 public struct ModelConfig: Equatable, Sendable {
   public var text: TextConfig
-  /// Nil: a decoder alone, which takes no pictures.
+  /// Nil: a decoder alone, which takes no images.
   public var vision: VisionConfig?
   public var prompt: PromptTemplate
   public var specialTokens: SpecialTokens
@@ -62,7 +62,7 @@ public enum Activation: UInt8, Sendable, CaseIterable {
   case quickGelu = 2
 }
 
-/// What a picture may be resized to, to be cut into tiles of the encoder's size.
+/// What an image may be resized to, to be cut into tiles of the encoder's size.
 public struct ImageResolution: Equatable, Sendable {
   public var height: Int
   public var width: Int
@@ -91,15 +91,15 @@ public struct VisionConfig: Equatable, Sendable {
   public var projectorActivation = Activation.gelu
   public var projectorBias = true
   public var preprocessing = ImagePreprocessing()
-  /// LLaVA-NeXT: the resolutions, in order, one of which a picture is cut into tiles at, beside the tile that shows
-  /// it whole. Multiples of `imageSize`. Empty: a picture is one tile.
+  /// LLaVA-NeXT: the resolutions, in order, one of which an image is cut into tiles at, beside the tile that shows
+  /// it whole. Multiples of `imageSize`. Empty: an image is one tile.
   public var resolutions: [ImageResolution] = []
 
   public init() {}
 
   public var isTiled: Bool { !resolutions.isEmpty }
 
-  /// Tiles that a resolution is cut into, beside the one that shows the picture whole.
+  /// Tiles that a resolution is cut into, beside the one that shows the image whole.
   public func tileCount(_ resolution: ImageResolution) -> Int {
     (resolution.height / imageSize) * (resolution.width / imageSize)
   }
@@ -118,19 +118,19 @@ public struct VisionConfig: Equatable, Sendable {
   public var positionCount: Int { patchCount + 1 }
   /// Rows that one tile gives to the decoder.
   public var visualTokenCount: Int { dropsClassToken ? patchCount : positionCount }
-  /// Rows that a picture which fills a resolution gives beside the tile that shows it whole: the patches, and one
+  /// Rows that an image which fills a resolution gives beside the tile that shows it whole: the patches, and one
   /// behind each line of them.
   public func rowCount(_ resolution: ImageResolution) -> Int {
     (resolution.height / patchSize) * (resolution.width / patchSize + 1)
   }
 
-  /// Most rows that a picture gives to the decoder.
+  /// Most rows that an image gives to the decoder.
   public var maxVisualRowCount: Int {
     visualTokenCount + (resolutions.map(rowCount).max() ?? 0)
   }
 }
 
-/// How a picture becomes the encoder's input.
+/// How an image becomes the encoder's input.
 public struct ImagePreprocessing: Equatable, Sendable {
   public enum Fit: UInt8, Sendable, CaseIterable {
     /// The shortest edge is resized to `resizeTo`, then the centre is cut out.
@@ -165,7 +165,7 @@ public struct ImagePreprocessing: Equatable, Sendable {
 
 /// A chat as data: what stands around the turns. `{}` never occurs; the parts are joined in order.
 ///
-/// A conversation is: `system` part, then for each turn `userPrefix` + (`imagePart` per picture)
+/// A conversation is: `system` part, then for each turn `userPrefix` + (`imagePart` per image)
 /// + `textPrefix` + text + `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`.
 /// Special tokens inside (`<s>`, `</s>`, `<|eot_id|>`, `<image>`) are recognised as such.
 public struct PromptTemplate: Equatable, Sendable {
@@ -179,9 +179,9 @@ public struct PromptTemplate: Equatable, Sendable {
   public var userSuffix = ""
   public var assistantPrefix = ""
   public var assistantSuffix = ""
-  /// One picture, with what follows it: `<image>\n`.
+  /// One image, with what follows it: `<image>\n`.
   public var imagePart = "<image>\n"
-  /// Stands in front of the text, behind the pictures.
+  /// Stands in front of the text, behind the images.
   public var textPrefix = ""
   /// The tokenizer's own beginning-of-text token is added in front of a conversation.
   public var addsBeginToken = true
@@ -194,7 +194,7 @@ public struct SpecialTokens: Equatable, Sendable {
   public var begin: Int32 = -1
   /// Any of these ends the answer.
   public var end: [Int32] = []
-  /// What `<image>` is in the token stream; it is replaced by the picture's rows.
+  /// What `<image>` is in the token stream; it is replaced by the image's rows.
   public var image: Int32 = -1
 
   public init() {}

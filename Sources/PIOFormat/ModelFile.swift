@@ -15,7 +15,7 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
 
   public var config: ModelConfig { contents.config }
 
-  /// Cuts pictures at those of the model's resolutions alone that have at most `count` tiles: whoever plans for the file
+  /// Cuts images at those of the model's resolutions alone that have at most `count` tiles: whoever plans for the file
   /// or runs it sees no other. Returns false where there is none.
   public mutating func keepResolutions(ofTiles count: Int) -> Bool {
     contents.config.vision?.keepResolutions(ofTiles: count) ?? false

@@ -38,8 +38,8 @@ public struct Benchmark: Sendable {
 
   public init(repetitions: Int) { self.repetitions = repetitions }
 
-  /// Text rows that stand around a picture when the time to the first token is taken.
-  public static let textRowsWithPicture = 64
+  /// Text rows that stand around an image when the time to the first token is taken.
+  public static let textRowsWithImage = 64
 
   /// A prompt of so many tokens in an empty cache, to its last row's logits.
   public func prefill(
@@ -82,7 +82,7 @@ public struct Benchmark: Sendable {
 
   /// From the request to the first token, and how much of that the vision encoder took.
   ///
-  /// With a picture: it, and `textRows` text rows around it; without: these alone. The limits are the encoder's.
+  /// With an image: it, and `textRows` text rows around it; without: these alone. The limits are the encoder's.
   public func firstToken(
     _ engine: inout Engine, image: String?, textRows: Int,
     limit: () -> Double
@@ -104,7 +104,7 @@ public struct Benchmark: Sendable {
     return (Samples(times: totals), Samples(times: encodes, limits: limits), rows)
   }
 
-  /// Token ids that mean nothing, always the same ones; never the one that stands for a picture.
+  /// Token ids that mean nothing, always the same ones; never the one that stands for an image.
   static func tokens(_ count: Int, _ config: ModelConfig) -> [Int32] {
     var state: UInt64 = 0x9E37_79B9_7F4A_7C15
     return (0..<count).map { _ in

@@ -31,7 +31,7 @@ extension Engine {
     plan.limits.maxTextBytes(maxPieceBytes: tokenizer.maxPieceByteCount)
   }
 
-  /// Bytes of a line of JSON with such a prompt: escaped, beside the names of pictures.
+  /// Bytes of a line of JSON with such a prompt: escaped, beside the names of images.
   public var maxLineBytes: Int {
     plan.limits.maxLineBytes(maxPieceBytes: tokenizer.maxPieceByteCount)
   }

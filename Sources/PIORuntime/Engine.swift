@@ -26,7 +26,7 @@ public struct Engine: ~Copyable {
   private var session: Session
   var visual: VisualRows
   var schedule: Schedule
-  /// Visual rows of the prompt in work that enter the decoder, tokens of its pictures, and of those encoded so far.
+  /// Visual rows of the prompt in work that enter the decoder, tokens of its images, and of those encoded so far.
   var entering: (rows: Int, tokens: Int, seen: Int)
 
   var stream: WeightStream { Engine.stream(parts) }
@@ -72,14 +72,14 @@ public struct Engine: ~Copyable {
   private struct Session {
     var textRows = 0
     var images = 0
-    /// Rows of pictures in front of what pruning drops.
+    /// Rows of images in front of what pruning drops.
     var visualRows = 0
     /// The last token of an answer that was cut off: sampled, not yet run.
     var pending: Int32?
   }
 
   /// - Parameters:
-  ///   - fit: how pictures are made square; nil: as the checkpoint says.
+  ///   - fit: how images are made square; nil: as the checkpoint says.
   ///   - isa: the kernels by name; nil: the best this CPU has.
   ///   - readAhead: how weights are brought in; nil: the best this kernel has.
   ///   - process: what the process takes beside the runtime; nil: as measured now.
@@ -168,7 +168,7 @@ public struct Engine: ~Copyable {
     session = Session()
   }
 
-  /// Reads a picture's header: whether a turn could show it.
+  /// Reads an image's header: whether a turn could show it.
   public func checkImage(_ path: String) throws(RuntimeError) {
     guard config.vision != nil else { throw .modelTakesNoImages }
     guard session.images < plan.limits.imageCount else {
@@ -184,13 +184,13 @@ public struct Engine: ~Copyable {
   /// Runs one turn behind what the session already holds.
   ///
   /// `emit` gets whole UTF-8 characters, in a buffer of the arena that lives for the call. An error before the first
-  /// token (a picture that cannot be read, a prompt that does not fit) leaves the session as it was.
+  /// token (an image that cannot be read, a prompt that does not fit) leaves the session as it was.
   public mutating func generate(
     _ request: Request, emit: (UnsafeBufferPointer<UInt8>) -> Void
   ) throws(RuntimeError) -> Generation {
     let start = ProcessStatus.monotonicMilliseconds
     var result = Generation()
-    // The last of what allocates: from here on only the picture codecs do.
+    // The last of what allocates: from here on only the image codecs do.
     result.tokens.reserveCapacity(min(request.maxTokens, plan.limits.contextRows))
     _ = ProcessStatus.millisecondsSinceStart
     let rows = try layOut(request, &result)
@@ -313,7 +313,7 @@ public struct Engine: ~Copyable {
         neededRows: textRows + 1, freeRows: free, contextRows: plan.limits.contextRows)
     }
     if request.tokens.last == imageToken, places > 0, decoder.pruner.pruning.prunes {
-      throw .prunedPromptEndsWithPicture
+      throw .prunedPromptEndsWithImage
     }
     try planPruning(request, &result)
     var row = 0

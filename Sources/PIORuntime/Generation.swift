@@ -1,12 +1,12 @@
 /// One turn: what is new in it. What earlier turns said is in the cache.
 public struct Request {
-  /// Token ids; the image token stands where a picture goes, once for each.
+  /// Token ids; the image token stands where an image goes, once for each.
   public var tokens: [Int32]
-  /// Paths of the pictures, in the order of their places.
+  /// Paths of the images, in the order of their places.
   public var images: [String]
   /// Most tokens of the answer.
   public var maxTokens: Int
-  /// What `encodeImage` gave for the first of these pictures: they are not decoded and encoded again.
+  /// What `encodeImage` gave for the first of these images: they are not decoded and encoded again.
   package var encodedImages: [EncodedImage] = []
   /// Called with the logits that the first token is chosen from: a diagnostic.
   public var inspectLogits: ((UnsafeBufferPointer<Float>) -> Void)?
@@ -18,14 +18,14 @@ public struct Request {
   }
 }
 
-/// A picture as the decoder gets it.
+/// An image as the decoder gets it.
 package struct EncodedImage: Sendable {
   /// `(rows.rowCount, dim)`.
   let values: [Float]
-  let rows: PictureRows
+  let rows: ImageRows
   /// What it would be if the encoder dropped nothing.
-  let whole: PictureRows
-  /// Where the encoder has dropped tokens: which of the picture's tokens are left.
+  let whole: ImageRows
+  /// Where the encoder has dropped tokens: which of the image's tokens are left.
   let origins: [Int32]
 }
 
@@ -52,7 +52,7 @@ public struct Generation: Sendable {
   public var promptTokens = 0
   /// Visual tokens that entered the decoder in this turn; the ends of lines between tiles' patches are not counted.
   public var visualTokens = 0
-  /// The pictures' rows, ends of lines among them.
+  /// The images' rows, ends of lines among them.
   var visualRows = 0
   /// Of these, what a layer sees on average.
   public var visualTokensAverage = 0.0

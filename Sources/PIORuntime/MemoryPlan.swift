@@ -40,7 +40,7 @@ public struct ModelSizes: Equatable, Sendable {
 /// Every byte that the process will have in memory, before the first one is used: a pure function of the model's
 /// numbers, the limits and what the process takes before it begins.
 ///
-/// A session goes through three phases that share their memory: a picture is decoded, it is encoded, the decoder runs.
+/// A session goes through three phases that share their memory: an image is decoded, it is encoded, the decoder runs.
 /// The peak is the largest of them, not their sum.
 public struct MemoryPlan: Equatable, Sendable {
   public struct Part: Equatable, Sendable {
@@ -59,7 +59,7 @@ public struct MemoryPlan: Equatable, Sendable {
   public let phases: [Phase]
   /// The least cap under which these limits can be kept.
   public let smallestCapBytes: Int
-  /// Bound of the picture codecs' heap.
+  /// Bound of the image codecs' heap.
   public let codecByteCount: Int
   let residency: Residency
   let fileByteCount: Int
@@ -179,7 +179,7 @@ private struct Maker {
     let always = alwaysThere(arena)
     let base = always.reduce(0) { $0 + $1.bytes }
     let kv = MemoryPlan.Part(name: "KV cache", bytes: arena.kvByteCount)
-    let pictureKV = limits.isConversation ? kv.bytes : 0
+    let imageKV = limits.isConversation ? kv.bytes : 0
     let decoderScratch = arena.decoderEnd - arena.sharedEnd
     let encoderScratch = arena.visionEnd - arena.sharedEnd
     let imageScratch = arena.imageEnd - arena.sharedEnd
@@ -190,9 +190,9 @@ private struct Maker {
       : Residency(
         fitting: units,
         decoderFree: cap.map { $0 - base - kv.bytes - decoderScratch },
-        encoderFree: cap.map { $0 - base - pictureKV - encoderScratch },
-        pictureFree: cap.map {
-          $0 - base - pictureKV - imageScratch - (limits.codecBytes ?? Limits.minCodecBytes)
+        encoderFree: cap.map { $0 - base - imageKV - encoderScratch },
+        imageFree: cap.map {
+          $0 - base - imageKV - imageScratch - (limits.codecBytes ?? Limits.minCodecBytes)
         },
         usesHeadInside: limits.prunings.contains { $0.prunes && $0.method.readsHead },
         isConversation: limits.isConversation,
@@ -215,27 +215,27 @@ private struct Maker {
     let encoder = MemoryPlan.Phase(
       name: "encoder",
       parts: always + [
-        .init(name: "KV cache", bytes: pictureKV),
+        .init(name: "KV cache", bytes: imageKV),
         .init(name: "encoder scratch", bytes: encoderScratch),
         .init(name: "vision weights", bytes: residency.visionBytes),
         .init(name: "resident weights", bytes: kept),
       ])
-    let towerInPicture =
+    let towerInImage =
       isPlain && (limits.isConversation || limits.imageCount > 1) ? residency.visionBytes : 0
     let rest =
       always + [
-        .init(name: "KV cache", bytes: pictureKV),
+        .init(name: "KV cache", bytes: imageKV),
         .init(name: "image buffers", bytes: imageScratch),
-        .init(name: "vision weights", bytes: towerInPicture),
+        .init(name: "vision weights", bytes: towerInImage),
         .init(name: "resident weights", bytes: kept),
       ]
     let others = max(decoder.bytes, encoder.bytes) - rest.reduce(0) { $0 + $1.bytes }
     let codec =
       limits.codecBytes ?? min(Limits.maxCodecBytes, max(Limits.minCodecBytes, others))
-    let picture = MemoryPlan.Phase(
-      name: "picture", parts: rest + [.init(name: "picture codec, at most", bytes: codec)])
+    let image = MemoryPlan.Phase(
+      name: "image", parts: rest + [.init(name: "image codec, at most", bytes: codec)])
     return Candidate(
-      arena: arena, residency: residency, phases: [picture, encoder, decoder], codecBytes: codec)
+      arena: arena, residency: residency, phases: [image, encoder, decoder], codecBytes: codec)
   }
 
   /// What is in memory in every phase.

@@ -38,10 +38,10 @@ public enum KVKind: String, Sendable, CaseIterable {
 public struct Limits: Equatable, Sendable {
   /// Text rows of the whole session, generated ones included.
   public var contextRows = 1024
-  /// Pictures of the whole session.
+  /// Images of the whole session.
   public var imageCount = 1
   public var maxImagePixels = ImageLimits().maxPixels
-  /// Heap of the picture codecs; nil: what the other phases need anyway, and at least `minCodecBytes`.
+  /// Heap of the image codecs; nil: what the other phases need anyway, and at least `minCodecBytes`.
   public var codecBytes: Int?
   public var threadCount = 1
   public var kv = KVKind.f16
@@ -52,10 +52,10 @@ public struct Limits: Equatable, Sendable {
   public var stream = StreamMode.auto
   /// Decoder weights that stay in memory are locked there.
   public var locksWeights = false
-  /// Pictures may come when the decoder has run already: a chat, or one conversation after another.
+  /// Images may come when the decoder has run already: a chat, or one conversation after another.
   public var isConversation = true
 
-  /// Rows of a picture at a time, and a progressive picture of 2.7 million pixels (4:2:0).
+  /// Rows of an image at a time, and a progressive image of 2.7 million pixels (4:2:0).
   static let minCodecBytes = 8 << 20
   static let maxCodecBytes = ImageLimits().maxCodecBytes
 
@@ -100,19 +100,19 @@ public enum StreamMode: String, Sendable, CaseIterable {
 
 /// Where every byte of the runtime's own memory goes: a pure function of the model's numbers and the limits.
 ///
-/// Regions that are not needed at the same time share their bytes: the picture's buffers, the vision encoder's
+/// Regions that are not needed at the same time share their bytes: the image's buffers, the vision encoder's
 /// and the decoder's scratch.
 public struct Plan: Equatable, Sendable {
   public let limits: Limits
   /// Rows each decoder layer can hold.
   public let layerCapacities: [Int]
-  /// Most rows of one prefill: all text and all pictures.
+  /// Most rows of one prefill: all text and all images.
   public let promptRows: Int
   /// Rows that go through a layer together.
   public let chunkRows: Int
   public let arenaByteCount: Int
   public let kvByteCount: Int
-  /// Ends of what is in use while a picture is decoded, while it is encoded, and while the decoder runs. All three
+  /// Ends of what is in use while an image is decoded, while it is encoded, and while the decoder runs. All three
   /// begin with what they share, up to `sharedEnd`.
   let imageEnd: Int
   let visionEnd: Int
@@ -231,14 +231,14 @@ public struct Plan: Equatable, Sendable {
     arenaByteCount = layout.peak
   }
 
-  /// Text rows and, for each picture, what the schedule leaves of it: with several pictures in one prompt a layer
+  /// Text rows and, for each image, what the schedule leaves of it: with several images in one prompt a layer
   /// never sees more than with each in a prompt of its own.
   ///
-  /// A picture of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
+  /// An image of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
   /// counts. An end of a line stays where one of its tokens does.
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
     let layerCount = config.text.layerCount
-    let shapes = config.vision.map(PictureRows.all) ?? []
+    let shapes = config.vision.map(ImageRows.all) ?? []
     let lines = shapes.map(\.lineCount).max() ?? 0
     let isTiled = config.vision?.isTiled ?? false
     var rows = [Int](repeating: 0, count: layerCount)
@@ -252,7 +252,7 @@ public struct Plan: Equatable, Sendable {
         }
       }
     }
-    // The shares of pictures of several sizes are rounded one by one.
+    // The shares of images of several sizes are rounded one by one.
     let spare = isTiled && limits.imageCount > 1 ? limits.imageCount : 0
     return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
   }
@@ -261,7 +261,7 @@ public struct Plan: Equatable, Sendable {
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
     var most = 0
     for pruning in limits.prunings {
-      for shape in config.vision.map(PictureRows.all) ?? [] {
+      for shape in config.vision.map(ImageRows.all) ?? [] {
         // One in the encoder.
         most = max(most, try flow(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
       }
@@ -269,12 +269,12 @@ public struct Plan: Equatable, Sendable {
     return most
   }
 
-  /// What happens to one picture.
+  /// What happens to one image.
   private static func flow(
-    _ pruning: Pruning, _ picture: PictureRows, _ layerCount: Int
+    _ pruning: Pruning, _ image: ImageRows, _ layerCount: Int
   ) throws(RuntimeError) -> (entering: Int, schedule: Schedule) {
     do {
-      return try pruning.flow(tokenCount: picture.tokenCount, layerCount: layerCount)
+      return try pruning.flow(tokenCount: image.tokenCount, layerCount: layerCount)
     } catch {
       throw .schedule(error)
     }
@@ -341,9 +341,9 @@ struct DecoderRegions: Equatable, Sendable {
   }
 }
 
-/// The picture's patches and the encoder's buffers.
+/// The image's patches and the encoder's buffers.
 struct VisionRegions: Equatable, Sendable {
-  /// The pixels of a picture's tiles, and the levels they are normalised to; empty for pictures of one tile.
+  /// The pixels of an image's tiles, and the levels they are normalised to; empty for images of one tile.
   let tiles: Region<UInt8>
   let levels: Region<Float>
   let patches: Region<Float>
@@ -358,7 +358,7 @@ struct VisionRegions: Equatable, Sendable {
   /// Nil where the encoder hands over every row.
   let zip: ZipRegions?
   let chunkRows: Int
-  /// Where the picture's buffers end.
+  /// Where the image's buffers end.
   let imageEnd: Int
 
   init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits, chunkRows: Int) {
@@ -373,7 +373,7 @@ struct VisionRegions: Equatable, Sendable {
     levels = layout.reserve(isTiled ? 3 * 256 : 0)
     hidden = layout.reserve(rows * vision.dim)
     let mark = layout.end
-    // The picture is decoded and resized before the first layer needs its buffers; patches are read by the
+    // The image is decoded and resized before the first layer needs its buffers; patches are read by the
     // patch embedding alone.
     patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
     let bounds = limits.image(codecBytes: 0)

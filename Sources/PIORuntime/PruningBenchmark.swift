@@ -1,6 +1,6 @@
 import PIOFormat
 
-/// Answers about one picture, pruned one way: times in milliseconds, round by round.
+/// Answers about one image, pruned one way: times in milliseconds, round by round.
 public struct PrunedRuns: Sendable {
   public let pruning: Pruning
   public internal(set) var decode: [Double] = []
@@ -30,10 +30,10 @@ public struct PrunedRuns: Sendable {
 }
 
 extension Benchmark {
-  /// Text rows around the picture when ways to prune are compared.
-  public static let textRowsWithPrunedPicture = 44
+  /// Text rows around the image when ways to prune are compared.
+  public static let textRowsWithPrunedImage = 44
 
-  /// The same prompt with one picture, answered once in each way to prune, then again, and so on: what disturbs the
+  /// The same prompt with one image, answered once in each way to prune, then again, and so on: what disturbs the
   /// machine disturbs all of them.
   ///
   /// The answer has `answerTokens` tokens, whatever they say. The engine's limits must name the ways (`Limits.pruning`,
@@ -42,13 +42,13 @@ extension Benchmark {
     _ ways: [Pruning], _ engine: inout Engine, image: String, answerTokens: Int
   ) throws(RuntimeError) -> [PrunedRuns] {
     precondition(answerTokens > 0, "an answer of no tokens")
-    var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedPicture, engine.config)
+    var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedImage, engine.config)
     tokens.insert(engine.config.specialTokens.image, at: tokens.count / 2)
     let request = Request(tokens: tokens, images: [image], maxTokens: 1)
     var runs = ways.map { PrunedRuns($0) }
     for index in runs.indices {
       runs[index].cacheCapacityBytes = try engine.cacheCapacityBytes(
-        ways[index], textRows: Benchmark.textRowsWithPrunedPicture + answerTokens)
+        ways[index], textRows: Benchmark.textRowsWithPrunedImage + answerTokens)
     }
     for round in 0...repetitions {
       for index in runs.indices {
@@ -78,7 +78,7 @@ extension Benchmark {
 }
 
 extension Engine {
-  /// Bytes of the cache in the plan of a session with one picture that is pruned so, and `textRows` text rows.
+  /// Bytes of the cache in the plan of a session with one image that is pruned so, and `textRows` text rows.
   func cacheCapacityBytes(_ pruning: Pruning, textRows: Int) throws(RuntimeError) -> Int {
     var limits = plan.limits
     limits.pruning = pruning

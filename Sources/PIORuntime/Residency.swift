@@ -8,7 +8,7 @@ struct WeightUnits: Equatable, Sendable {
     let bytes: Range<Int>
   }
 
-  /// Patch embedding, layers, projector; empty: the model takes no pictures.
+  /// Patch embedding, layers, projector; empty: the model takes no images.
   let vision: [Range<Int>]
   let layers: [Range<Int>]
   let head: [HeadBlock]
@@ -96,7 +96,7 @@ struct Residency: Equatable, Sendable {
   let streamsVision: Bool
   /// Of each layer and head block.
   let streams: [Bool]
-  /// Decoder units from this one on are dropped while a picture is encoded.
+  /// Decoder units from this one on are dropped while an image is encoded.
   let keptWhileEncoding: Int
 
   /// Bytes of the decoder's units that stay.
@@ -105,7 +105,7 @@ struct Residency: Equatable, Sendable {
   let windowBytes: Int
   /// Most bytes of the vision tower in memory at a time.
   let visionBytes: Int
-  /// Bytes of decoder units in memory while a picture is encoded.
+  /// Bytes of decoder units in memory while an image is encoded.
   let residentWhileEncodingBytes: Int
 
   /// Bytes that each token reads anew.
@@ -120,19 +120,19 @@ struct Residency: Equatable, Sendable {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
     return Residency(
       units: units, isPlain: true, streamsVision: false, streamedCount: 0, sizes: sizes,
-      usesHeadInside: false, encoderFree: nil, pictureFree: nil)
+      usesHeadInside: false, encoderFree: nil, imageFree: nil)
   }
 
   /// The most that fits: `decoderFree` and `encoderFree` bytes are there for weights while the decoder and the encoder
   /// run; nil: no limit.
   ///
   /// - Parameters:
-  ///   - pictureFree: bytes that are there for the decoder's weights while a picture is decoded.
+  ///   - imageFree: bytes that are there for the decoder's weights while an image is decoded.
   ///   - usesHeadInside: a pruning stage reads the head while a layer is in use.
-  ///   - isConversation: pictures may come when the decoder has run already.
+  ///   - isConversation: images may come when the decoder has run already.
   ///   - streamsAll: nothing of the decoder stays.
   init(
-    fitting units: WeightUnits, decoderFree: Int?, encoderFree: Int?, pictureFree: Int?,
+    fitting units: WeightUnits, decoderFree: Int?, encoderFree: Int?, imageFree: Int?,
     usesHeadInside: Bool, isConversation: Bool, streamsAll: Bool
   ) {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
@@ -142,7 +142,7 @@ struct Residency: Equatable, Sendable {
       Residency(
         units: units, isPlain: false, streamsVision: streamsVision, streamedCount: streamedCount,
         sizes: sizes, usesHeadInside: usesHeadInside,
-        encoderFree: isConversation ? encoderFree ?? Int.max : -1, pictureFree: pictureFree)
+        encoderFree: isConversation ? encoderFree ?? Int.max : -1, imageFree: imageFree)
     }
     var best = candidate(streamsAll ? sizes.count : 0, streamsVision)
     if let decoderFree, !streamsAll {
@@ -151,17 +151,17 @@ struct Residency: Equatable, Sendable {
         if best.residentBytes + best.windowBytes <= decoderFree { break }
       }
     }
-    // A conversation that would have to drop layers for a picture streams the tower first.
+    // A conversation that would have to drop layers for an image streams the tower first.
     if isConversation, !streamsVision, best.keptWhileEncoding < sizes.count {
       best = candidate(best.streams.reduce(0) { $0 + ($1 ? 1 : 0) }, true)
     }
     self = best
   }
 
-  /// `encoderFree`: bytes for weights while a picture is encoded; -1: no decoder unit is in memory then; nil: no limit.
+  /// `encoderFree`: bytes for weights while an image is encoded; -1: no decoder unit is in memory then; nil: no limit.
   private init(
     units: WeightUnits, isPlain: Bool, streamsVision: Bool, streamedCount: Int, sizes: [Int],
-    usesHeadInside: Bool, encoderFree: Int?, pictureFree: Int?
+    usesHeadInside: Bool, encoderFree: Int?, imageFree: Int?
   ) {
     self.units = units
     self.isPlain = isPlain
@@ -186,7 +186,7 @@ struct Residency: Equatable, Sendable {
     var keptBytes = 0
     if let encoderFree {
       while kept < sizes.count, visionBytes + keptBytes + resident[kept] <= encoderFree,
-        keptBytes + resident[kept] <= pictureFree ?? Int.max
+        keptBytes + resident[kept] <= imageFree ?? Int.max
       {
         keptBytes += resident[kept]
         kept += 1

@@ -8,7 +8,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case image(ImageError)
   case schedule(ScheduleError)
   /// The last row decides the answer: it cannot be one that pruning may drop.
-  case prunedPromptEndsWithPicture
+  case prunedPromptEndsWithImage
   /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
@@ -19,9 +19,9 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case unknownISA(name: String, known: String)
   /// The kernels do not compute what their scalar twins do: a processor or a build that is not what it says.
   case kernelsDisagree(isa: String)
-  /// A model without a vision tower was given a picture.
+  /// A model without a vision tower was given an image.
   case modelTakesNoImages
-  /// A model that cuts pictures into tiles was to make them square in one of the other ways.
+  /// A model that cuts images into tiles was to make them square in one of the other ways.
   case fitOfTiles
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
@@ -46,8 +46,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .tokenizer(let error): "tokenizer section: \(error)"
     case .image(let error): "\(error)"
     case .schedule(let error): "\(error)"
-    case .prunedPromptEndsWithPicture:
-      "a prompt that ends with a picture cannot be pruned; put text behind it, or use --prune none"
+    case .prunedPromptEndsWithImage:
+      "a prompt that ends with an image cannot be pruned; put text behind it, or use --prune none"
     case .doesNotFit(let cap, let smallest, let remedies):
       "--memory-cap \(cap) is too small: the smallest that works here is \(smallest) bytes (\(mebibytes(smallest)))"
         + (remedies.isEmpty ? "" : "; what would help: " + remedies.joined(separator: ", "))
@@ -63,20 +63,20 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
-    case .modelTakesNoImages: "this model is a text decoder and takes no pictures"
+    case .modelTakesNoImages: "this model is a text decoder and takes no images"
     case .fitOfTiles:
-      "--fit is for models of one tile; this one cuts pictures into tiles in their own shape"
+      "--fit is for models of one tile; this one cuts images into tiles in their own shape"
     case .imageCount(let placeholders, let images):
-      "the prompt has \(placeholders) <image> for \(images) picture(s)"
+      "the prompt has \(placeholders) <image> for \(images) image(s)"
     case .tooManyImages(let needed, let limit):
-      "\(needed) pictures, planned for \(limit); raise --images (in a chat, /reset starts over)"
+      "\(needed) images, planned for \(limit); raise --images (in a chat, /reset starts over)"
     case .promptTooLong(let needed, let free, let context):
       "the prompt needs \(needed) text rows, \(free) of \(context) are free; raise --context"
     case .textTooLong(let bytes, let maxBytes):
       "a prompt of \(bytes) bytes cannot fit: \(maxBytes) at most; raise --context"
     case .emptyPrompt: "the prompt is empty"
     case .contextTooLong(let rows, let maxRows):
-      "--context and pictures need \(rows) positions, the model has \(maxRows)"
+      "--context and images need \(rows) positions, the model has \(maxRows)"
     case .nonFiniteLogits(let position):
       "the model's output at position \(position) is not a number: damaged weights (inspect --verify tells)"
     case .tokenOutOfRange(let id, let vocabSize):

@@ -1,19 +1,19 @@
 import PIOVision
 
-/// Where a tile's patches lie in the picture, and which of them show it.
+/// Where a tile's patches lie in the image, and which of them show it.
 struct TilePlace {
   /// Of the tile's own, `0..<perSide`.
   let rows: Range<Int>
   let columns: Range<Int>
   /// The line, and the column in it, of the tile's first patch; below 0 where that is left out. Of the tile that shows
-  /// the picture whole: nothing.
+  /// the image whole: nothing.
   let firstLine: Int
   let firstColumn: Int
   private let perSide: Int
   private let lineLength: Int
   let isWhole: Bool
 
-  /// `tile` counts from 0, the one that shows the picture whole.
+  /// `tile` counts from 0, the one that shows the image whole.
   init(_ tile: Int, _ layout: TileLayout, _ grid: PatchLines, perSide: Int) {
     self.perSide = perSide
     lineLength = grid.columns.count
@@ -35,7 +35,7 @@ struct TilePlace {
 
   var patchCount: Int { rows.count * columns.count }
 
-  /// Which of the picture's tokens a patch is; nil: padding.
+  /// Which of the image's tokens a patch is; nil: padding.
   func token(of patch: Int) -> Int? {
     let (row, column) = patch.quotientAndRemainder(dividingBy: perSide)
     guard rows.contains(row), columns.contains(column) else { return nil }
@@ -44,12 +44,12 @@ struct TilePlace {
   }
 }
 
-/// How many rows of a picture each tile hands over: as many each, where a tile has so many patches.
+/// How many rows of an image each tile hands over: as many each, where a tile has so many patches.
 struct TileShares {
   private let level: Int
   private var extra: Int
 
-  /// `sizes`: the patches of each of `tileCount` tiles that show the picture, at least `count` in all.
+  /// `sizes`: the patches of each of `tileCount` tiles that show the image, at least `count` in all.
   init(_ count: Int, tileCount: Int, sizes: (Int) -> Int) {
     func sum(_ level: Int) -> Int { (0..<tileCount).reduce(0) { $0 + min(level, sizes($1)) } }
     // The highest level that all tiles together do not exceed.
@@ -70,20 +70,20 @@ struct TileShares {
   }
 }
 
-/// Puts the rows that tiles handed over, one after the other, into the picture's order.
+/// Puts the rows that tiles handed over, one after the other, into the image's order.
 struct TileOrder {
-  /// Twice the token; below 0 the class token of the tile that shows the picture whole, odd that of another.
+  /// Twice the token; below 0 the class token of the tile that shows the image whole, odd that of another.
   let keys: UnsafeMutablePointer<Int32>
-  let picture: PictureRows
+  let image: ImageRows
 
   func note(_ token: Int?, isWhole: Bool, at row: Int) {
-    keys[row] = token.map { Int32(2 * $0) } ?? (isWhole ? -1 : Int32(2 * picture.wholeCount - 1))
+    keys[row] = token.map { Int32(2 * $0) } ?? (isWhole ? -1 : Int32(2 * image.wholeCount - 1))
   }
 
   private func line(_ row: Int) -> Int {
     let token = Int(keys[row]) / 2
-    return keys[row] % 2 != 0 || token < picture.wholeCount
-      ? -1 : (token - picture.wholeCount) / picture.lineLength
+    return keys[row] % 2 != 0 || token < image.wholeCount
+      ? -1 : (token - image.wholeCount) / image.lineLength
   }
 
   /// Sorts the first `count` rows and puts `out`'s last row behind each line. `keys` become origins. Returns how many

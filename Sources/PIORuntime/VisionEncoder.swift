@@ -17,7 +17,7 @@ extension ImagePreparation {
 }
 
 extension ImagePreprocessing {
-  /// The same picture made square in another way: at the encoder's size, padded with the mean colour.
+  /// The same image made square in another way: at the encoder's size, padded with the mean colour.
   func with(fit: Fit, side: Int) -> ImagePreprocessing {
     guard fit != self.fit else { return self }
     func byte(_ mean: Float) -> UInt8 { UInt8(min(255, max(0, mean * 255))) }
@@ -29,21 +29,21 @@ extension ImagePreprocessing {
   }
 }
 
-/// The CLIP vision transformer and the projector: a picture's patches in, rows of the decoder out.
+/// The CLIP vision transformer and the projector: an image's patches in, rows of the decoder out.
 ///
-/// A picture of several tiles is decoded once; its tiles go through the tower one after the other, in the same scratch.
+/// An image of several tiles is decoded once; its tiles go through the tower one after the other, in the same scratch.
 /// Source: Radford et al. 2021, arXiv:2103.00020; the projector: Liu et al. 2023, arXiv:2310.03744.
 struct VisionEncoder {
   let config: VisionConfig
   let weights: VisionWeights
   let stream: WeightStream
   let operations: Operations
-  /// `(patchCount, 3 · patchSize²)`: where the picture is prepared.
+  /// `(patchCount, 3 · patchSize²)`: where the image is prepared.
   private let patches: Rows
   private let imageScratch: UnsafeMutableRawBufferPointer
   private let preparation: ImagePreparation
   private let imageLimits: ImageLimits
-  /// For pictures of several tiles.
+  /// For images of several tiles.
   private let tiling: Tiling?
   private let chunkRows: Int
   private let hidden: Rows
@@ -62,9 +62,9 @@ struct VisionEncoder {
     let levels: UnsafeMutablePointer<Float>
   }
 
-  /// A picture that is decoded and waits to be encoded.
+  /// An image that is decoded and waits to be encoded.
   struct Loaded {
-    let rows: PictureRows
+    let rows: ImageRows
     /// Nil: one tile, in `patches`.
     fileprivate let layout: TileLayout?
     var isTiled: Bool { layout != nil }
@@ -113,19 +113,19 @@ struct VisionEncoder {
         dim: max(config.hiddenDim, config.projectorHiddenDim)))
   }
 
-  /// What a picture will come to, from its header alone.
-  func rows(ofPictureAt path: String) throws(ImageError) -> PictureRows {
-    guard let tiling else { return PictureRows(wholeCount: config.visualTokenCount) }
+  /// What an image will come to, from its header alone.
+  func rows(ofImageAt path: String) throws(ImageError) -> ImageRows {
+    guard let tiling else { return ImageRows(wholeCount: config.visualTokenCount) }
     let info = try imageInfo(path: path, limits: imageLimits)
     let size = PixelSize(height: info.height, width: info.width)
     return rows(TileLayout(size, resolutions: tiling.resolutions, side: config.imageSize))
   }
 
-  private func rows(_ layout: TileLayout) -> PictureRows {
-    PictureRows(config, layout.patches(perSide: config.patchesPerSide))
+  private func rows(_ layout: TileLayout) -> ImageRows {
+    ImageRows(config, layout.patches(perSide: config.patchesPerSide))
   }
 
-  /// Decodes a picture and prepares it, into `patches` or into the pixels of its tiles.
+  /// Decodes an image and prepares it, into `patches` or into the pixels of its tiles.
   func load(_ path: String) throws(ImageError) -> Loaded {
     if let tiling {
       let layout = try prepareTiles(
@@ -135,28 +135,28 @@ struct VisionEncoder {
     }
     _ = try prepareImage(
       path: path, preparation, limits: imageLimits, scratch: imageScratch, into: patchBuffer)
-    return Loaded(rows: PictureRows(wholeCount: config.visualTokenCount), layout: nil)
+    return Loaded(rows: ImageRows(wholeCount: config.visualTokenCount), layout: nil)
   }
 
   private var patchBuffer: UnsafeMutableBufferPointer<Float> {
     UnsafeMutableBufferPointer(start: patches.base, count: patches.count * patches.dim)
   }
 
-  /// Encodes the picture that was loaded last into `out`, `(its row count, decoder's dim)`, or as few rows as `request`
+  /// Encodes the image that was loaded last into `out`, `(its row count, decoder's dim)`, or as few rows as `request`
   /// says. Returns the milliseconds that choosing took. Allocates nothing. Throws where weights cannot be read.
   func encode(
-    _ picture: Loaded, into out: Rows, _ request: ZipRequest? = nil
+    _ image: Loaded, into out: Rows, _ request: ZipRequest? = nil
   ) throws(RuntimeError) -> Double {
-    precondition(out.count == request?.count ?? picture.rows.rowCount, "encode: row count")
-    guard let layout = picture.layout, let tiling else {
+    precondition(out.count == request?.count ?? image.rows.rowCount, "encode: row count")
+    guard let layout = image.layout, let tiling else {
       return try encodePatches(request) { project($0, into: out) }
     }
-    let whole = out.rows(0..<picture.rows.wholeCount)
+    let whole = out.rows(0..<image.rows.wholeCount)
     let lines = out.rows(whole.count..<out.count)
     takePatches(of: 0, tiling)
     _ = try encodePatches { features in
       project(features, into: whole)
-      endLines(lines, picture.rows)
+      endLines(lines, image.rows)
     }
     let grid = layout.patches(perSide: config.patchesPerSide)
     for tile in 1..<layout.tileCount {
@@ -171,20 +171,20 @@ struct VisionEncoder {
     return 0
   }
 
-  /// The same of a picture in several tiles, each of which hands over its share of the request's rows. `out` has room
-  /// for every row that a picture can come to; `origins` receives the rows' tokens. Calls `note` with each tile's
+  /// The same of an image in several tiles, each of which hands over its share of the request's rows. `out` has room
+  /// for every row that an image can come to; `origins` receives the rows' tokens. Calls `note` with each tile's
   /// choice. Returns how many rows there are, the ends of lines that have a token among them.
   func encodeReduced(
-    _ picture: Loaded, into out: Rows, _ request: ZipRequest,
+    _ image: Loaded, into out: Rows, _ request: ZipRequest,
     origins: UnsafeMutablePointer<Int32>, note: (VisionZip, TilePlace) -> Void
   ) throws(RuntimeError) -> (rowCount: Int, milliseconds: Double) {
-    guard let layout = picture.layout, let tiling, let zip else { return (0, 0) }
+    guard let layout = image.layout, let tiling, let zip else { return (0, 0) }
     let grid = layout.patches(perSide: config.patchesPerSide)
     func place(_ tile: Int) -> TilePlace {
       TilePlace(tile, layout, grid, perSide: config.patchesPerSide)
     }
     var shares = TileShares(request.count, tileCount: layout.tileCount) { place($0).patchCount }
-    let order = TileOrder(keys: origins, picture: picture.rows)
+    let order = TileOrder(keys: origins, image: image.rows)
     var done = 0
     var spent = 0.0
     for tile in 0..<layout.tileCount {
@@ -245,10 +245,10 @@ struct VisionEncoder {
   }
 
   /// The row behind each line.
-  private func endLines(_ lines: Rows, _ picture: PictureRows) {
+  private func endLines(_ lines: Rows, _ image: ImageRows) {
     guard let newline = weights.newline else { return }
-    for line in 0..<picture.lineCount {
-      lines[(line + 1) * (picture.lineLength + 1) - 1].update(from: newline, count: lines.dim)
+    for line in 0..<image.lineCount {
+      lines[(line + 1) * (image.lineLength + 1) - 1].update(from: newline, count: lines.dim)
     }
   }
 

@@ -108,7 +108,7 @@ final class WeightStream: @unchecked Sendable {
     signals.locked { drop(index) }
   }
 
-  /// Before a picture is encoded: room for the tower.
+  /// Before an image is encoded: room for the tower.
   func beginEncoding() {
     if residency.isPlain { return }
     signals.locked {
@@ -120,7 +120,7 @@ final class WeightStream: @unchecked Sendable {
     }
   }
 
-  /// Behind the last picture of a prompt: the tower gives its memory back.
+  /// Behind the last image of a prompt: the tower gives its memory back.
   func endEncoding() {
     if residency.isPlain { return }
     signals.locked {

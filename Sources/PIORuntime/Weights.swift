@@ -34,7 +34,7 @@ struct VisionWeights {
   let layers: [VisionLayerWeights]
   let projector1: Linear
   let projector2: Linear
-  /// What ends a line of patches, `(dim of the decoder)`; nil for pictures of one tile.
+  /// What ends a line of patches, `(dim of the decoder)`; nil for images of one tile.
   let newline: UnsafePointer<Float>?
 }
 

@@ -24,8 +24,8 @@ public struct Work: Equatable, Sendable {
     weightMACs += text.dim * text.vocabSize
   }
 
-  /// One tile of a picture, from its patches to the decoder's rows; every position attends to every other.
-  public init(encodingAPictureFor textDim: Int, _ vision: VisionConfig) {
+  /// One tile of an image, from its patches to the decoder's rows; every position attends to every other.
+  public init(encodingAnImageFor textDim: Int, _ vision: VisionConfig) {
     let rows = vision.positionCount
     let layer = rows * (4 * vision.dim * vision.dim + 2 * vision.dim * vision.hiddenDim)
     let patchDim = 3 * vision.patchSize * vision.patchSize

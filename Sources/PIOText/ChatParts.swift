@@ -1,7 +1,7 @@
 /// A chat template as the strings around the turns, and the text of a conversation made of them.
 ///
 /// A conversation is the system part, then for each turn `userPrefix`, `imagePart` for every
-/// picture, `textPrefix`, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
+/// image, `textPrefix`, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
 /// - Where `systemPrefix` starts with `userPrefix` (`[INST] <<SYS>>`), a system part stands inside
 ///   the first user turn, in the place of its prefix.
 /// - An answer in a conversation's past has a space in front if `assistantPrefix` does not end in

@@ -1,6 +1,6 @@
 import CPIOImage
 
-/// A picture whose header is read and within the limits. Sole owner of the codec's state.
+/// An image whose header is read and within the limits. Sole owner of the codec's state.
 struct EncodedImage: ~Copyable {
   let header: pio_image_header
   private let handle: OpaquePointer
@@ -71,7 +71,7 @@ struct EncodedImage: ~Copyable {
   }
 }
 
-/// What takes the rows of a picture as they are decoded: RGB, ascending.
+/// What takes the rows of an image as they are decoded: RGB, ascending.
 struct RowSink {
   private var whole: PatchResizer
   /// For the tiles of a grid.

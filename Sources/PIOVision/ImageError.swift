@@ -4,7 +4,7 @@
   import Musl
 #endif
 
-/// Why a picture cannot be used. `description` is one line: which picture, what is wrong, what helps.
+/// Why an image cannot be used. `description` is one line: which image, what is wrong, what helps.
 public enum ImageError: Error, Equatable, CustomStringConvertible {
   case cannotOpen(path: String, errno: Int32)
   /// A folder, a pipe or a device.
@@ -23,22 +23,22 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .cannotOpen(let path, let errno):
-      "\(path): cannot open the picture: \(String(cString: strerror(errno)))"
+      "\(path): cannot open the image: \(String(cString: strerror(errno)))"
     case .cannotWrite(let path, let errno, let message):
-      "\(path): cannot write the picture: \(errno != 0 ? String(cString: strerror(errno)) : message)"
+      "\(path): cannot write the image: \(errno != 0 ? String(cString: strerror(errno)) : message)"
     case .notAFile(let path):
       "\(path): not a regular file"
     case .unknownFormat(let path, let found):
-      "\(path): not a picture this program reads: \(found)"
+      "\(path): not an image this program reads: \(found)"
     case .truncated(let path):
-      "\(path): the picture is truncated: the file ends before its last row"
+      "\(path): the image is truncated: the file ends before its last row"
     case .damaged(let path, let message):
-      "\(path): the picture is damaged: \(message)"
+      "\(path): the image is damaged: \(message)"
     case .unsupported(let path, let message):
-      "\(path): a kind of picture that is not supported: \(message)"
+      "\(path): a kind of image that is not supported: \(message)"
     case .tooManyPixels(let path, let width, let height, let maxPixels):
       "\(path): \(width) x \(height) pixels are more than \(maxPixels)"
-        + " (raise --max-image-pixels, or make the picture smaller)"
+        + " (raise --max-image-pixels, or make the image smaller)"
     case .edgeTooLong(let path, let width, let height, let maxEdge):
       "\(path): \(width) x \(height) pixels: an edge is longer than \(maxEdge); raise --max-image-pixels"
     case .codecMemory(let path, let message, let neededBytes, let maxBytes):

@@ -1,4 +1,4 @@
-/// How a picture becomes the encoder's input: decoded, turned upright, resized, cropped or padded,
+/// How an image becomes the encoder's input: decoded, turned upright, resized, cropped or padded,
 /// normalised.
 public struct ImagePreparation: Equatable, Sendable {
   public enum Fit: UInt8, Sendable, CaseIterable {
@@ -65,9 +65,9 @@ public struct ImagePreparation: Equatable, Sendable {
   }
 }
 
-/// What a picture may cost. A picture beyond it is refused by its header alone.
+/// What an image may cost. An image beyond it is refused by its header alone.
 public struct ImageLimits: Equatable, Sendable {
-  /// 64 million: a 50-megapixel phone picture passes, a small file that unfolds into gigabytes does not.
+  /// 64 million: a 50-megapixel phone image passes, a small file that unfolds into gigabytes does not.
   public var maxPixels = 64_000_000
   /// The longest edge a JPEG can have.
   public var maxEdge = 65_500
@@ -78,7 +78,7 @@ public struct ImageLimits: Equatable, Sendable {
   public init() {}
 }
 
-/// What the header of a picture says.
+/// What the header of an image says.
 public struct ImageInfo: Equatable, Sendable {
   public enum Format: UInt8, Sendable { case jpeg = 1, png = 2 }
 

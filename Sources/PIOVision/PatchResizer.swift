@@ -1,11 +1,11 @@
 import CPIOImage
 
-/// Turns the stored rows of a picture, given one at a time, into the encoder's patches.
+/// Turns the stored rows of an image, given one at a time, into the encoder's patches.
 ///
-/// Two passes, one along the upright picture's x and one along its y; the first result is rounded to
+/// Two passes, one along the upright image's x and one along its y; the first result is rounded to
 /// bytes, so their order shows. It is Pillow 13's: y first if the height shrinks by more than twice
 /// the pixels that the width shrinks by, else x. A stored row is an upright row, or an upright column
-/// where the EXIF orientation swaps the edges. So whatever the picture, one pass goes along each stored
+/// where the EXIF orientation swaps the edges. So whatever the image, one pass goes along each stored
 /// row and one across the rows as they arrive, and the first pass is either of them. A mirrored edge
 /// only mirrors the weights.
 struct PatchResizer {
@@ -56,7 +56,7 @@ struct PatchResizer {
     AxisGeometry.edges(width: info.width, height: info.height, preparation)
   }
 
-  /// `edges`: where those of the upright picture go.
+  /// `edges`: where those of the upright image go.
   init(
     _ header: pio_image_header, _ edges: (x: AxisGeometry, y: AxisGeometry),
     _ preparation: ImagePreparation, scratch bytes: UnsafeMutableRawBufferPointer,
@@ -163,7 +163,7 @@ struct PatchResizer {
     }
   }
 
-  /// Black wherever the crop is larger than the resized picture.
+  /// Black wherever the crop is larger than the resized image.
   private func fillBackground(_ patches: UnsafeMutableBufferPointer<Float>) {
     let side = preparation.side
     guard along.count < side || across.axis.count < side else { return }

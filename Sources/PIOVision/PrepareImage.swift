@@ -17,7 +17,7 @@ public func prepareImage(
   return try prepare(image, preparation, scratch, patches)
 }
 
-/// The same for an encoded picture in memory; `name` stands for the path in errors.
+/// The same for an encoded image in memory; `name` stands for the path in errors.
 public func prepareImage(
   bytes: UnsafeRawBufferPointer, name: String, _ preparation: ImagePreparation,
   limits: ImageLimits = ImageLimits(), scratch: UnsafeMutableRawBufferPointer,
@@ -35,7 +35,7 @@ public func imageInfo(
   try EncodedImage(path: path, limits).info
 }
 
-/// Scratch bytes that suffice for every picture within the limits: the weights of both edges, the rows
+/// Scratch bytes that suffice for every image within the limits: the weights of both edges, the rows
 /// in work, and a few smaller tables. It does not grow with `maxPixels`, only with the longest edge.
 public func imageScratchByteCount(
   _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits()

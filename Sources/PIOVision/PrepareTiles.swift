@@ -1,6 +1,6 @@
 /// Decodes the JPEG or PNG at `path` once, for all its tiles: their pixels, RGB bytes, `(tile, y, x, 3)`.
 ///
-/// Tile 0 is the whole picture, stretched to the square; then those of the grid in reading order. The pixels equal
+/// Tile 0 is the whole image, stretched to the square; then those of the grid in reading order. The pixels equal
 /// those of transformers' `LlavaNextImageProcessorPil`.
 /// `scratch`: at least `tileScratchByteCount` bytes; `pixels`: at least `tilePixelByteCount`. Traps where they are
 /// smaller. Allocates as `prepareImage` does. After an error `pixels` may be partly written.
@@ -67,13 +67,13 @@ public func tilePatches(
   }
 }
 
-/// Bytes of the pixels of any picture's tiles.
+/// Bytes of the pixels of any image's tiles.
 public func tilePixelByteCount(_ preparation: ImagePreparation, resolutions: [PixelSize]) -> Int {
   let largest = resolutions.reduce(0) { max($0, $1.height * $1.width) }
   return 3 * (preparation.side * preparation.side + largest)
 }
 
-/// Scratch bytes that suffice for every picture within the limits, as of `imageScratchByteCount`.
+/// Scratch bytes that suffice for every image within the limits, as of `imageScratchByteCount`.
 public func tileScratchByteCount(
   _ preparation: ImagePreparation, resolutions: [PixelSize], limits: ImageLimits = ImageLimits()
 ) -> Int {
@@ -101,13 +101,13 @@ private func validate(_ resolutions: [PixelSize], side: Int) throws(ImageError) 
 }
 
 extension TileLayout {
-  /// Where the edges of the upright picture go on the canvas.
+  /// Where the edges of the upright image go on the canvas.
   var edges: (x: AxisGeometry, y: AxisGeometry) {
     (
       AxisGeometry(
-        source: picture.width, resized: resized.width, destination: left),
+        source: image.width, resized: resized.width, destination: left),
       AxisGeometry(
-        source: picture.height, resized: resized.height, destination: top)
+        source: image.height, resized: resized.height, destination: top)
     )
   }
 }

@@ -4,7 +4,7 @@
   import Musl
 #endif
 
-/// Where one edge of a picture goes: real pixels → a padded edge → a resized edge → the crop.
+/// Where one edge of an image goes: real pixels → a padded edge → a resized edge → the crop.
 struct AxisGeometry: Equatable {
   /// Pixels the file has.
   var source: Int
@@ -46,7 +46,7 @@ struct AxisGeometry: Equatable {
     padded > resized && padded - resized > 2 * (width.padded - width.resized)
   }
 
-  /// Both edges of an upright picture of `width` × `height` pixels.
+  /// Both edges of an upright image of `width` × `height` pixels.
   static func edges(
     width: Int, height: Int, _ preparation: ImagePreparation
   ) -> (x: AxisGeometry, y: AxisGeometry) {
@@ -79,7 +79,7 @@ struct AxisGeometry: Equatable {
 /// The weights of one edge: each kept pixel is a weighted sum of a window of the file's pixels.
 ///
 /// The resampling filter f is stretched by the scale s = max(1, padded/resized), so that a smaller
-/// picture averages what it leaves out. Pixel i of the result lies at c = (i + ½)·padded/resized of
+/// image averages what it leaves out. Pixel i of the result lies at c = (i + ½)·padded/resized of
 /// the source and weighs the pixels j with |j + ½ − c| below about support·s by f((j + ½ − c)/s),
 /// divided by the sum of these. As Pillow does, weights are rounded to 22 bits behind the binary
 /// point, and a window's ends are ⌊c ∓ support·s + ½⌋: the results are then equal to the last bit.

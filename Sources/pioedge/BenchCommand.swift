@@ -13,14 +13,14 @@ struct BenchCommand: ParsableCommand {
       Examples:
         pioedge bench llava.piom
         pioedge bench llava.piom -p 512 -n 128 --threads 1 --json
-        pioedge bench llava.piom --image                     also a picture: encoding, first token
+        pioedge bench llava.piom --image                     also an image: encoding, first token
         pioedge bench llava.piom --image --visual-tokens 192,128,64    pruned against unpruned
         pioedge bench llava.piom --kv int8 --depth 1024      decoding behind 1024 rows
         pioedge bench --limits                               what this machine can do, no model
 
-      Tokens and the picture are made up; each figure is the median of --repetitions runs behind one that
+      Tokens and the image are made up; each figure is the median of --repetitions runs behind one that
       does not count. Shares are of what plain loops reach here at the same number of threads.
-      With --visual-tokens one prompt (a picture and \(Benchmark.textRowsWithPrunedPicture) text tokens) is answered with -n tokens, unpruned
+      With --visual-tokens one prompt (an image and \(Benchmark.textRowsWithPrunedImage) text tokens) is answered with -n tokens, unpruned
       and with each count in turn; -p and decoding are then measured only where -p asks for it.
       """)
 
@@ -45,7 +45,7 @@ struct BenchCommand: ParsableCommand {
   @Option(name: .shortAndLong, help: ArgumentHelp("Runs of each measurement.", valueName: "n"))
   var repetitions = 5
 
-  @Flag(help: "Also show the model a picture: encoding, and the time to the first token.")
+  @Flag(help: "Also show the model an image: encoding, and the time to the first token.")
   var image = false
 
   @Flag(help: "Measure the machine alone: integer and f32 arithmetic, reading from memory.")
@@ -78,7 +78,7 @@ struct BenchCommand: ParsableCommand {
       throw ValidationError("--repetitions takes a whole number from 1 to 1000")
     }
     guard image || !prunes else {
-      throw ValidationError("--visual-tokens and --schedule prune a picture: they need --image")
+      throw ValidationError("--visual-tokens and --schedule prune an image: they need --image")
     }
     guard !prunes || depth == 0 else {
       throw ValidationError("--depth is for decoding alone, not for --visual-tokens")
@@ -134,16 +134,16 @@ struct BenchCommand: ParsableCommand {
       report.addPrefill(length, samples)
     }
     if prunes {
-      try withSamplePicture(for: engine.config) { path in
+      try withSampleImage(for: engine.config) { path in
         let runs = try benchmark.compare(
           limits.prunings, &engine, image: path, answerTokens: max(1, generate))
         report.noteClock()
         report.setBudgets(runs)
       }
     } else if image {
-      try withSamplePicture(for: engine.config) { path in
+      try withSampleImage(for: engine.config) { path in
         let times = try benchmark.firstToken(
-          &engine, image: path, textRows: Benchmark.textRowsWithPicture
+          &engine, image: path, textRows: Benchmark.textRowsWithImage
         ) {
           report.noteClock()
           return meter.int8GMACs()
@@ -172,15 +172,15 @@ struct BenchCommand: ParsableCommand {
     try printOutput(json ? jsonLine(report) : report.text)
   }
 
-  /// As a cheap camera gives it; for a model that cuts pictures into tiles, one that fills the resolution that gives it
+  /// As a cheap camera gives it; for a model that cuts images into tiles, one that fills the resolution that gives it
   /// the most rows.
-  private func withSamplePicture(
+  private func withSampleImage(
     for config: ModelConfig, _ body: (String) throws -> Void
   ) throws {
     let largest = config.vision.flatMap { vision in
       vision.resolutions.max { vision.rowCount($0) < vision.rowCount($1) }
     }
-    try SamplePicture.withFile(
+    try SampleImage.withFile(
       width: largest?.width ?? 640, height: largest?.height ?? 480, body)
   }
 
@@ -191,8 +191,8 @@ struct BenchCommand: ParsableCommand {
     let needed = max(
       (lengths.max() ?? 0) + 1, generate + depth + 1,
       prunes
-        ? Benchmark.textRowsWithPrunedPicture + max(1, generate)
-        : image ? Benchmark.textRowsWithPicture + 1 : 2)
+        ? Benchmark.textRowsWithPrunedImage + max(1, generate)
+        : image ? Benchmark.textRowsWithImage + 1 : 2)
     if let context = session.context, context < needed {
       throw ValidationError("--context \(context) is too short: \(needed) text rows are measured")
     }

@@ -19,14 +19,14 @@ extension BenchReport {
     }
     if let image, let imageEncodeMs {
       rows.append([
-        "picture encoded", decimal(imageEncodeMs, 1), "ms",
+        "image encoded", decimal(imageEncodeMs, 1), "ms",
         range(image.encodeMsMin, image.encodeMsMax), "\(decimal(image.gmacs, 1)) GMAC/s",
         share(image.shareOfInt8Peak.wrappedValue, "int8 peak"),
       ])
     }
     if let firstToken, let timeToFirstTokenMs {
       rows.append([
-        "first token, \(firstToken.rows) rows" + (image == nil ? "" : " with picture"),
+        "first token, \(firstToken.rows) rows" + (image == nil ? "" : " with image"),
         decimal(timeToFirstTokenMs, 1), "ms", range(firstToken.msMin, firstToken.msMax),
       ])
     }

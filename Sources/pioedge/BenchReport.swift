@@ -134,10 +134,10 @@ struct BenchReport: Encodable {
 
   mutating func setImageEncode(_ samples: Samples) {
     guard let vision = config.vision else { return }
-    // The largest resolution's tiles, and the one with the whole picture.
+    // The largest resolution's tiles, and the one with the whole image.
     let tiles = vision.resolutions.map { $0.width * $0.height }.max() ?? 0
     let tileCount = 1 + tiles / (vision.imageSize * vision.imageSize)
-    let macs = Double(tileCount * Work(encodingAPictureFor: config.text.dim, vision).weightMACs)
+    let macs = Double(tileCount * Work(encodingAnImageFor: config.text.dim, vision).weightMACs)
     imageEncodeMs = samples.median
     image = Image(
       encodeMsMin: samples.smallest, encodeMsMax: samples.largest,

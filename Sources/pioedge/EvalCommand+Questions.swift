@@ -5,7 +5,7 @@ import PIOEval
 import PIOFormat
 import PIORuntime
 
-/// What its answers about pictures are worth.
+/// What its answers about images are worth.
 extension EvalCommand {
   func evaluateQuestions() throws {
     // Before the model is opened: what they take counts among what the process has.
@@ -17,7 +17,7 @@ extension EvalCommand {
       isTiled: vision.isTiled)
     let comparison = Comparison(
       try variants(), budgets: try budgets(layerCount: shape.layers), shape: shape,
-      controls: !controls ? [] : questions.pictures.count > 1 ? [.grey, .wrong] : [.grey])
+      controls: !controls ? [] : questions.images.count > 1 ? [.grey, .wrong] : [.grey])
     guard !comparison.isEmpty else { throw EvalError.nothingToCompare }
     var limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
     limits.pruning = comparison.settings[0].pruning
@@ -27,7 +27,7 @@ extension EvalCommand {
       identity: identity(file, limits))
     if let report { try makeFolder(report) }
     let log = try AnswerLog(path: report.map { "\($0)/answers.jsonl" })
-    // Three encoded pictures are kept beside what is planned: the process is measured with their memory in it.
+    // Three encoded images are kept beside what is planned: the process is measured with their memory in it.
     let features = [Float](repeating: 0, count: 3 * vision.maxVisualRowCount * file.config.text.dim)
     var engine = try Engine(
       file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment())

@@ -41,7 +41,7 @@ extension EvalCommand {
     let file = try room.open(model)
     var room = room
     room.context = windowTokens + 8  // and what the tokenizer puts in front
-    // A picture's rows are planned, as in any session with the model.
+    // An image's rows are planned, as in any session with the model.
     let limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
     var engine = try Engine(file, limits: limits)
     let tokens = engine.tokenizer.encode(try contents(path), addSpecialTokens: false)

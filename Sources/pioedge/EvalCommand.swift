@@ -11,7 +11,7 @@ struct EvalCommand: ParsableCommand {
     discussion: """
       Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), \
       "answers" (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each \
-      picture is encoded once; every question is asked unpruned and with each method at each budget.
+      image is encoded once; every question is asked unpruned and with each method at each budget.
 
       With --report the answers are kept in DIR/answers.jsonl as they come: an evaluation that was killed goes \
       on where it was, and another one with the same folder asks only what is new. It writes report.md, \
@@ -22,10 +22,10 @@ struct EvalCommand: ParsableCommand {
       puts in front of a text; a window's first token is not counted.
 
       Examples:
-        pioedge eval llava.piom --questions q.jsonl --images pictures
-        pioedge eval llava.piom --questions q.jsonl --images pictures --prune all \
+        pioedge eval llava.piom --questions q.jsonl --images images
+        pioedge eval llava.piom --questions q.jsonl --images images --prune all \
       --visual-tokens none,192,128,64,32 --report results
-        pioedge eval llava.piom --questions q.jsonl --images pictures --prune pio,published,random \
+        pioedge eval llava.piom --questions q.jsonl --images images --prune pio,published,random \
       --schedule 2:64 --schedule 0:64 --controls
         pioedge eval model.piom --text book.txt --window 256 --json
       """)
@@ -36,7 +36,7 @@ struct EvalCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Questions, JSON lines.", valueName: "file"))
   var questions: String?
 
-  @Option(help: ArgumentHelp("The folder of their pictures.", valueName: "folder"))
+  @Option(help: ArgumentHelp("The folder of their images.", valueName: "folder"))
   var images: String?
 
   @Option(help: ArgumentHelp("Only the first so many questions.", valueName: "n"))
@@ -66,13 +66,13 @@ struct EvalCommand: ParsableCommand {
       valueName: "methods"))
   var prune = "pio"
 
-  @Flag(help: "Also ask with a grey picture and, where there are several, with a wrong one.")
+  @Flag(help: "Also ask with a grey image and, where there are several, with a wrong one.")
   var controls = false
 
   @Option(help: "For --prune random.")
   var seed: UInt64 = 0
 
-  @Option(help: "How a picture is made square: crop or pad (default: as the checkpoint says).")
+  @Option(help: "How an image is made square: crop or pad (default: as the checkpoint says).")
   var fit: Fit?
 
   @Option(help: ArgumentHelp("Folder for report and answers.", valueName: "folder"))
@@ -126,7 +126,7 @@ struct EvalCommand: ParsableCommand {
 
   private func validateQuestions() throws {
     guard images != nil else {
-      throw ValidationError("--questions needs --images, the folder of their pictures")
+      throw ValidationError("--questions needs --images, the folder of their images")
     }
     guard window == nil else { throw ValidationError("--window goes with --text") }
     guard limit.map({ $0 >= 1 }) ?? true else {

@@ -129,7 +129,7 @@ private func describe(_ config: ModelConfig) -> [[String]] {
           + " visual tokens",
       ],
       [
-        "pictures",
+        "images",
         "resized to \(vision.preprocessing.resizeTo) (\(vision.preprocessing.filter)),"
           + " \(vision.preprocessing.fit)"
           + (vision.isTiled ? ", and cut into tiles at \(resolutions(vision))" : ""),

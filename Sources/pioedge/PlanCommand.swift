@@ -8,7 +8,7 @@ struct PlanCommand: ParsableCommand {
     commandName: "plan",
     abstract: "Say where every byte of a run will go; nothing is run.",
     discussion: """
-      Takes what `run` takes, with the same defaults. A run has three phases that share their memory: a picture is
+      Takes what `run` takes, with the same defaults. A run has three phases that share their memory: an image is
       decoded, it is encoded, the decoder runs. The peak is the largest of them.
 
       A checkpoint's folder or a GGUF file is planned as `convert` would write it: nothing is converted.
@@ -32,7 +32,7 @@ struct PlanCommand: ParsableCommand {
 
   @OptionGroup(title: "Session") var session: SessionOptions
 
-  @Flag(help: "For a chat: room for several pictures, which come at any time.")
+  @Flag(help: "For a chat: room for several images, which come at any time.")
   var chat = false
 
   @Flag(help: "For `run --jsonl`: one conversation after another.")

@@ -108,7 +108,7 @@ struct PlanReport: Encodable {
       )
     }
     lines.append(
-      "limits        \(limits.context) text rows, \(limits.images) picture(s), \(limits.threads) thread(s), KV \(limits.kv), visual tokens \(limits.visualTokens), prefill in chunks of \(limits.prefillChunkRows) rows"
+      "limits        \(limits.context) text rows, \(limits.images) image(s), \(limits.threads) thread(s), KV \(limits.kv), visual tokens \(limits.visualTokens), prefill in chunks of \(limits.prefillChunkRows) rows"
     )
     return lines.joined(separator: "\n")
   }

@@ -18,7 +18,7 @@ enum PruningPreset: String, ExpressibleByArgument, CaseIterable {
 struct PruningOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Visual tokens a layer sees on average, of all pictures of a prompt; the others are dropped on the way. A number, or a part of them: 11.1% (default: all).",
+      "Visual tokens a layer sees on average, of all images of a prompt; the others are dropped on the way. A number, or a part of them: 11.1% (default: all).",
       valueName: "count"))
   var visualTokens: String?
 
@@ -56,7 +56,7 @@ struct PruningOptions: ParsableArguments {
 
   @Option(
     help:
-      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the picture (default: 0.5)."
+      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the image (default: 0.5)."
   )
   var coverage: Float?
 

@@ -1,7 +1,7 @@
 import FoundationEssentials
 import PIORuntime
 
-/// One stage and picture in `run --json`'s `pruning`: these names are a contract.
+/// One stage and image in `run --json`'s `pruning`: these names are a contract.
 struct StageReport: Encodable {
   struct Merge: Encodable {
     let target: Int
@@ -15,7 +15,7 @@ struct StageReport: Encodable {
   let after: Int
   let kept: [Int]
   let merged: [Merge]
-  /// The encoder's class token is left too, and is none of the picture's tokens.
+  /// The encoder's class token is left too, and is none of the image's tokens.
   let classToken: Bool
   let milliseconds: Double
 
@@ -52,10 +52,10 @@ struct StageReport: Encodable {
   }
 }
 
-/// What `--dump-saliency` writes of one stage and picture.
+/// What `--dump-saliency` writes of one stage and image.
 struct SaliencyReport: Encodable {
   let stage: StageReport
-  /// The picture's own tokens in front of the stage; -1: the encoder's class token.
+  /// The image's own tokens in front of the stage; -1: the encoder's class token.
   let candidates: [Int]
   /// What each of them was ranked by; empty where the method has no such number.
   let scores: [Float]
@@ -87,17 +87,17 @@ struct ExplanationReport: Encodable {
   let drawing: String
   let method: String
   let legend = [
-    "A row for each picture: the picture as the encoder sees it, then two panels for each stage.",
+    "A row for each image: the image as the encoder sees it, then two panels for each stage.",
     "Heat: rank among the tokens in front of the stage, dark blue lowest, yellow highest; black: gone before.",
     "Kept: patches with an orange frame stay; with a blue one they stand for others too; dark ones are dropped.",
-    "Digits: picture, L and the layer in front of the stage (0: the encoder, or before the first layer); tokens before > after.",
+    "Digits: image, L and the layer in front of the stage (0: the encoder, or before the first layer); tokens before > after.",
   ]
-  let pictures: [Panels]
+  let images: [Panels]
 
   init(drawing: String, method: String, images: [String], stages: [PruningStage]) {
     self.drawing = drawing
     self.method = method
-    pictures = images.enumerated().map { index, path in
+    self.images = images.enumerated().map { index, path in
       Panels(image: path, stages: stages.filter { $0.image == index }.map(StageReport.init))
     }
   }

@@ -6,7 +6,7 @@ import PIORuntime
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Answer a question about a picture, or chat.",
+    abstract: "Answer a question about an image, or chat.",
     discussion: """
       Examples:
         pioedge run llava.piom --image door.jpg "Is the door open?"
@@ -16,7 +16,7 @@ struct RunCommand: ParsableCommand {
         pioedge run llava.piom --image door.jpg "Open?" --memory-cap 1GiB --verbose
         pioedge run llava.piom --jsonl < questions.jsonl     {"image": "door.jpg", "prompt": "Open?"} a line
 
-      In a chat: /image FILE shows another picture, /reset forgets the conversation, /quit ends.
+      In a chat: /image FILE shows another image, /reset forgets the conversation, /quit ends.
       Environment: PIOEDGE_ISA=NAME forces the kernels (`pioedge inspect --cpu` lists them).
       """)
 
@@ -26,7 +26,7 @@ struct RunCommand: ParsableCommand {
   @Argument(help: "The question; without one: from stdin, or a chat on a terminal.")
   var prompt: String?
 
-  @Option(help: "A picture (JPEG or PNG); repeat for several.")
+  @Option(help: "An image (JPEG or PNG); repeat for several.")
   var image: [String] = []
 
   @OptionGroup(title: "Session") var session: SessionOptions
@@ -35,10 +35,10 @@ struct RunCommand: ParsableCommand {
   @Option(help: "What the model is told before the conversation.")
   var system: String?
 
-  @Option(help: "How a picture is made square: crop or pad (default: as the checkpoint says).")
+  @Option(help: "How an image is made square: crop or pad (default: as the checkpoint says).")
   var fit: Fit?
 
-  @Flag(help: "No chat template: the text exactly as given, <image> where a picture goes.")
+  @Flag(help: "No chat template: the text exactly as given, <image> where an image goes.")
   var raw = false
 
   @Flag(help: "One JSON object instead of text.")
@@ -70,7 +70,7 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Draw what each pruning stage ranked and kept over the pictures (PNG); the words stand beside it in a file of that name and .json.",
+      "Draw what each pruning stage ranked and kept over the images (PNG); the words stand beside it in a file of that name and .json.",
       valueName: "file"))
   var explain: String?
 
@@ -78,7 +78,7 @@ struct RunCommand: ParsableCommand {
     if jsonl {
       guard prompt == nil, image.isEmpty, dumpLogits == nil, dumpSaliency == nil, explain == nil
       else {
-        throw ValidationError("--jsonl takes prompts and pictures from stdin, not as arguments")
+        throw ValidationError("--jsonl takes prompts and images from stdin, not as arguments")
       }
     }
     if raw && system != nil { throw ValidationError("--raw has no place for --system") }

@@ -103,7 +103,7 @@ struct RunReport: Encodable {
   /// For people, on stderr.
   var summary: String {
     return """
-      load \(timings.loadMs) ms, picture \(timings.imageDecodeMs) + \(timings.imageEncodeMs) ms, \
+      load \(timings.loadMs) ms, image \(timings.imageDecodeMs) + \(timings.imageEncodeMs) ms, \
       prefill \(counts.prefilledTokens) rows \(timings.prefillMs) ms, \
       first token after \(timings.firstTokenMs) ms, \
       \(counts.generatedTokens) tokens at \(timings.decodeTokensPerSecond) tokens/s

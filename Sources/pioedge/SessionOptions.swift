@@ -7,7 +7,7 @@ extension Compute: ExpressibleByArgument {}
 extension KVKind: ExpressibleByArgument {}
 extension StreamMode: ExpressibleByArgument {}
 
-/// How a picture is made square.
+/// How an image is made square.
 enum Fit: String, ExpressibleByArgument, CaseIterable {
   case crop, pad
 
@@ -25,12 +25,12 @@ struct RoomOptions: ParsableArguments {
   @Option(help: "Most tokens of one answer.")
   var maxTokens = 256
 
-  @Option(help: "Most pixels of one picture; larger ones are refused before they are decoded.")
+  @Option(help: "Most pixels of one image; larger ones are refused before they are decoded.")
   var maxImagePixels = Limits().maxImagePixels
 
   @Option(
     help: ArgumentHelp(
-      "Most tiles that a picture is cut into beside the one that shows it whole, by a model that does so: fewer take less time and fewer tokens (default: as the checkpoint has it).",
+      "Most tiles that an image is cut into beside the one that shows it whole, by a model that does so: fewer take less time and fewer tokens (default: as the checkpoint has it).",
       valueName: "count"))
   var maxTiles: Int?
 
@@ -61,7 +61,7 @@ struct RoomOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Memory that the picture codecs may take (default: what is needed later anyway, at least 8MiB).",
+      "Memory that the image codecs may take (default: what is needed later anyway, at least 8MiB).",
       valueName: "size"))
   var codecMemory: ByteCount?
 
@@ -107,7 +107,7 @@ struct RoomOptions: ParsableArguments {
   func checkTiles(_ config: ModelConfig) throws {
     guard let maxTiles else { return }
     guard let vision = config.vision, vision.isTiled else {
-      throw ValidationError("--max-tiles \(maxTiles), but the model cuts no picture into tiles")
+      throw ValidationError("--max-tiles \(maxTiles), but the model cuts no image into tiles")
     }
     let least = vision.resolutions.map(vision.tileCount).min()!
     guard least <= maxTiles else {
@@ -125,7 +125,7 @@ struct RoomOptions: ParsableArguments {
   /// The limits for this model.
   ///
   /// - Parameters:
-  ///   - imageCount: pictures of the whole session; none where the model takes none.
+  ///   - imageCount: images of the whole session; none where the model takes none.
   ///   - isConversation: more than one turn may come.
   func limits(for config: ModelConfig, imageCount: Int, isConversation: Bool) -> Limits {
     var limits = Limits()
@@ -156,7 +156,7 @@ struct SessionOptions: ParsableArguments {
 
   @Option(
     help:
-      "Pictures of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
+      "Images of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
   )
   var images: Int?
 
@@ -182,8 +182,8 @@ struct SessionOptions: ParsableArguments {
   /// The limits for this model.
   ///
   /// - Parameters:
-  ///   - given: pictures on the command line.
-  ///   - isChat: room for several pictures.
+  ///   - given: images on the command line.
+  ///   - isChat: room for several images.
   ///   - isConversation: more than one turn may come.
   func limits(
     for config: ModelConfig, images given: Int, isChat: Bool, isConversation: Bool, seed: UInt64

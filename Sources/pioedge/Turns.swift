@@ -126,7 +126,7 @@ struct Turns {
   // MARK: Chat
 
   /// What the chat shows the model.
-  private struct Pictures {
+  private struct Images {
     /// Shown again after a reset.
     var current: [String]
     /// Shown with the next question.
@@ -134,11 +134,11 @@ struct Turns {
   }
 
   func chat(_ engine: inout Engine, images: [String]) throws {
-    var pictures = Pictures(current: images, pending: images)
+    var images = Images(current: images, pending: images)
     var isFirst = true
     var input = Input(maxByteCount: engine.maxTextBytes)
     let output = Output()
-    printError("/image FILE shows another picture, /reset forgets, /quit ends.")
+    printError("/image FILE shows another image, /reset forgets, /quit ends.")
     while true {
       try output.check()
       output.write("> ")
@@ -150,7 +150,7 @@ struct Turns {
       case "/reset":
         engine.reset()
         isFirst = true
-        pictures.pending = pictures.current
+        images.pending = images.current
       case "/image":
         guard words.count == 2 else {
           printError("/image takes the name of a file")
@@ -158,7 +158,7 @@ struct Turns {
         }
         do {
           try engine.checkImage(words[1])
-          pictures.pending = [words[1]]
+          images.pending = [words[1]]
         } catch {
           printError("error: \(error)")
         }
@@ -167,10 +167,10 @@ struct Turns {
       default:
         do {
           let generation = try generate(
-            &engine, line, pictures.pending, isFirst: isFirst, emit: output.write)
+            &engine, line, images.pending, isFirst: isFirst, emit: output.write)
           output.write("\n")
-          if !pictures.pending.isEmpty { pictures.current = pictures.pending }
-          pictures.pending = []
+          if !images.pending.isEmpty { images.current = images.pending }
+          images.pending = []
           isFirst = false
           if stats { printStats(generation, engine) }
         } catch let error as RuntimeError {
@@ -178,7 +178,7 @@ struct Turns {
           if case .nonFiniteLogits = error { throw error }
           if error.isFatal { throw error }
           // The session is as it was: so is what it is shown.
-          pictures.pending = isFirst ? pictures.current : []
+          images.pending = isFirst ? images.current : []
         }
       }
     }
@@ -215,7 +215,7 @@ struct Turns {
     return generation
   }
 
-  /// What the turn's stages did, where somebody asked. A turn without pictures leaves the files as they are.
+  /// What the turn's stages did, where somebody asked. A turn without images leaves the files as they are.
   private func writePruning(_ engine: borrowing Engine, _ images: [String]) throws {
     guard !images.isEmpty else { return }
     if let dumpSaliency {

@@ -93,7 +93,7 @@ ssize_t pread64(int fd, void *bytes, size_t size, off_t offset) {
   return pread(fd, bytes, size, offset);
 }
 
-// A picture has been decoded, in the codec's memory.
+// An image has been decoded, in the codec's memory.
 int close(int fd) {
   if (turn.begun && !turn.answered) turn.at_begin = atomic_load(&calls);
   return (int)syscall(SYS_close, fd);

@@ -380,7 +380,7 @@ private let tileRefusals: [Refusal] = [
   }
 
   /// A language model's vocabulary has no `<image>`: the piece that no text becomes is it.
-  @Test func theUnknownPieceStandsForPictures() throws {
+  @Test func theUnknownPieceStandsForImages() throws {
     let folder = try TemporaryFolder()
     var forge = try GGUFForge(goldenGGUF("yarn-padded"))
     let tokens = try #require(forge["tokenizer.ggml.tokens"])

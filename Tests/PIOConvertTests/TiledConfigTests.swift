@@ -60,7 +60,7 @@ private func message(_ body: () throws -> CheckpointConfig) -> String {
     let vision = try #require(found.vision)
     #expect(vision.resolutions.map(\.height) == [336, 672, 672, 1008, 336])
     #expect(vision.resolutions.map(\.width) == [672, 336, 672, 336, 1008])
-    // 576 for the whole picture, and 48 lines of 48 patches with their ends.
+    // 576 for the whole image, and 48 lines of 48 patches with their ends.
     #expect((vision.visualTokenCount, vision.maxVisualRowCount) == (576, 576 + 48 * 49))
     #expect(vision.preprocessing.fit == .stretch && vision.preprocessing.resizeTo == 336)
     #expect(found.imageTokenID == 32_000)

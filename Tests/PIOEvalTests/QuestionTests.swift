@@ -20,8 +20,8 @@ struct QuestionTests {
         Question(image: "a.png", text: "What?", family: "questions", truth: .answers(["x", "y"])),
         Question(image: "a.png", text: "How many?", family: "questions", truth: .answer("3")),
       ])
-    #expect(set.pictures.map(\.image) == ["a.png", "b/c.jpg"])
-    #expect(set.pictures.map(\.questions) == [[0, 2, 3], [1]])
+    #expect(set.images.map(\.image) == ["a.png", "b/c.jpg"])
+    #expect(set.images.map(\.questions) == [[0, 2, 3], [1]])
     #expect(set.families == ["position", "random", "questions"])
     #expect(try QuestionSet(path: path, limit: 2).questions.count == 2)
   }
@@ -47,15 +47,15 @@ struct QuestionTests {
     ),
     (
       #"{"image": "../a", "question": "Q", "answer": "a"}"#,
-      "'image' must name a file inside the folder of pictures"
+      "'image' must name a file inside the folder of images"
     ),
     (
       #"{"image": "/etc/a", "question": "Q", "answer": "a"}"#,
-      "'image' must name a file inside the folder of pictures"
+      "'image' must name a file inside the folder of images"
     ),
     (
       #"{"image": "a\u0000b", "question": "Q", "answer": "a"}"#,
-      "'image' must name a file inside the folder of pictures"
+      "'image' must name a file inside the folder of images"
     ),
     (#"{"image": "a", "image": "b"}"#, "the key 'image' stands twice at byte 27"),
   ])

@@ -31,9 +31,9 @@ struct DemoAnswerTests {
     var equal = 0
     for question in expected {
       engine.reset()
-      let picture = repository.appendingPathComponent("tools/demo/images/\(question.image)").path
+      let image = repository.appendingPathComponent("tools/demo/images/\(question.image)").path
       let request = Request(
-        tokens: try engine.rawTokens(question.prompt, isFirst: true), images: [picture],
+        tokens: try engine.rawTokens(question.prompt, isFirst: true), images: [image],
         maxTokens: 64)
       var bytes: [UInt8] = []
       let generation = try engine.generate(request) { bytes += $0 }

@@ -11,7 +11,7 @@ let tinyCheckpoints = [
   "seven-heads-nested", "text-only", "tied-attention-bias-full", "yarn-padded",
 ]
 
-/// Those that cut pictures into tiles; one has a window that slides over them.
+/// Those that cut images into tiles; one has a window that slides over them.
 let tiledCheckpoints = ["next-llama3", "next-mistral-window", "next-vicuna"]
 
 /// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.

@@ -62,7 +62,7 @@ struct MemoryPlanTests {
   @Test func phasesShareTheirMemory() throws {
     let model = ModelShapes.llava7B
     let plan = try plan(model, limits())
-    #expect(plan.phases.map(\.name) == ["picture", "encoder", "decoder"])
+    #expect(plan.phases.map(\.name) == ["image", "encoder", "decoder"])
     #expect(plan.peakBytes == plan.phases.map(\.bytes).max())
     let sum = plan.phases.reduce(0) { $0 + $1.bytes }
     #expect(plan.peakBytes < sum)
@@ -79,7 +79,7 @@ struct MemoryPlanTests {
     #expect(plan.streamedBytesPerToken == 0)
   }
 
-  @Test func aConversationHasItsCacheWhilePicturesCome() throws {
+  @Test func aConversationHasItsCacheWhileImagesCome() throws {
     let model = ModelShapes.tinyLlama
     let single = try plan(model, limits { $0.imageCount = 4 })
     let chat = try plan(

@@ -16,7 +16,7 @@ struct PruningTests {
     let greedy: [Int32]
 
     var testDescription: String {
-      "\(checkpoint.split(separator: "/").last!), \(images.count) picture(s), \(schedule), \(positions)"
+      "\(checkpoint.split(separator: "/").last!), \(images.count) image(s), \(schedule), \(positions)"
     }
   }
 
@@ -80,7 +80,7 @@ struct PruningTests {
   }
 
   @Test(arguments: PruneMethod.allCases)
-  func aPromptWithoutAPictureIsNotTouched(_ method: PruneMethod) throws {
+  func aPromptWithoutAnImageIsNotTouched(_ method: PruneMethod) throws {
     let test = Self.cases[0]
     var pruned = try engine(test) { $0.pruning.method = method }
     var whole = try engine(test) { $0.pruning = Pruning() }
@@ -142,7 +142,7 @@ struct PruningTests {
   @Test func aPrunedPromptMustEndInText() throws {
     let test = Self.cases[0]
     var engine = try engine(test)
-    #expect(throws: RuntimeError.prunedPromptEndsWithPicture) {
+    #expect(throws: RuntimeError.prunedPromptEndsWithImage) {
       _ = try run(&engine, [1, engine.config.specialTokens.image], images: paths(test))
     }
   }

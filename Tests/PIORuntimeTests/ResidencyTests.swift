@@ -46,7 +46,7 @@ struct ResidencyTests {
       let total = Residency.plain(units).residentBytes
       let free = Int(Double(total) * share)
       let residency = Residency(
-        fitting: units, decoderFree: free, encoderFree: free, pictureFree: nil,
+        fitting: units, decoderFree: free, encoderFree: free, imageFree: nil,
         usesHeadInside: false,
         isConversation: false, streamsAll: false)
       #expect(residency.residentBytes + residency.windowBytes <= free)
@@ -66,20 +66,20 @@ struct ResidencyTests {
     let model = ModelShapes.tinyLlama
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
     let residency = Residency(
-      fitting: units, decoderFree: nil, encoderFree: nil, pictureFree: nil, usesHeadInside: true,
+      fitting: units, decoderFree: nil, encoderFree: nil, imageFree: nil, usesHeadInside: true,
       isConversation: true, streamsAll: false)
     #expect(residency.windowBytes == 0 && residency.streamedBytes == 0)
     #expect(!residency.streamsVision)
     #expect(residency.residentBytes == Residency.plain(units).residentBytes)
   }
 
-  @Test func aPictureInAChatMakesRoomByStreamingTheTowerFirst() {
+  @Test func anImageInAChatMakesRoomByStreamingTheTowerFirst() {
     let model = ModelShapes.tinyLlama
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
     let all = Residency.plain(units).residentBytes
     // Enough for the decoder, not for the tower beside it.
     let residency = Residency(
-      fitting: units, decoderFree: all + 1000, encoderFree: all + 1000, pictureFree: nil,
+      fitting: units, decoderFree: all + 1000, encoderFree: all + 1000, imageFree: nil,
       usesHeadInside: false,
       isConversation: true, streamsAll: false)
     #expect(residency.streamsVision)

@@ -48,7 +48,7 @@ struct SaliencyTests {
 
     var testDescription: String {
       let name = checkpoint.split(separator: "/").last!
-      return "\(name), \(images.count) picture(s), \(ids.count) tokens, \(method) \(schedule), "
+      return "\(name), \(images.count) image(s), \(ids.count) tokens, \(method) \(schedule), "
         + "\(positions), \(proxyRows), \(proxyBlock), \(threshold)"
     }
 
@@ -191,7 +191,7 @@ struct SaliencyTests {
   }
 
   @Test(arguments: [KVKind.f32, .f16, .int8])
-  func aPictureInALaterTurnIsRankedAsInOnePrompt(_ kv: KVKind) throws {
+  func anImageInALaterTurnIsRankedAsInOnePrompt(_ kv: KVKind) throws {
     let test = Self.cases.first { $0.checkpoint.hasSuffix("gqa-linear-sharded") }!
     let path = try Files.model(test.checkpoint, weights: .f32, vision: .f32)
     let pruning = try Self.pruning(test)

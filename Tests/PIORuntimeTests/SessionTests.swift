@@ -109,7 +109,7 @@ struct SessionTests {
     #expect(found.logits == expected.logits)
   }
 
-  @Test func aTextModelRefusesPictures() throws {
+  @Test func aTextModelRefusesImages() throws {
     let path = try Files.model("Tests/Golden/checkpoints/text-only", weights: .f32, vision: .f32)
     var engine = try makeEngine(path)
     #expect(throws: RuntimeError.modelTakesNoImages) {

@@ -6,7 +6,7 @@ import Testing
 
 /// Streamed weights are the same weights.
 struct StreamingTests {
-  private static let picture = repository.appendingPathComponent(
+  private static let image = repository.appendingPathComponent(
     "tools/demo/images/scene-0002-336x336.png"
   ).path
 
@@ -32,7 +32,7 @@ struct StreamingTests {
     engine.reset()
     let prompt = try engine.turnTokens(
       "Describe the image.", system: nil, imageCount: 1, isFirst: true)
-    let (logits, generation) = try run(&engine, prompt, images: [Self.picture], count: 24)
+    let (logits, generation) = try run(&engine, prompt, images: [Self.image], count: 24)
     return (logits, generation.tokens)
   }
 
@@ -75,7 +75,7 @@ struct StreamingTests {
     var engine = try engine(try demo()) { $0.stream = .on }
     let tokens = try engine.turnTokens(
       String(repeating: "What is here? ", count: 8), system: nil, imageCount: 1, isFirst: true)
-    try engine.prefill(Request(tokens: tokens, images: [Self.picture], maxTokens: 1))
+    try engine.prefill(Request(tokens: tokens, images: [Self.image], maxTokens: 1))
     let units = engine.memory.residency.units
     let once = units.all.reduce(0) { $0 + $1.count }
     // The next token's first layer may be on its way already.
@@ -91,7 +91,7 @@ struct StreamingTests {
     let units = engine.memory.residency.units
     #expect(loaded == units.all.reduce(0) { $0 + $1.count })
     _ = try ask(&engine)
-    // A second picture brings the tower back, and nothing else.
+    // A second image brings the tower back, and nothing else.
     #expect(engine.loadedWeightBytes - loaded == units.vision.reduce(0) { $0 + $1.count })
   }
 

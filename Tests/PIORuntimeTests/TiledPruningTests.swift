@@ -5,7 +5,7 @@ import Testing
 
 @testable import PIORuntime
 
-/// Pruning of pictures in tiles: all their tokens together, ends of lines not counted. That the cuts are those of
+/// Pruning of images in tiles: all their tokens together, ends of lines not counted. That the cuts are those of
 /// the reference is `PruningTests`' to say.
 struct TiledPruningTests {
   // Not in the attribute: Swift 6.0.3 stops on a closure there.
@@ -19,19 +19,19 @@ struct TiledPruningTests {
     return try makeEngine(path, change)
   }
 
-  private func picture(_ shape: String, _ name: String = "next-vicuna") -> String {
+  private func image(_ shape: String, _ name: String = "next-vicuna") -> String {
     repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)/\(shape).png").path
   }
 
   private let prompt = "USER: <image>\nWhat color is the star? ASSISTANT:"
 
-  @Test func everyPictureIsAmongTheShapesThatThePlanKnows() throws {
+  @Test func everyImageIsAmongTheShapesThatThePlanKnows() throws {
     var vision = VisionConfig()
     (vision.imageSize, vision.patchSize) = (336, 14)
     vision.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
       ImageResolution(height: $0.0, width: $0.1)
     }
-    let shapes = PictureRows.all(vision)
+    let shapes = ImageRows.all(vision)
     #expect(shapes.map(\.rowCount).max() == vision.maxVisualRowCount)
     #expect(vision.maxVisualTokenCount == 2880 && vision.maxVisualRowCount == 2928)
     let lines = Dictionary(uniqueKeysWithValues: shapes.map { ($0.tokenCount, $0.lineCount) })
@@ -40,14 +40,14 @@ struct TiledPruningTests {
       let (width, height) = (1 + Int(random.next() % 3000), 1 + Int(random.next() % 3000))
       let layout = TileLayout(
         PixelSize(height: height, width: width), resolutions: vision.tileResolutions, side: 336)
-      let found = PictureRows(vision, layout.patches(perSide: 24))
+      let found = ImageRows(vision, layout.patches(perSide: 24))
       #expect(found.rowCount <= vision.maxVisualRowCount)
       let most = try #require(lines[found.tokenCount], "\(width) x \(height)")
       #expect(found.lineCount <= most)
     }
   }
 
-  /// Whatever the picture, the method and the budget: as many tokens as the schedule says, and room for all rows.
+  /// Whatever the image, the method and the budget: as many tokens as the schedule says, and room for all rows.
   @Test(arguments: betweenLayers, [6, 20, 45])
   func aLayerHasItsTokensAndTheEndsOfTheirLines(_ method: PruneMethod, budget: Int) throws {
     var engine: Engine
@@ -65,11 +65,11 @@ struct TiledPruningTests {
     for shape in ["square", "wide", "tall", "flat"] {
       engine.reset()
       let tokens = try engine.rawTokens(prompt, isFirst: true)
-      let rows: PictureRows
+      let rows: ImageRows
       do {
         let (_, generation) = try run(
-          &engine, tokens, images: [picture(shape, "next-mistral-window")], count: 3)
-        rows = try pictureRows(engine, shape)
+          &engine, tokens, images: [image(shape, "next-mistral-window")], count: 3)
+        rows = try imageRows(engine, shape)
         #expect(generation.visualTokens == rows.tokenCount)
         #expect(generation.prefilledTokens == tokens.count - 1 + rows.rowCount)
       } catch RuntimeError.schedule {
@@ -95,13 +95,13 @@ struct TiledPruningTests {
     }
   }
 
-  private func pictureRows(_ engine: borrowing Engine, _ shape: String) throws -> PictureRows {
+  private func imageRows(_ engine: borrowing Engine, _ shape: String) throws -> ImageRows {
     let vision = try #require(engine.config.vision)
-    let info = try imageInfo(path: picture(shape, "next-mistral-window"))
+    let info = try imageInfo(path: image(shape, "next-mistral-window"))
     let layout = TileLayout(
       PixelSize(height: info.height, width: info.width), resolutions: vision.tileResolutions,
       side: vision.imageSize)
-    return PictureRows(vision, layout.patches(perSide: vision.patchesPerSide))
+    return ImageRows(vision, layout.patches(perSide: vision.patchesPerSide))
   }
 
   @Test func theEncodersBuffersDoNotGrowWithTheTiles() throws {
@@ -136,7 +136,7 @@ struct TiledPruningTests {
     }
   }
 
-  /// Each tile hands over its share: as many rows as the budget says, in the picture's order, each line that has one
+  /// Each tile hands over its share: as many rows as the budget says, in the image's order, each line that has one
   /// with its end; no patch of padding.
   @Test(arguments: [PatchScore.cls, .received], [3, 10, 41])
   func everyTileIsReducedAloneAndPutInItsPlace(_ score: PatchScore, budget: Int) throws {
@@ -153,10 +153,10 @@ struct TiledPruningTests {
           engine.reset()
           let tokens = try engine.rawTokens(prompt, isFirst: true)
           let (logits, generation) = try run(
-            &engine, tokens, images: [picture(shape, name)], count: 2)
+            &engine, tokens, images: [image(shape, name)], count: 2)
           let isFinite = logits.allSatisfy { $0.isFinite }
           #expect(isFinite)
-          let rows = try pictureRows(engine, shape)
+          let rows = try imageRows(engine, shape)
           guard let stage = engine.pruningStages.first, stage.place == .encoder else { continue }
           #expect(stage.before == rows.tokenCount && stage.after == generation.visualTokens)
           #expect(method != .visionzip || stage.after == budget)
@@ -197,7 +197,7 @@ struct TiledPruningTests {
       $0.pruning.budget = .fraction(0.4)
     }
     let tokens = try one.rawTokens(prompt, isFirst: true)
-    let images = [picture("square", name)]
+    let images = [image("square", name)]
     let a = try run(&one, tokens, images: images, count: 12)
     let b = try run(&three, tokens, images: images, count: 12)
     #expect(a.logits == b.logits && a.generation.tokens == b.generation.tokens)
@@ -221,7 +221,7 @@ struct TiledPruningTests {
     var whole = try made()
     var turns = try made()
     let tokens = try whole.rawTokens(prompt, isFirst: true)
-    let images = [picture("square", name)]
+    let images = [image("square", name)]
     let expected = try run(&whole, tokens, images: images)
     try turns.prefill(Request(tokens: Array(tokens.dropLast(4)), images: images, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
@@ -233,7 +233,7 @@ struct TiledPruningTests {
 struct TiledWorkTests {
   @Test func aNinthOfTheTokensIsASixthOfWorkAndCache() throws {
     let text = ModelShapes.llava7B.config.text
-    let around = Benchmark.textRowsWithPrunedPicture
+    let around = Benchmark.textRowsWithPrunedImage
     let schedule = try Schedule(averaging: 320, of: 2880, layerCount: text.layerCount)
     let tokens = schedule.tokens(2880, layerCount: text.layerCount)
     #expect(tokens.reduce(0, +) <= 320 * text.layerCount)

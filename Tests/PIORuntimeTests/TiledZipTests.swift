@@ -4,7 +4,7 @@ import Testing
 
 @testable import PIORuntime
 
-/// VisionZip of pictures in tiles, against a computation on the tower of transformers
+/// VisionZip of images in tiles, against a computation on the tower of transformers
 /// (tools/golden/make_zip_golden.py).
 struct TiledZipTests {
   struct Case: Decodable, Sendable, CustomTestStringConvertible {

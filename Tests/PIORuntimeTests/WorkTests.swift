@@ -40,7 +40,7 @@ struct WorkTests {
     #expect(work.attentionMACs == 15 * 16 + 2 * 16)
   }
 
-  @Test func countsAPictureToTheDecodersWidth() {
+  @Test func countsAnImageToTheDecodersWidth() {
     var vision = VisionConfig()
     vision.imageSize = 4
     vision.patchSize = 2
@@ -51,12 +51,12 @@ struct WorkTests {
     vision.projectorHiddenDim = 7
     // 4 patches of 3·2·2 = 12 numbers: 4·12·6 = 288. 5 positions, a layer 5·(4·36 + 2·54) = 1260.
     // Projector: 4·(6·7 + 7·8) = 392.
-    let work = Work(encodingAPictureFor: 8, vision)
+    let work = Work(encodingAnImageFor: 8, vision)
     #expect(work.weightMACs == 288 + 2 * 1260 + 392)
     // Every position with every one: 25 · 6 twice, in 2 layers.
     #expect(work.attentionMACs == 2 * 2 * 25 * 6)
     vision.dropsClassToken = false
-    #expect(Work(encodingAPictureFor: 8, vision).weightMACs == 288 + 2 * 1260 + 490)
+    #expect(Work(encodingAnImageFor: 8, vision).weightMACs == 288 + 2 * 1260 + 490)
   }
 
   /// TinyLlama's published shape: 1.1 billion weights, of which 65.5 million are the embedding's.

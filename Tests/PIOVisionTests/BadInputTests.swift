@@ -28,7 +28,7 @@ import Testing
     "baseline.jpg", "progressive.jpg", "one_pixel.jpg", "cmyk.jpg", "restarts.jpg", "bits_1.png",
     "palette_trns.png", "interlaced_narrow.png", "exif_orientation_5.png",
   ])
-  func refusesAPictureCutAnywhere(file: String) throws {
+  func refusesAnImageCutAnywhere(file: String) throws {
     let whole = GoldenImages.bytes(of: file)
     #expect(failure(whole) == nil)
     for count in 0..<whole.count {
@@ -65,7 +65,7 @@ import Testing
     #expect(refused > whole.count / 4)
   }
 
-  @Test func refusesWhatIsNoPictureAndSaysWhatItIs() {
+  @Test func refusesWhatIsNoImageAndSaysWhatItIs() {
     #expect(failure(Data()) == .unknownFormat(path: "memory", found: "the file is empty"))
     let found: [(String, String)] = [
       ("hello, this is text", "neither a JPEG nor a PNG"),
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test func refusesAPictureOfNoPixels() {
+  @Test func refusesAnImageOfNoPixels() {
     for (width, height) in [(0, 5), (5, 0), (0, 0)] {
       guard case .damaged = failure(Forged.png(width, height)) else {
         Issue.record("PNG \(width) × \(height)")
@@ -134,7 +134,7 @@ import Testing
     #expect(needed > 4096)
   }
 
-  @Test func refusesAProgressivePictureByItsHeader() {
+  @Test func refusesAProgressiveImageByItsHeader() {
     let bytes = Forged.jpeg(8000, 8000, progressive: true)
     guard case .codecMemory(_, _, let needed, _) = failure(bytes) else {
       Issue.record("\(String(describing: failure(bytes)))")
@@ -172,7 +172,7 @@ import Testing
   }
 }
 
-/// Headers of pictures that are not there.
+/// Headers of images that are not there.
 enum Forged {
   /// A PNG of grey pixels whose data ends at once.
   static func png(_ width: Int, _ height: Int) -> Data {

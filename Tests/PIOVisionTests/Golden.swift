@@ -2,7 +2,7 @@ import Foundation
 import PIOVision
 import Testing
 
-/// One picture and what Hugging Face's processor makes of it (tools/golden/make_image_golden.py).
+/// One image and what Hugging Face's processor makes of it (tools/golden/make_image_golden.py).
 struct GoldenCase: Decodable, Sendable, CustomTestStringConvertible {
   let file: String
   let side: Int

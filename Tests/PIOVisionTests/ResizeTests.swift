@@ -4,7 +4,7 @@ import PIOVision
 import Testing
 
 @Suite struct ResizeTests {
-  /// Encodes a picture of one colour.
+  /// Encodes an image of one colour.
   func plain(_ width: Int, _ height: Int, _ color: (UInt8, UInt8, UInt8)) -> Data {
     var out = Data()
     let pixels = (0..<width * height).flatMap { _ in [color.0, color.1, color.2] }
@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  @Test func everyOrientationIsTheSamePictureTurned() throws {
+  @Test func everyOrientationIsTheSameImageTurned() throws {
     var preparation = ImagePreparation(side: 30, patchSize: 30)
     preparation.fit = .pad
     func turned(_ orientation: Int) throws -> [Float] {

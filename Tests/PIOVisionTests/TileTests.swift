@@ -2,7 +2,7 @@ import Foundation
 import PIOVision
 import Testing
 
-/// What transformers makes of a picture of some size (tools/golden/make_tile_golden.py).
+/// What transformers makes of an image of some size (tools/golden/make_tile_golden.py).
 private struct GoldenLayouts: Decodable {
   struct Grid: Decodable {
     let side: Int
@@ -144,7 +144,7 @@ private func tiles(
   }
 
   /// The scratch is sized from the limits alone: the longest edges they allow must not overrun it.
-  @Test func longPicturesStayInsideTheScratch() throws {
+  @Test func longImagesStayInsideTheScratch() throws {
     let preparation = ImagePreparation(side: 14, patchSize: 7)
     for resolutions in [[[14, 14]], [[14, 14 * 500], [14 * 500, 14]], [[7000, 7000]]] {
       for file in ["flat.jpg", "tall.png", "one_pixel.jpg", "long_orientation_8.jpg"] {

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// From decoded pixels and token ids to the bytes on stdout nothing asks the heap or the kernel for memory, on any
-/// thread. Counted by a library that is preloaded into the tool, `Tests/AllocationCounter`, from the second picture on:
+/// thread. Counted by a library that is preloaded into the tool, `Tests/AllocationCounter`, from the second image on:
 /// at the first one Swift's runtime makes the metadata of a generic type, once in the life of the process.
 struct AllocationTests {
   private static let library = URL(fileURLWithPath: Tool.executable).deletingLastPathComponent()
@@ -16,8 +16,8 @@ struct AllocationTests {
   }
 
   private static let question = [
-    "run", Tool.demo, "--image", Tool.picture("scene-0002-336x336.png"), "--image",
-    Tool.picture("scene-0014-640x480.png"), "Describe the image.",
+    "run", Tool.demo, "--image", Tool.image("scene-0002-336x336.png"), "--image",
+    Tool.image("scene-0014-640x480.png"), "Describe the image.",
   ]
 
   private func counts(of result: Tool.Result) throws -> Counts {
@@ -75,11 +75,11 @@ struct AllocationTests {
     let model = Tool.scratch.appendingPathComponent("counted-\(UUID().uuidString).piom").path
     let made = Tool.run(["convert", checkpoint.path, model, "--weights", "int8"])
     try #require(made.status == 0, "\(made.error)")
-    let pictures = ["square", "flat"].flatMap {
+    let images = ["square", "flat"].flatMap {
       ["--image", checkpoint.appendingPathComponent("\($0).png").path]
     }
     let counts = try count(
-      ["run", model, "What is it?", "--max-tokens", "40"] + pictures + options)
+      ["run", model, "What is it?", "--max-tokens", "40"] + images + options)
     #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
     #expect(counts.turns == 1)
   }
@@ -105,11 +105,11 @@ struct AllocationTests {
     ["--schedule", "0:200,2:64"], ["--stream", "on", "--visual-tokens", "64"],
   ])
   func theTurnsOfAChatAllocateNothing(_ options: [String]) throws {
-    let pictures = ["scene-0002-336x336.png", "scene-0014-640x480.png"].map(Tool.picture)
+    let images = ["scene-0002-336x336.png", "scene-0014-640x480.png"].map(Tool.image)
     let result = try Tool.chat(
-      ["--images", "3", "--image", pictures[0], "--image", pictures[1]] + options,
+      ["--images", "3", "--image", images[0], "--image", images[1]] + options,
       [
-        "Describe the image.", "How many circles are there?", "/image \(pictures[0])",
+        "Describe the image.", "How many circles are there?", "/image \(images[0])",
         "Describe the image.",
       ], environment: ["LD_PRELOAD": Self.library])
     let counts = try counts(of: result)
@@ -118,7 +118,7 @@ struct AllocationTests {
   }
 
   @Test func theCounterCounts() throws {
-    // Keeping the logits for the diagnostic file is an array between the picture and the first text.
+    // Keeping the logits for the diagnostic file is an array between the image and the first text.
     let path = Tool.scratch.appendingPathComponent("counted-logits.bin").path
     let counts = try count(Self.question + ["--dump-logits", path])
     #expect(counts.prefill > 0)

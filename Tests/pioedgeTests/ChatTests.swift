@@ -12,28 +12,28 @@ struct ChatTests {
     return (result.output, result.error)
   }
 
-  private func answer(_ picture: String, _ question: String) -> String {
-    let result = Tool.run(["run", Tool.demo, "--image", Tool.picture(picture), question])
+  private func answer(_ image: String, _ question: String) -> String {
+    let result = Tool.run(["run", Tool.demo, "--image", Tool.image(image), question])
     return String(result.output.dropLast())
   }
 
   private let first = "scene-0002-336x336.png"
   private let second = "scene-0014-640x480.png"
 
-  @Test func thePictureStaysResetForgetsAndImageShowsAnother() throws {
+  @Test func theImageStaysResetForgetsAndImageShowsAnother() throws {
     let question = "What does the text say?"
     let (output, error) = try chat(
-      ["--images", "3", "--stats", "--image", Tool.picture(first)],
+      ["--images", "3", "--stats", "--image", Tool.image(first)],
       [
         question, "How many circles are there?", "/reset", question,
-        "/image \(Tool.picture(second))", "Describe the image.", "/reset", "Describe the image.",
+        "/image \(Tool.image(second))", "Describe the image.", "/reset", "Describe the image.",
       ])
     let turns = output.split(separator: "\n").map { $0.replacingOccurrences(of: "> ", with: "") }
     try #require(turns.count >= 5, "\(output)")
     #expect(turns[0] == answer(first, question))
     #expect(turns[2] == turns[0])
     #expect(turns[4] == answer(second, "Describe the image."))
-    // The second turn computed its own tokens and the end of the first answer, not the picture again.
+    // The second turn computed its own tokens and the end of the first answer, not the image again.
     let prefills = error.split(separator: "\n").compactMap { line in
       line.split(separator: ",").first { $0.contains("prefill") }
         .flatMap { $0.split(separator: " ").compactMap { Int($0) }.first }
@@ -44,10 +44,10 @@ struct ChatTests {
 
   @Test func mistakesAreSaidAndTheChatGoesOn() throws {
     let (output, error) = try chat(
-      ["--image", Tool.picture(first)],
+      ["--image", Tool.image(first)],
       [
         "/image /nonexistent.png", "What is it?", "/nonsense", "/image",
-        "/image \(Tool.picture(first))", "What does the text say?",
+        "/image \(Tool.image(first))", "What does the text say?",
       ])
     #expect(error.contains("/nonexistent.png") && error.contains("/nonsense is not known"))
     #expect(output.contains(answer(first, "What does the text say?")))

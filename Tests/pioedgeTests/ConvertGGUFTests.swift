@@ -19,15 +19,15 @@ private func target(_ name: String) -> String {
     #expect(answer.status == 0 && (answer.json["tokens"] as? [Any])?.isEmpty == false)
   }
 
-  @Test func aPairSeesPictures() throws {
+  @Test func aPairSeesImages() throws {
     let path = target("pair.piom")
     let pair = folder.appendingPathComponent("yarn-padded").path
     let made = Tool.run(["convert", pair + ".gguf", path, "--mmproj", pair + "-mmproj.gguf"])
     #expect(made.status == 0, "\(made.error)")
-    let picture = Tool.repository.appendingPathComponent(
+    let image = Tool.repository.appendingPathComponent(
       "Tests/Golden/checkpoints/yarn-padded/wide.png")
     let answer = Tool.run([
-      "run", path, "--json", "--max-tokens", "2", "--image", picture.path, "What is it?",
+      "run", path, "--json", "--max-tokens", "2", "--image", image.path, "What is it?",
     ])
     #expect(answer.status == 0, "\(answer.error)")
     #expect((answer.json["counts"] as? [String: Any])?["visual_tokens"] as? Int == 9)

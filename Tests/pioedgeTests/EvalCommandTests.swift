@@ -54,7 +54,7 @@ struct EvalCommandTests {
     let answers = whole.appendingPathComponent("answers.jsonl")
     let all = try lines(answers)
     // Unpruned, two controls, average 128: pio, visionzip, random; one cut: pio, fastv, random.
-    // A question that two pictures share is asked once about a grey one.
+    // A question that two images share is asked once about a grey one.
     let texts = try lines(URL(fileURLWithPath: Self.questions))[..<20].map {
       (try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: String])?["question"]
     }
@@ -80,7 +80,7 @@ struct EvalCommandTests {
     #expect(try lines(rest).count == all.count + 1)
   }
 
-  /// The answers are those of `run`, which encodes the picture each time.
+  /// The answers are those of `run`, which encodes the image each time.
   @Test func answersAsRunDoes() throws {
     let report = folder()
     let result = evaluate(report, ["--limit", "12", "--schedule", "2:64", "--prune", "pio"])
@@ -140,7 +140,7 @@ struct EvalCommandTests {
     #expect(result.status == 64 && result.error.contains(words), "\(result.error)")
   }
 
-  @Test func aPictureThatIsNotThereIsOneLine() throws {
+  @Test func anImageThatIsNotThereIsOneLine() throws {
     let questions = Tool.scratch.appendingPathComponent("\(UUID().uuidString).jsonl")
     try Data(#"{"image": "no.png", "question": "Q?", "answer": "a"}"#.utf8).write(to: questions)
     let result = Tool.run(

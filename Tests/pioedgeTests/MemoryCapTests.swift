@@ -3,7 +3,7 @@ import Testing
 
 /// The cap holds for the whole process: measured by the kernel, with warm caches and plenty of memory around.
 struct MemoryCapTests {
-  private static let picture = Tool.picture("scene-0002-336x336.png")
+  private static let image = Tool.image("scene-0002-336x336.png")
 
   /// Tight limits, so that the plan is about the model.
   private static let limits = [
@@ -12,7 +12,7 @@ struct MemoryCapTests {
   ]
 
   private static func run(_ options: [String]) -> Tool.Result {
-    Tool.run(["run", Tool.demo, "--image", picture, "Describe the image.", "--json"] + options)
+    Tool.run(["run", Tool.demo, "--image", image, "Describe the image.", "--json"] + options)
   }
 
   private func plan(_ options: [String]) throws -> (smallest: Int, peak: Int) {
@@ -53,7 +53,7 @@ struct MemoryCapTests {
     ]
     let smallest = try plan(limits).smallest
     let prompt = "USER: <image>\n" + String(repeating: "a red circle ", count: 122) + "ASSISTANT:"
-    let arguments = ["run", Tool.demo, "--raw", "--image", Self.picture, prompt, "--json"] + limits
+    let arguments = ["run", Tool.demo, "--raw", "--image", Self.image, prompt, "--json"] + limits
     let free = Tool.run(arguments)
     let capped = Tool.run(arguments + ["--memory-cap", "\(smallest)"])
     #expect(try peak(capped) <= smallest)
@@ -96,7 +96,7 @@ struct MemoryCapTests {
     let hasVision = name != "text-only"
     let arguments =
       ["run", path, "--raw", "--json"] + limits + pixels
-      + (hasVision ? ["--image", Self.picture, "<image> ab"] : ["ab cd"])
+      + (hasVision ? ["--image", Self.image, "<image> ab"] : ["ab cd"])
     let free = Tool.run(arguments)
     let found = try peak(free)
     #expect(found <= planned && planned - found < max(4 << 20, planned / 20))
@@ -106,7 +106,7 @@ struct MemoryCapTests {
   }
 
   @Test(arguments: [[], ["--lock"]])
-  func pictureAfterPictureTakesNoMore(_ options: [String]) throws {
+  func imageAfterImageTakesNoMore(_ options: [String]) throws {
     let names = try FileManager.default.contentsOfDirectory(
       atPath: Tool.repository.appendingPathComponent("tools/demo/images").path
     ).filter { $0.hasSuffix(".png") }.sorted()
@@ -120,7 +120,7 @@ struct MemoryCapTests {
     for round in 0..<3 {
       for name in names {
         let question = round == 1 ? "What color is the circle?" : "Describe the image."
-        lines.append("{\"image\": \"\(Tool.picture(name))\", \"prompt\": \"\(question)\"}\n")
+        lines.append("{\"image\": \"\(Tool.image(name))\", \"prompt\": \"\(question)\"}\n")
       }
     }
     let result = Tool.run(
@@ -142,18 +142,18 @@ struct MemoryCapTests {
     }
   }
 
-  /// The tower of the first picture makes room for the second one.
+  /// The tower of the first image makes room for the second one.
   @Test(arguments: [[], ["--lock"]])
-  func severalPicturesShareTheirRoom(_ options: [String]) throws {
+  func severalImagesShareTheirRoom(_ options: [String]) throws {
     let limits = [
       "--context", "64", "--max-tokens", "4", "--codec-memory", "1MiB", "--images", "2",
     ]
-    let pictures = ["--image", Self.picture, "--image", Tool.picture("scene-0014-640x480.png")]
+    let images = ["--image", Self.image, "--image", Tool.image("scene-0014-640x480.png")]
     let smallest = try plan(limits + options).smallest
     for extra in [0, 1, 2, 3] {
       let cap = smallest + extra << 20
       let result = Tool.run(
-        ["run", Tool.demo, "Describe the images.", "--json", "--memory-cap", "\(cap)"] + pictures
+        ["run", Tool.demo, "Describe the images.", "--json", "--memory-cap", "\(cap)"] + images
           + limits + options)
       #expect(try peak(result) <= cap, "\(options) \(extra) MiB above the smallest")
     }
@@ -164,7 +164,7 @@ struct MemoryCapTests {
     let cap = try plan(limits).smallest
     let hostile = "{\"prompt\": \"x\", \"z\": [" + String(repeating: "[],", count: 9000) + "1]}\n"
     let long = "{\"prompt\": \"" + String(repeating: "a", count: 900_000) + "\"}\n"
-    let good = "{\"image\": \"\(Self.picture)\", \"prompt\": \"Describe [it], {please}.\"}\n"
+    let good = "{\"image\": \"\(Self.image)\", \"prompt\": \"Describe [it], {please}.\"}\n"
     let result = Tool.run(
       ["run", Tool.demo, "--memory-cap", "\(cap)"] + limits, input: hostile + long + good)
     let lines = result.output.split(separator: "\n")
@@ -201,7 +201,7 @@ struct MemoryCapTests {
     process.standardOutput = stdout
     process.standardError = stderr
     try process.run()
-    let line = "{\"image\": \"\(Self.picture)\", \"prompt\": \"Describe the image.\"}\n"
+    let line = "{\"image\": \"\(Self.image)\", \"prompt\": \"Describe the image.\"}\n"
     stdin.fileHandleForWriting.write(Data(line.utf8))
     let first = stdout.fileHandleForReading.availableData
     #expect(String(decoding: first, as: UTF8.self).contains("\"answer\""))

@@ -46,7 +46,7 @@ struct PlanCommandTests {
   @Test func theTableIsForPeople() {
     let result = Tool.run(["plan", Tool.demo])
     #expect(result.status == 0)
-    for word in ["picture", "encoder", "decoder", "KV cache", "together", "smallest cap"] {
+    for word in ["image", "encoder", "decoder", "KV cache", "together", "smallest cap"] {
       #expect(result.output.contains(word), "\(word)")
     }
     let verbose = Tool.run(["run", Tool.demo, "Hello", "--verbose"])

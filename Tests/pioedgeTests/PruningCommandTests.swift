@@ -3,7 +3,7 @@ import Testing
 
 struct PruningCommandTests {
   private let run = [
-    "run", Tool.demo, "--image", Tool.picture("scene-0002-336x336.png"), "What does the text say?",
+    "run", Tool.demo, "--image", Tool.image("scene-0002-336x336.png"), "What does the text say?",
     "--json",
   ]
 
@@ -125,7 +125,7 @@ struct PruningCommandTests {
     #expect((stages[1]["scores"] as? [Double])?.count == 200)
     #expect(stages[1]["candidates"] as? [Int] == stages[0]["kept"] as? [Int])
     #expect((stages[0]["scores"] as? [Double])?.allSatisfy { $0 > 0 } == true)
-    // A row of five panels of 336 pixels: the picture, then two for each stage.
+    // A row of five panels of 336 pixels: the image, then two for each stage.
     let png = try Data(contentsOf: drawing)
     #expect(png.prefix(4) == Data([0x89, 0x50, 0x4e, 0x47]))
     let width = png[16..<20].reduce(0) { $0 << 8 | Int($1) }
@@ -134,7 +134,7 @@ struct PruningCommandTests {
     let besides = URL(fileURLWithPath: drawing.path + ".json")
     let words = try #require(try object(besides) as? [String: Any])
     #expect(words["method"] as? String == "pio")
-    #expect((words["pictures"] as? [[String: Any]])?.count == 1)
+    #expect((words["images"] as? [[String: Any]])?.count == 1)
   }
 
   private func object(_ file: URL) throws -> Any {

@@ -2,11 +2,11 @@ import Foundation
 import Testing
 
 struct RunCommandTests {
-  private let picture = Tool.picture("scene-0002-336x336.png")
+  private let image = Tool.image("scene-0002-336x336.png")
   private let question = "What does the text say?"
 
   @Test func jsonHasTheKeysOfTheContract() throws {
-    let result = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"])
+    let result = Tool.run(["run", Tool.demo, "--image", image, question, "--json"])
     #expect(result.status == 0, "\(result.error)")
     let json = result.json
     #expect((json["answer"] as? String)?.isEmpty == false)
@@ -32,11 +32,11 @@ struct RunCommandTests {
   }
 
   @Test func textJSONAndPipedPromptsGiveOneAnswer() {
-    let json = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"]).json
-    let text = Tool.run(["run", Tool.demo, "--image", picture, question])
-    let piped = Tool.run(["run", Tool.demo, "--image", picture], input: question + "\n")
+    let json = Tool.run(["run", Tool.demo, "--image", image, question, "--json"]).json
+    let text = Tool.run(["run", Tool.demo, "--image", image, question])
+    let piped = Tool.run(["run", Tool.demo, "--image", image], input: question + "\n")
     let raw = Tool.run([
-      "run", Tool.demo, "--image", picture, "--raw", "USER: <image>\n\(question) ASSISTANT:",
+      "run", Tool.demo, "--image", image, "--raw", "USER: <image>\n\(question) ASSISTANT:",
     ])
     #expect(text.output == (json["answer"] as? String ?? "?") + "\n")
     #expect(piped.output == text.output)
@@ -45,11 +45,11 @@ struct RunCommandTests {
 
   @Test func linesAnswerEachOnItsOwnAndGoOnAfterABadOne() throws {
     let input = """
-      {"image": "\(picture)", "prompt": "\(question)"}
+      {"image": "\(image)", "prompt": "\(question)"}
       not json
       {"image": "/nonexistent.png", "prompt": "Why?"}
-      {"prompt": "no picture"}
-      {"image": "\(picture)", "prompt": "\(question)"}
+      {"prompt": "no image"}
+      {"image": "\(image)", "prompt": "\(question)"}
 
       """
     let result = Tool.run(["run", Tool.demo, "--jsonl"], input: input)
@@ -66,9 +66,9 @@ struct RunCommandTests {
   }
 
   @Test func everyInstructionSetGivesTheSameTokens() {
-    let best = Tool.run(["run", Tool.demo, "--image", picture, question, "--json"]).json
+    let best = Tool.run(["run", Tool.demo, "--image", image, question, "--json"]).json
     let scalar = Tool.run(
-      ["run", Tool.demo, "--image", picture, question, "--json"],
+      ["run", Tool.demo, "--image", image, question, "--json"],
       environment: ["PIOEDGE_ISA": "scalar"]
     ).json
     #expect(scalar["isa"] as? String == "scalar")
@@ -80,7 +80,7 @@ struct RunCommandTests {
   @Test func dumpsTheLogitsOfTheFirstToken() throws {
     let path = Tool.scratch.appendingPathComponent("logits.bin").path
     let json = Tool.run([
-      "run", Tool.demo, "--image", picture, question, "--json", "--dump-logits", path,
+      "run", Tool.demo, "--image", image, question, "--json", "--dump-logits", path,
     ]).json
     let logits = try Data(contentsOf: URL(fileURLWithPath: path)).withUnsafeBytes {
       Array($0.bindMemory(to: Float.self))
@@ -109,13 +109,13 @@ struct RunCommandTests {
     try Data("hello".utf8).write(to: notImage)
     for arguments in [
       ["run", "/nonexistent.piom", "x"], ["run", "/", "x"], ["run", cut.path, "x"],
-      ["run", picture, "x"], ["run", Tool.demo, "--image", "/nonexistent.png", "x"],
+      ["run", image, "x"], ["run", Tool.demo, "--image", "/nonexistent.png", "x"],
       ["run", Tool.demo, "--image", notImage.path, "x"],
-      ["run", Tool.demo, "--image", picture, "--max-image-pixels", "1000", "x"],
+      ["run", Tool.demo, "--image", image, "--max-image-pixels", "1000", "x"],
       ["run", Tool.demo, "--context", "4", "a question that is too long for four rows"],
       ["run", Tool.demo, "--context", "4000000", "x"],
-      ["run", Tool.demo, "--image", picture, "--image", picture, "--images", "1", "x"],
-      ["run", Tool.demo, "--raw", "<image> without a picture"],
+      ["run", Tool.demo, "--image", image, "--image", image, "--images", "1", "x"],
+      ["run", Tool.demo, "--raw", "<image> without an image"],
     ] {
       let result = Tool.run(arguments)
       #expect(result.status == 1, "\(arguments): \(result.error)")
@@ -129,7 +129,7 @@ struct RunCommandTests {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: Tool.command[0])
     process.arguments =
-      Tool.command.dropFirst() + ["run", Tool.demo, "--image", picture, question] + options
+      Tool.command.dropFirst() + ["run", Tool.demo, "--image", image, question] + options
     process.standardOutput = FileHandle(forWritingAtPath: "/dev/full")
     let stderr = Pipe()
     process.standardError = stderr
@@ -146,7 +146,7 @@ struct RunCommandTests {
     process.arguments = [
       "-c",
       """
-      (head -c 200000000 /dev/zero; echo; echo '{"prompt": "Hi", "image": "\(picture)"}') \
+      (head -c 200000000 /dev/zero; echo; echo '{"prompt": "Hi", "image": "\(image)"}') \
         | "\(Tool.executable)" run "\(Tool.demo)" --jsonl
       """,
     ]
@@ -165,7 +165,7 @@ struct RunCommandTests {
   @Test func extremePenaltiesAreNotDamage() {
     for penalty in ["3e38", "1e-45"] {
       let result = Tool.run([
-        "run", Tool.demo, "--image", picture, question, "--max-tokens", "3", "--repetition-penalty",
+        "run", Tool.demo, "--image", image, question, "--max-tokens", "3", "--repetition-penalty",
         penalty,
       ])
       #expect(result.status == 0, "\(penalty): \(result.error)")
@@ -178,10 +178,10 @@ struct RunCommandTests {
     for index in (bytes.count - 20_000)..<bytes.count { bytes[index] = index % 2 == 0 ? 0 : 0x7C }
     let damaged = Tool.scratch.appendingPathComponent("damaged.piom")
     try bytes.write(to: damaged)
-    let result = Tool.run(["run", damaged.path, "--image", picture, question])
+    let result = Tool.run(["run", damaged.path, "--image", image, question])
     #expect(result.status == 1)
     #expect(isOneLine(result.error) && result.error.contains("not a number"))
-    let verified = Tool.run(["run", damaged.path, "--verify", "--image", picture, question])
+    let verified = Tool.run(["run", damaged.path, "--verify", "--image", image, question])
     #expect(verified.status == 1 && verified.error.contains("checksum"))
   }
 

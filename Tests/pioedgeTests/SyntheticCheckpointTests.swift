@@ -15,8 +15,8 @@ struct SyntheticCheckpointTests {
     let model = first.appendingPathExtension("piom").path
     let converted = Tool.run(["convert", first.path, model, "--weights", "int4"])
     #expect(converted.status == 0, "\(converted.error)")
-    let picture = Tool.picture("scene-0002-336x336.png")
-    let answer = Tool.run(["run", model, "--image", picture, "abc", "--max-tokens", "3", "--json"])
+    let image = Tool.image("scene-0002-336x336.png")
+    let answer = Tool.run(["run", model, "--image", image, "abc", "--max-tokens", "3", "--json"])
     #expect(answer.status == 0, "\(answer.error)")
     #expect((answer.json["counts"] as? [String: Int])?["visual_tokens"] == 16)
   }

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// LLaVA-NeXT through the built tool: tiles, pruning over all of them, pictures that are hostile.
+/// LLaVA-NeXT through the built tool: tiles, pruning over all of them, images that are hostile.
 struct TiledCommandTests {
   private static let place = "Tests/Golden/checkpoints/next-vicuna"
 
@@ -13,22 +13,22 @@ struct TiledCommandTests {
     return path
   }
 
-  private func picture(_ shape: String) -> String {
+  private func image(_ shape: String) -> String {
     Tool.repository.appendingPathComponent("\(Self.place)/\(shape).png").path
   }
 
-  @Test func aPictureTakesTheRowsOfItsShape() throws {
+  @Test func anImageTakesTheRowsOfItsShape() throws {
     let model = try converted()
     defer { try? FileManager.default.removeItem(atPath: model) }
     var counts: [String: Int] = [:]
     for shape in ["square", "wide", "tall", "flat"] {
       let found = Tool.run([
-        "run", model, "--image", picture(shape), "What is it?", "--max-tokens", "2", "--json",
+        "run", model, "--image", image(shape), "What is it?", "--max-tokens", "2", "--json",
       ])
       try #require(found.status == 0, "\(found.error)")
       counts[shape] = (found.json["counts"] as? [String: Double])?["visual_tokens"].map { Int($0) }
     }
-    // 16 of the whole picture and 8 lines of 8; 8 columns of 4 lines; columns and lines that narrow pictures leave.
+    // 16 of the whole image and 8 lines of 8; 8 columns of 4 lines; columns and lines that narrow images leave.
     #expect(counts["square"] == 80)
     #expect(Set(counts.values).count >= 3 && counts.values.allSatisfy { (16...80).contains($0) })
     let all = Tool.run(["inspect", model])
@@ -39,7 +39,7 @@ struct TiledCommandTests {
     let model = try converted()
     defer { try? FileManager.default.removeItem(atPath: model) }
     let found = Tool.run([
-      "run", model, "--image", picture("square"), "What is it?", "--max-tokens", "2",
+      "run", model, "--image", image("square"), "What is it?", "--max-tokens", "2",
       "--visual-tokens", "40", "--json",
     ])
     try #require(found.status == 0, "\(found.error)")
@@ -49,7 +49,7 @@ struct TiledCommandTests {
     #expect(memory["peak_resident_bytes"]! <= memory["planned_peak_bytes"]!)
   }
 
-  @Test func hostilePicturesAreRefusedInOneLine() throws {
+  @Test func hostileImagesAreRefusedInOneLine() throws {
     let model = try converted()
     defer { try? FileManager.default.removeItem(atPath: model) }
     let images = Tool.repository.appendingPathComponent("Tests/Golden/images")
@@ -60,10 +60,10 @@ struct TiledCommandTests {
       #expect(found.status == 1 && found.error.split(separator: "\n").count == 1, "\(found.error)")
     }
     let large = Tool.run([
-      "run", model, "--image", picture("square"), "What?", "--max-image-pixels", "100",
+      "run", model, "--image", image("square"), "What?", "--max-image-pixels", "100",
     ])
     #expect(large.status == 1 && large.error.contains("--max-image-pixels"))
-    let fit = Tool.run(["run", model, "--image", picture("square"), "What?", "--fit", "pad"])
+    let fit = Tool.run(["run", model, "--image", image("square"), "What?", "--fit", "pad"])
     #expect(fit.status == 1 && fit.error.contains("tiles"))
   }
 
@@ -94,7 +94,7 @@ struct TiledCommandTests {
       func answer(_ model: String, _ extra: [String]) throws -> (NSDictionary, [String: Double]) {
         let found = Tool.run(
           [
-            "run", model, "--image", picture(shape), "What is it?", "--max-tokens", "12", "--json",
+            "run", model, "--image", image(shape), "What is it?", "--max-tokens", "12", "--json",
             "--context", "64",
           ] + extra)
         try #require(found.status == 0, "\(found.error)")
@@ -109,7 +109,7 @@ struct TiledCommandTests {
       let whole = try answer(model, [])
       #expect(mine.1["kv_bytes"]! < whole.1["kv_bytes"]!)
     }
-    // Of two resolutions of as many tiles the upright one gives more rows: 16 of the whole picture and 8 lines of 5.
+    // Of two resolutions of as many tiles the upright one gives more rows: 16 of the whole image and 8 lines of 5.
     let bench = Tool.run([
       "bench", model, "--image", "-p", "8", "-n", "2", "-r", "1", "--max-tiles", "2", "--json",
     ])
@@ -118,7 +118,7 @@ struct TiledCommandTests {
     let tight = Tool.run(["plan", model, "--memory-cap", "24MiB"])
     #expect(tight.status == 1 && tight.error.contains("--max-tiles 2"), "\(tight.error)")
     for (path, count, words) in [
-      (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "cuts no picture"),
+      (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "cuts no image"),
       (model, "0", "1 to 65536"),
     ] {
       for command in [["run", path, "What?"], ["plan", path], ["bench", path]] {
@@ -161,7 +161,7 @@ struct TiledCommandTests {
     for shape in shapes {
       for extra in [[], options[..<4]] {
         let ran = Tool.run(
-          ["run", model, "--image", picture(shape), "What is it?", "--json"] + extra
+          ["run", model, "--image", image(shape), "What is it?", "--json"] + extra
             + options[4...])
         try #require(ran.status == 0, "\(ran.error)")
         let answer = (ran.json["answer"] as? String ?? "-").trimmingCharacters(in: .whitespaces)

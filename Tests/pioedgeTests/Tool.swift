@@ -44,7 +44,7 @@ enum Tool {
     return path
   }()
 
-  static func picture(_ name: String) -> String {
+  static func image(_ name: String) -> String {
     repository.appendingPathComponent("tools/demo/images/\(name)").path
   }
 

@@ -1,6 +1,6 @@
-/// JPEG and PNG pictures as rows of 8-bit RGB, decoded by libjpeg and libpng.
+/// JPEG and PNG images as rows of 8-bit RGB, decoded by libjpeg and libpng.
 ///
-/// A picture is opened (header only, nothing proportional to it allocated), held against the
+/// An image is opened (header only, nothing proportional to it allocated), held against the
 /// limits, then decoded from the first row to the last into a callback. Every failure is a code and
 /// one line of text; no `longjmp` leaves this module. What the codecs take from the heap stays
 /// under `max_codec_bytes`, and is given back by `pio_image_close`.
@@ -15,7 +15,7 @@ enum pio_image_code {
   PIO_IMAGE_CANNOT_OPEN = 1,    // `system_errno` says why
   PIO_IMAGE_NOT_A_FILE = 2,     // a folder, a pipe, a device
   PIO_IMAGE_UNKNOWN = 3,        // neither JPEG nor PNG by its first bytes
-  PIO_IMAGE_TRUNCATED = 4,      // the file ends before the picture does
+  PIO_IMAGE_TRUNCATED = 4,      // the file ends before the image does
   PIO_IMAGE_DAMAGED = 5,        // the codec's own complaint
   PIO_IMAGE_UNSUPPORTED = 6,    // a kind of JPEG or PNG the codec cannot decode
   PIO_IMAGE_TOO_LARGE = 7,      // more pixels than `max_pixels`: `needed` is their count
@@ -45,8 +45,8 @@ struct pio_image_header {
   uint32_t width;
   uint32_t height;
   int components;   // per pixel as stored: 1 to 4
-  int orientation;  // EXIF, 1 to 8; 1 where the picture says nothing
-  int whole_image;  // progressive, several scans or interlaced: the codec holds the whole picture
+  int orientation;  // EXIF, 1 to 8; 1 where the image says nothing
+  int whole_image;  // progressive, several scans or interlaced: the codec holds the whole image
 };
 
 struct pio_image;
@@ -61,13 +61,13 @@ enum pio_image_code pio_image_open(struct pio_image **image, const char *path,
                                    const struct pio_image_limits *limits,
                                    struct pio_image_header *header, struct pio_image_error *error);
 
-/// The same over `count` bytes in memory, which must outlive the picture.
+/// The same over `count` bytes in memory, which must outlive the image.
 enum pio_image_code pio_image_open_bytes(struct pio_image **image, const uint8_t *bytes,
                                          size_t count, const struct pio_image_limits *limits,
                                          struct pio_image_header *header,
                                          struct pio_image_error *error);
 
-/// Decodes every row, once per opened picture. Colours become RGB: grey is repeated, palettes
+/// Decodes every row, once per opened image. Colours become RGB: grey is repeated, palettes
 /// looked up, 16-bit samples lose their low byte, alpha and tRNS are dropped, CMYK (stored
 /// inverted, Adobe's way) becomes (255 − K)·(255 − C)/255 and so on, rounded. On failure some rows
 /// may already have been delivered. A file that ends early, or whose entropy-coded data is broken,

@@ -2,13 +2,13 @@ import CPIOKernels
 import PIOThreads
 
 extension Saliency {
-  /// Most pivots among a picture's rows, and among the text behind.
+  /// Most pivots among an image's rows, and among the text behind.
   private static let pivots = 4
 
-  /// Keeps the pivots of a picture, then for each pivot in turn the rows that resemble it least.
+  /// Keeps the pivots of an image, then for each pivot in turn the rows that resemble it least.
   ///
   /// Pivots are the rows whose keys in the block that has just run have the largest L1 norm (before the first block:
-  /// the rows themselves), four of the picture and four of the text behind the last one. Rows are compared by the
+  /// the rows themselves), four of the image and four of the text behind the last one. Rows are compared by the
   /// cosine behind the final norm; ties: the earlier row. What eight do not divide goes to the first pivots. Returns
   /// the multiply-adds it took. Source: Wen et al. 2025 (DART), arXiv:2502.11494.
   func keepUnlikePivots(

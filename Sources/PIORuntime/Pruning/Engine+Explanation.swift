@@ -2,20 +2,20 @@ import PIOFormat
 import PIOVision
 
 extension Engine {
-  /// Draws what the last turn did to these, its pictures. Reads the files once more; allocates.
-  public func explain(_ images: [String]) throws(RuntimeError) -> Explanation {
-    var pictures: [Explanation.Picture] = []
-    for path in images { pictures.append(try picture(path)) }
-    return Explanation(pictures, pruningStages)
+  /// Draws what the last turn did to these, its images. Reads the files once more; allocates.
+  public func explain(_ paths: [String]) throws(RuntimeError) -> Explanation {
+    var images: [Explanation.Image] = []
+    for path in paths { images.append(try image(path)) }
+    return Explanation(images, pruningStages)
   }
 
-  /// The picture as the encoder sees it.
-  private func picture(_ path: String) throws(RuntimeError) -> Explanation.Picture {
+  /// The image as the encoder sees it.
+  private func image(_ path: String) throws(RuntimeError) -> Explanation.Image {
     guard let vision = config.vision else { throw .modelTakesNoImages }
     let preparation = ImagePreparation(vision)
     let limits = plan.limits.image(codecBytes: Limits.maxCodecBytes)
     let area = vision.patchSize * vision.patchSize
-    // From the heap: a drawing is made behind the answer, and the arena's patches may wait for the next picture.
+    // From the heap: a drawing is made behind the answer, and the arena's patches may wait for the next image.
     let patches = UnsafeMutableBufferPointer<Float>.allocate(
       capacity: vision.patchCount * 3 * area)
     defer { patches.deallocate() }
@@ -45,7 +45,7 @@ extension Engine {
         }
       }
     }
-    return Explanation.Picture(
+    return Explanation.Image(
       rgb: rgb, side: side, patches: vision.patchesPerSide,
       firstIsClassToken: !vision.dropsClassToken)
   }

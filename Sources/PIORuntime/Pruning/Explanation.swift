@@ -1,9 +1,9 @@
-/// A drawing of what the stages of one prompt did to its pictures, for a person to look at.
+/// A drawing of what the stages of one prompt did to its images, for a person to look at.
 ///
-/// A row for each picture: the picture as the encoder sees it, then for each stage what it ranked the tokens by (a
-/// heat map, by rank among the candidates, over a darkened picture; tokens that were gone are black) and what was left
+/// A row for each image: the image as the encoder sees it, then for each stage what it ranked the tokens by (a
+/// heat map, by rank among the candidates, over a darkened image; tokens that were gone are black) and what was left
 /// (the kept patches as they are, the others dark; merged ones that stand for others have a blue frame, the others an
-/// orange one). Of a picture in several tiles, the one that shows it whole. Above each panel digits: the picture, `L` and the layer in front of the stage (0 in the encoder), and
+/// orange one). Of an image in several tiles, the one that shows it whole. Above each panel digits: the image, `L` and the layer in front of the stage (0 in the encoder), and
 /// `before>after`. The colours are those of viridis and of Okabe and Ito, which colour-blind people tell apart.
 public struct Explanation {
   public let width: Int
@@ -18,57 +18,57 @@ public struct Explanation {
   private static let blue: (Int, Int, Int) = (86, 180, 233)
   private static let ink: (Int, Int, Int) = (20, 20, 20)
 
-  /// A picture as the encoder sees it: RGB, `side` pixels each way, `patches` patches each way.
-  public struct Picture {
+  /// An image as the encoder sees it: RGB, `side` pixels each way, `patches` patches each way.
+  public struct Image {
     public let rgb: [UInt8]
     public let side: Int
     public let patches: Int
-    /// The picture's first token is the class token.
+    /// The image's first token is the class token.
     public let firstIsClassToken: Bool
   }
 
-  public init(_ pictures: [Picture], _ stages: [PruningStage]) {
-    let side = pictures.first.map { $0.side * Self.zoom($0.side) } ?? 0
+  public init(_ images: [Image], _ stages: [PruningStage]) {
+    let side = images.first.map { $0.side * Self.zoom($0.side) } ?? 0
     let most =
-      pictures.indices.map { image in stages.filter { $0.image == image }.count }.max() ?? 0
+      images.indices.map { index in stages.filter { $0.image == index }.count }.max() ?? 0
     let panels = 1 + 2 * most
     width = Self.gap + panels * (side + Self.gap)
-    height = Self.gap + pictures.count * (Self.header + side + Self.gap)
+    height = Self.gap + images.count * (Self.header + side + Self.gap)
     pixels = [UInt8](repeating: 255, count: width * height * 3)
-    for (image, picture) in pictures.enumerated() {
-      let top = Self.gap + image * (Self.header + side + Self.gap)
+    for (index, image) in images.enumerated() {
+      let top = Self.gap + index * (Self.header + side + Self.gap)
       var left = Self.gap
-      write("\(image)", left, top)
-      draw(picture, left, top + Self.header) { _, color in color }
-      for stage in stages where stage.image == image {
+      write("\(index)", left, top)
+      draw(image, left, top + Self.header) { _, color in color }
+      for stage in stages where stage.image == index {
         left += side + Self.gap
-        let label = "\(image) L\(stage.afterLayer ?? 0) "
+        let label = "\(index) L\(stage.afterLayer ?? 0) "
         write(label + (stage.scores.isEmpty ? "-" : "0-100"), left, top)
-        drawHeat(picture, stage, left, top + Self.header)
+        drawHeat(image, stage, left, top + Self.header)
         left += side + Self.gap
         write("\(stage.before)>\(stage.after)", left, top)
-        drawKept(picture, stage, left, top + Self.header)
+        drawKept(image, stage, left, top + Self.header)
       }
     }
   }
 
-  /// Small pictures are drawn larger.
+  /// Small images are drawn larger.
   private static func zoom(_ side: Int) -> Int { max(1, (336 + side - 1) / side) }
 
-  /// Calls `color` with the patch and the picture's colour there, for every pixel.
+  /// Calls `color` with the patch and the image's colour there, for every pixel.
   private mutating func draw(
-    _ picture: Picture, _ left: Int, _ top: Int,
+    _ image: Image, _ left: Int, _ top: Int,
     _ color: (_ patch: Int, _ color: (Int, Int, Int)) -> (Int, Int, Int)
   ) {
-    let zoom = Self.zoom(picture.side)
-    let patchSide = picture.side / picture.patches
-    for y in 0..<(picture.side * zoom) {
-      for x in 0..<(picture.side * zoom) {
+    let zoom = Self.zoom(image.side)
+    let patchSide = image.side / image.patches
+    for y in 0..<(image.side * zoom) {
+      for x in 0..<(image.side * zoom) {
         let (column, row) = (x / zoom, y / zoom)
-        let at = (row * picture.side + column) * 3
-        let patch = row / patchSide * picture.patches + column / patchSide
+        let at = (row * image.side + column) * 3
+        let patch = row / patchSide * image.patches + column / patchSide
         let own = (
-          Int(picture.rgb[at]), Int(picture.rgb[at + 1]), Int(picture.rgb[at + 2])
+          Int(image.rgb[at]), Int(image.rgb[at + 1]), Int(image.rgb[at + 2])
         )
         set(left + x, top + y, color(patch, own))
       }
@@ -76,10 +76,10 @@ public struct Explanation {
   }
 
   private mutating func drawHeat(
-    _ picture: Picture, _ stage: PruningStage, _ left: Int, _ top: Int
+    _ image: Image, _ stage: PruningStage, _ left: Int, _ top: Int
   ) {
-    var heat = [Double?](repeating: nil, count: picture.patches * picture.patches)
-    let first = picture.firstIsClassToken ? 1 : 0
+    var heat = [Double?](repeating: nil, count: image.patches * image.patches)
+    let first = image.firstIsClassToken ? 1 : 0
     if !stage.scores.isEmpty {
       let order = stage.scores.indices.sorted { stage.scores[$0] < stage.scores[$1] }
       let last = Double(max(1, order.count - 1))
@@ -88,7 +88,7 @@ public struct Explanation {
         if heat.indices.contains(patch) { heat[patch] = Double(rank) / last }
       }
     }
-    draw(picture, left, top) { patch, color in
+    draw(image, left, top) { patch, color in
       let grey = (color.0 * 30 + color.1 * 59 + color.2 * 11) / 100
       guard let heat = heat[patch] else { return (grey / 5, grey / 5, grey / 5) }
       let warm = Self.viridis(heat)
@@ -99,19 +99,19 @@ public struct Explanation {
   }
 
   private mutating func drawKept(
-    _ picture: Picture, _ stage: PruningStage, _ left: Int, _ top: Int
+    _ image: Image, _ stage: PruningStage, _ left: Int, _ top: Int
   ) {
-    let first = picture.firstIsClassToken ? 1 : 0
+    let first = image.firstIsClassToken ? 1 : 0
     let kept = Set(stage.kept.map { $0 - first })
-    draw(picture, left, top) { patch, color in
+    draw(image, left, top) { patch, color in
       if kept.contains(patch) { return color }
       let grey = (color.0 * 30 + color.1 * 59 + color.2 * 11) / 100
       return (grey / 4, grey / 4, grey / 4)
     }
     let targets = Set(stage.merged.map { $0.target - first })
-    let size = picture.side / picture.patches * Self.zoom(picture.side)
-    for patch in kept where patch >= 0 && patch < picture.patches * picture.patches {
-      let (x, y) = (left + patch % picture.patches * size, top + patch / picture.patches * size)
+    let size = image.side / image.patches * Self.zoom(image.side)
+    for patch in kept where patch >= 0 && patch < image.patches * image.patches {
+      let (x, y) = (left + patch % image.patches * size, top + patch / image.patches * size)
       frame(x, y, size, targets.contains(patch) ? Self.blue : Self.orange)
     }
   }

@@ -1,4 +1,4 @@
-/// What a stage did to one picture.
+/// What a stage did to one image.
 public struct PruningStage: Equatable, Sendable {
   public enum Place: String, Sendable {
     case encoder, lm
@@ -16,12 +16,12 @@ public struct PruningStage: Equatable, Sendable {
   public var image: Int
   public var before: Int
   public var after: Int
-  /// The picture's own visual tokens that are left, ascending.
+  /// The image's own visual tokens that are left, ascending.
   public var kept: [Int]
-  /// The encoder's class token, none of the picture's own tokens, is left too.
+  /// The encoder's class token, none of the image's own tokens, is left too.
   public var keepsClassToken: Bool
   public var merged: [Merge]
-  /// Of the whole stage, all pictures together.
+  /// Of the whole stage, all images together.
   public var milliseconds: Double
   /// Multiply-adds of the whole stage.
   public var multiplications: Int
@@ -33,7 +33,7 @@ public struct PruningStage: Equatable, Sendable {
 
 /// What the stages of a turn took.
 public struct PruningCost: Equatable, Sendable {
-  /// Of the pictures' encoding.
+  /// Of the images' encoding.
   public var encodeMilliseconds = 0.0
   /// Of prefill.
   public var prefillMilliseconds = 0.0
@@ -48,7 +48,7 @@ struct RecordRegions: Equatable, Sendable {
   let candidates: Region<Int32>
   let scores: Region<Float>
   let kept: Region<Int32>
-  /// Which token of its picture stands for each token that the encoder dropped.
+  /// Which token of its image stands for each token that the encoder dropped.
   let targets: Region<Int32>
 
   init(_ layout: inout Layout, stageCount: Int, imageCount: Int, visualRows: Int) {
@@ -69,7 +69,7 @@ struct PruneRecords {
     var image: Int32
     var before: Int32
     var after: Int32
-    /// Where this picture's candidates, scores and kept tokens begin.
+    /// Where this image's candidates, scores and kept tokens begin.
     var offset: Int32
     var hasScores: Bool
     var milliseconds: Double
@@ -94,7 +94,7 @@ struct PruneRecords {
 
   func removeAll() { count.pointee = 0 }
 
-  /// Notes the picture's tokens in front of the stage, and what they are ranked by.
+  /// Notes the image's tokens in front of the stage, and what they are ranked by.
   func begin(image: Int, afterLayer: Int, _ span: Range<Int>, _ visual: VisualRows) {
     let tokens = visual.tokens(span)
     let index = Int(count.pointee)
@@ -135,7 +135,7 @@ struct PruneRecords {
     records[index].after = Int32(place - first)
   }
 
-  /// What the encoder did to one picture of `tokenCount` tokens, the first patch being token `firstPatch`.
+  /// What the encoder did to one image of `tokenCount` tokens, the first patch being token `firstPatch`.
   func note(
     _ zip: VisionZip, image: Int, origins: Slice<UnsafeMutableBufferPointer<Int32>>,
     tokenCount: Int, firstPatch: Int, milliseconds: Double
@@ -146,7 +146,7 @@ struct PruneRecords {
       let patch = token - firstPatch
       candidates[offset + token] = Int32(token)
       scores[offset + token] = patch < 0 ? 0 : zip.scores[patch]
-      // Encoder stages come first: their offsets are those of the pictures.
+      // Encoder stages come first: their offsets are those of the images.
       targets[offset + token] =
         patch < 0 ? Int32(token) : zip.targets[patch] + Int32(firstPatch)
     }
@@ -158,7 +158,7 @@ struct PruneRecords {
     count.pointee += 1
   }
 
-  /// The encoder will do something to a picture in tiles, of `tokenCount` tokens.
+  /// The encoder will do something to an image in tiles, of `tokenCount` tokens.
   func beginZip(image: Int, tokenCount: Int) {
     let index = Int(count.pointee)
     let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
@@ -173,7 +173,7 @@ struct PruneRecords {
     count.pointee += 1
   }
 
-  /// What it did to one tile of the picture begun last.
+  /// What it did to one tile of the image begun last.
   func note(_ zip: VisionZip, _ place: TilePlace) {
     let offset = Int(records[Int(count.pointee) - 1].offset)
     for patch in 0..<zip.patchCount {
@@ -203,7 +203,7 @@ struct PruneRecords {
     }
   }
 
-  /// Of all stages; a stage of the decoder notes what it took with each picture.
+  /// Of all stages; a stage of the decoder notes what it took with each image.
   var cost: PruningCost {
     var sum = PruningCost()
     for record in records[0..<Int(count.pointee)] {
@@ -217,7 +217,7 @@ struct PruneRecords {
     return sum
   }
 
-  /// All stages of the last prompt with pictures.
+  /// All stages of the last prompt with images.
   var stages: [PruningStage] {
     (0..<Int(count.pointee)).map { stage(records[$0]) }
   }

@@ -2,13 +2,13 @@ import CPIOKernels
 import PIOFormat
 import PIOThreads
 
-/// Where the visual tokens lie in a picture.
+/// Where the visual tokens lie in an image.
 struct PatchGrid: Equatable, Sendable {
   /// Patches each way.
   let side: Int
   /// The token that is the first patch.
   let firstPatch: Int
-  /// Tokens of the tile that shows the picture whole; those behind are in lines.
+  /// Tokens of the tile that shows the image whole; those behind are in lines.
   var wholeCount: Int { side * side + firstPatch }
 }
 
@@ -79,13 +79,13 @@ struct Pruner {
   /// Whether the block in front of a stage shall leave its last row's queries.
   var readsLastQuery: Bool { pruning.method == .fastv }
 
-  /// The rows whose predictions count, of `count` rows behind whose last picture there is text.
+  /// The rows whose predictions count, of `count` rows behind whose last image there is text.
   func proxies(_ visual: VisualRows, of count: Int) -> Range<Int> {
     pruning.proxyRows.range(textRows: count - visual.end, of: count)
   }
 
   /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual tokens shared among the
-  /// pictures in proportion to their tokens, with the ends of lines that keep one. Moves the pictures' spans to where their rows will be. Returns the count.
+  /// images in proportion to their tokens, with the ends of lines that keep one. Moves the images' spans to where their rows will be. Returns the count.
   /// Throws where the head's weights cannot be read.
   func choose(_ keep: Int, _ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     let rowCount = input.probe.hidden.count
@@ -104,7 +104,7 @@ struct Pruner {
     for image in 0..<visual.imageCount {
       let span = visual[image]
       while row < span.lowerBound { append(row, &row, &count) }
-      // What the pictures so far are owed, less what they got: shares differ by at most one row.
+      // What the images so far are owed, less what they got: shares differ by at most one row.
       seen += visual.tokens(span)
       let owed = (keep * seen + total / 2) / total
       records.begin(image: image, afterLayer: input.afterLayer, span, visual)
@@ -146,7 +146,7 @@ struct Pruner {
     return isEven && pruning.method == .pio ? .uniform : pruning.method
   }
 
-  /// Scores of all pictures' rows. Returns the multiply-adds it took.
+  /// Scores of all images' rows. Returns the multiply-adds it took.
   private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     switch method(input) {
     case .pio, .visionzipPIO:
@@ -158,16 +158,16 @@ struct Pruner {
     }
   }
 
-  /// What one picture may keep.
+  /// What one image may keep.
   private struct Share {
     let count: Int
     let span: Range<Int>
     /// Of the span.
     let tokenCount: Int
-    /// Patches of a line behind the tile that shows the picture whole.
+    /// Patches of a line behind the tile that shows the image whole.
     let lineLength: Int
     let image: Int
-    /// The rows behind the last picture.
+    /// The rows behind the last image.
     let text: Range<Int>
     let origins: UnsafeMutableBufferPointer<Int32>
   }
@@ -209,7 +209,7 @@ struct Pruner {
     return multiplications
   }
 
-  /// Evenly over the picture both ways: of the tokens in column x of line y those with the least
+  /// Evenly over the image both ways: of the tokens in column x of line y those with the least
   /// frac(d · (x + 1/2) + y / φ), where d is the part to keep and φ = 1.618…
   ///
   /// A line keeps every 1/d-th token, and the golden ratio shifts it against the lines around it, so that neighbours are

@@ -2,7 +2,7 @@
 public enum PruneMethod: String, Sendable, CaseIterable {
   /// All of them, whatever the budget says.
   case none
-  /// Evenly spaced over the picture.
+  /// Evenly spaced over the image.
   case uniform
   /// Drawn evenly, from a seed.
   case random
@@ -33,7 +33,7 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   package var zips: Bool { self == .visionzip || self == .visionzipPIO }
 
   /// The one layer behind which the method cuts, where it was published; nil: several stages. Those that ask nothing of
-  /// the picture keep most answers when they cut before the first.
+  /// the image keep most answers when they cut before the first.
   package var publishedLayer: Int? {
     switch self {
     case .fastv, .dart: 2
@@ -51,7 +51,7 @@ public enum PrunedPositions: String, Sendable, CaseIterable {
   case original
 }
 
-/// Whose predictions make the loss, counted from the prompt's last row n - 1. Only text rows behind the last picture
+/// Whose predictions make the loss, counted from the prompt's last row n - 1. Only text rows behind the last image
 /// count: fewer if there are fewer; the last row where it is the only one.
 public enum ProxyRows: String, Sendable, CaseIterable {
   /// n - 5 ... n - 2, as in the published code.
@@ -61,7 +61,7 @@ public enum ProxyRows: String, Sendable, CaseIterable {
   /// n - 1.
   case final
 
-  /// The rows, of `textRows` behind the last picture and `count` in all.
+  /// The rows, of `textRows` behind the last image and `count` in all.
   func range(textRows: Int, of count: Int) -> Range<Int> {
     if self == .final || textRows == 1 { return (count - 1)..<count }
     return (count - 1 - min(self == .last4 ? 4 : 2, textRows - 1))..<(count - 1)
@@ -81,7 +81,7 @@ public enum ProxyBlock: String, Sendable, CaseIterable {
 public enum EntrySelection: String, Sendable, CaseIterable {
   /// As everywhere else.
   case saliency
-  /// The most salient row of each cell of a grid over the picture.
+  /// The most salient row of each cell of a grid over the image.
   case cells
   /// Evenly spaced, without a saliency.
   case even
@@ -90,7 +90,7 @@ public enum EntrySelection: String, Sendable, CaseIterable {
 /// How many visual tokens the layers see.
 public enum VisualBudget: Equatable, Sendable {
   case all
-  /// So many on average over the layers, of all pictures of one prompt together.
+  /// So many on average over the layers, of all images of one prompt together.
   case average(Int)
   /// The same as a part of the tokens there are.
   case fraction(Double)
@@ -109,7 +109,7 @@ public struct Pruning: Equatable, Sendable {
   /// The cosine from which on two rows count as the same, for `pio`; above 1: never.
   public var nmsThreshold: Float = 0.9
 
-  /// For `pio`, from 0 to 1: so large a part of what a picture keeps are the most salient rows of the cells of a grid
+  /// For `pio`, from 0 to 1: so large a part of what an image keeps are the most salient rows of the cells of a grid
   /// over it, before the selection by saliency alone fills up.
   public var coverage: Float = 0.5
   /// For `pio`, at a stage before the first block.

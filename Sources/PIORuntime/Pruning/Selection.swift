@@ -139,9 +139,9 @@ struct Selection {
     return front
   }
 
-  /// Keeps the row of the highest score in each cell of a grid of at most `count` cells over the picture.
+  /// Keeps the row of the highest score in each cell of a grid of at most `count` cells over the image.
   ///
-  /// `tokens` tells which patch of a square picture, `side` patches each way, a row of the span is; one that is none is
+  /// `tokens` tells which patch of a square image, `side` patches each way, a row of the span is; one that is none is
   /// below 0. Ties keep the earlier row.
   func keepBestOfCells(
     _ count: Int, of span: Range<Int>, tokens: (Int) -> Int, side: Int

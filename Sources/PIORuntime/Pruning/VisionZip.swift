@@ -10,20 +10,20 @@ public enum PatchScore: String, Sendable, CaseIterable {
   case received
 }
 
-/// How many rows the encoder hands over of one picture, and which.
+/// How many rows the encoder hands over of one image, and which.
 struct ZipRequest {
-  /// Rows to hand over, fewer than the picture has tokens.
+  /// Rows to hand over, fewer than the image has tokens.
   let count: Int
   let score: PatchScore
   /// The class token is handed over, ahead of the patches.
   let keepsClassToken: Bool
-  /// Rows by their place in the picture; else the dominant ones before the contextual ones, as published.
+  /// Rows by their place in the image; else the dominant ones before the contextual ones, as published.
   let sortsByPlace: Bool
 
   /// 27 of 32 rows are tokens as they are (the class token is one of them), the others stand for the rest.
   var dominantCount: Int { max(1, (count * 27 + 16) / 32) }
 
-  /// As much as one tile of a picture shall hand over, in its place.
+  /// As much as one tile of an image shall hand over, in its place.
   func with(count: Int) -> ZipRequest {
     ZipRequest(
       count: count, score: score, keepsClassToken: keepsClassToken, sortsByPlace: true)
@@ -58,7 +58,7 @@ struct ZipRegions: Equatable, Sendable {
 /// VisionZip: the patches that matter most are handed over as they are, the others merged into a few.
 ///
 /// In the layer whose output are the features, patches are ranked by attention, summed over the heads. The highest are
-/// the dominant ones. Of the rest R, in the picture's order, every ⌊|R| / C⌋-th is a target; each other one belongs to
+/// the dominant ones. Of the rest R, in the image's order, every ⌊|R| / C⌋-th is a target; each other one belongs to
 /// the target whose keys (mean over the heads) are the most similar by cosine. A contextual row is its target's
 /// features plus the mean of the features that belong to it. Ties: the earlier patch. Allocates nothing.
 /// Source: Yang et al. 2024, arXiv:2412.04467, as its published code does it.

@@ -1,17 +1,17 @@
-/// The visual rows of the prompt in work: one span a picture, in the arena.
+/// The visual rows of the prompt in work: one span an image, in the arena.
 struct VisualRows {
-  /// First row and number of rows of each picture, and the lines it has in front of what the encoder drops: how many
+  /// First row and number of rows of each image, and the lines it has in front of what the encoder drops: how many
   /// and how long, `(images, 4)`.
   let spans: UnsafeMutableBufferPointer<Int32>
-  /// For each row of a picture, which of its visual tokens it is, or `lineEnd`; as long as a prompt may be. −1 is the
+  /// For each row of an image, which of its visual tokens it is, or `lineEnd`; as long as a prompt may be. −1 is the
   /// class token where it is none of them.
   let origins: UnsafeMutableBufferPointer<Int32>
   /// The row behind a line of patches: it is no token, and stays where one of its line does.
   static let lineEnd: Int32 = -2
   var imageCount = 0
-  /// Tokens of one tile, the first of which shows the picture whole.
+  /// Tokens of one tile, the first of which shows the image whole.
   let tokenCount: Int
-  /// The encoder has handed over fewer rows of some picture than it has tokens.
+  /// The encoder has handed over fewer rows of some image than it has tokens.
   var isReduced = false
 
   init(
@@ -23,34 +23,34 @@ struct VisualRows {
     self.tokenCount = tokenCount
   }
 
-  /// The next picture's rows, whose origins are known, of what would be `picture`.
-  mutating func append(reduced rows: Range<Int>, _ picture: PictureRows) {
+  /// The next image's rows, whose origins are known, of what would be `image`.
+  mutating func append(reduced rows: Range<Int>, _ image: ImageRows) {
     self[imageCount] = rows
-    note(picture)
+    note(image)
     isReduced = true
     imageCount += 1
   }
 
-  private func note(_ picture: PictureRows) {
-    spans[4 * imageCount + 2] = Int32(picture.lineCount)
-    spans[4 * imageCount + 3] = Int32(picture.lineLength)
+  private func note(_ image: ImageRows) {
+    spans[4 * imageCount + 2] = Int32(image.lineCount)
+    spans[4 * imageCount + 3] = Int32(image.lineLength)
   }
 
-  mutating func append(first: Int, _ picture: PictureRows) {
-    self[imageCount] = first..<(first + picture.rowCount)
-    note(picture)
+  mutating func append(first: Int, _ image: ImageRows) {
+    self[imageCount] = first..<(first + image.rowCount)
+    note(image)
     var row = first
-    for token in 0..<picture.tokenCount {
+    for token in 0..<image.tokenCount {
       origins[row] = Int32(token)
       row += 1
-      let place = token + 1 - picture.wholeCount
-      if place > 0 && place % picture.lineLength == 0 {
+      let place = token + 1 - image.wholeCount
+      if place > 0 && place % image.lineLength == 0 {
         origins[row] = Self.lineEnd
         row += 1
       }
     }
     // Lines without a patch.
-    while row < first + picture.rowCount {
+    while row < first + image.rowCount {
       origins[row] = Self.lineEnd
       row += 1
     }
@@ -62,8 +62,8 @@ struct VisualRows {
     isReduced = false
   }
 
-  /// Where `count` rows stand behind the first one when each picture has the places of all of its tokens. A class token
-  /// that is none of them stands with the row in front, or the picture's first. Returns how many places there are.
+  /// Where `count` rows stand behind the first one when each image has the places of all of its tokens. A class token
+  /// that is none of them stands with the row in front, or the image's first. Returns how many places there are.
   func place(_ count: Int, into offsets: UnsafeMutablePointer<Int32>) -> Int {
     var shift = 0
     var row = 0
@@ -73,16 +73,16 @@ struct VisualRows {
         offsets[row] = Int32(row + shift)
         row += 1
       }
-      let picture = PictureRows(
+      let image = ImageRows(
         wholeCount: tokenCount, lineCount: Int(spans[4 * image + 2]),
         lineLength: Int(spans[4 * image + 3]))
       var place = 0
       for row in span {
-        place = picture.place(of: Int(origins[row]), behind: place)
+        place = image.place(of: Int(origins[row]), behind: place)
         offsets[row] = Int32(span.lowerBound + shift + place)
       }
       row = span.upperBound
-      shift += picture.rowCount - span.count
+      shift += image.rowCount - span.count
     }
     while row < count {
       offsets[row] = Int32(row + shift)
@@ -102,10 +102,10 @@ struct VisualRows {
     }
   }
 
-  /// Patches of each of a picture's lines; 1 where it has none.
+  /// Patches of each of an image's lines; 1 where it has none.
   func lineLength(_ image: Int) -> Int { max(1, Int(spans[4 * image + 3])) }
 
-  /// Where the last picture's rows end.
+  /// Where the last image's rows end.
   var end: Int { imageCount > 0 ? self[imageCount - 1].upperBound : 0 }
 
   /// Visual tokens, ends of lines not counted.

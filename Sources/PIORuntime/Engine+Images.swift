@@ -1,9 +1,9 @@
 import PIOFormat
 import PIOVision
 
-/// Pictures on their way into the decoder's rows.
+/// Images on their way into the decoder's rows.
 extension Engine {
-  /// What the decoder gets for one picture: `(its rows, dim)`, or where the session reduces pictures in the encoder,
+  /// What the decoder gets for one image: `(its rows, dim)`, or where the session reduces images in the encoder,
   /// so many of its tokens.
   package mutating func imageFeatures(
     _ path: String, handingOver count: Int? = nil
@@ -11,36 +11,36 @@ extension Engine {
     var result = Generation()
     visual.removeAll()
     decoder.pruner.records.removeAll()
-    entering = (count ?? 0, count == nil ? 0 : try pictureRows(path).tokenCount, 0)
+    entering = (count ?? 0, count == nil ? 0 : try imageRows(path).tokenCount, 0)
     stream.beginEncoding()
     defer { endEncoding() }
     let count = try place(imageAt: path, at: 0, &result)
     return Array(UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim))
   }
 
-  /// Encodes one picture as the session prunes, for `Request.encodedImages`. Allocates.
+  /// Encodes one image as the session prunes, for `Request.encodedImages`. Allocates.
   package mutating func encodeImage(_ path: String) throws(RuntimeError) -> EncodedImage {
     var result = Generation()
     visual.removeAll()
     decoder.pruner.records.removeAll()
     try planPruning(Request(tokens: [], images: [path], maxTokens: 1), &result)
-    let whole = try pictureRows(path)
+    let whole = try imageRows(path)
     stream.beginEncoding()
     defer { endEncoding() }
     let count = try place(imageAt: path, at: 0, &result)
     return EncodedImage(
       values: Array(
         UnsafeBufferPointer(start: decoder.hidden.base, count: count * decoder.hidden.dim)),
-      rows: visual.isReduced ? PictureRows(wholeCount: count) : whole, whole: whole,
+      rows: visual.isReduced ? ImageRows(wholeCount: count) : whole, whole: whole,
       origins: visual.isReduced ? Array(visual.origins[..<count]) : [])
   }
 
-  /// Where the prompt's visual rows are dropped, decided before its pictures are read.
+  /// Where the prompt's visual rows are dropped, decided before its images are read.
   mutating func planPruning(
     _ request: Request, _ result: inout Generation
   ) throws(RuntimeError) {
     var tokenCount = 0
-    for path in request.images { tokenCount += try pictureRows(path).tokenCount }
+    for path in request.images { tokenCount += try imageRows(path).tokenCount }
     let layerCount = config.text.layerCount
     do {
       let flow = try decoder.pruner.pruning.flow(tokenCount: tokenCount, layerCount: layerCount)
@@ -52,15 +52,15 @@ extension Engine {
     result.visualTokensAverage = schedule.average(entering.rows, layerCount: layerCount)
   }
 
-  /// Rows that the picture would take, from its header.
+  /// Rows that the image would take, from its header.
   package func visualRowCount(_ path: String) throws(RuntimeError) -> Int {
-    try pictureRows(path).rowCount
+    try imageRows(path).rowCount
   }
 
-  private func pictureRows(_ path: String) throws(RuntimeError) -> PictureRows {
+  private func imageRows(_ path: String) throws(RuntimeError) -> ImageRows {
     guard let encoder else { throw .modelTakesNoImages }
     do {
-      return try encoder.rows(ofPictureAt: path)
+      return try encoder.rows(ofImageAt: path)
     } catch {
       throw .image(error)
     }
@@ -72,53 +72,53 @@ extension Engine {
     arena.giveBack(from: plan.decoderEnd)
   }
 
-  /// Decodes and encodes one picture into the decoder's rows from `row` on; returns their number.
+  /// Decodes and encodes one image into the decoder's rows from `row` on; returns their number.
   mutating func place(imageAt path: String, at row: Int, _ result: inout Generation)
     throws(RuntimeError) -> Int
   {
     guard let encoder else { throw .modelTakesNoImages }
     let start = ProcessStatus.monotonicMilliseconds
-    // Of the prompt's picture before this one.
+    // Of the prompt's image before this one.
     stream.endEncoding()
     arena.giveBack(from: plan.imageEnd)
-    let picture: VisionEncoder.Loaded
+    let image: VisionEncoder.Loaded
     do {
-      picture = try encoder.load(path)
+      image = try encoder.load(path)
     } catch {
       throw .image(error)
     }
     let decoded = ProcessStatus.monotonicMilliseconds
-    let request = zipRequest(picture.rows.tokenCount)
+    let request = zipRequest(image.rows.tokenCount)
     arena.giveBack(from: plan.visionEnd)
-    if let request, picture.isTiled {
-      let count = try place(tilesOf: picture, request, encoder, at: row, &result)
+    if let request, image.isTiled {
+      let count = try place(tilesOf: image, request, encoder, at: row, &result)
       result.imageDecodeMilliseconds += decoded - start
       result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
       return count
     }
-    let count = request?.count ?? picture.rows.rowCount
+    let count = request?.count ?? image.rows.rowCount
     let reducing = try encoder.encode(
-      picture, into: decoder.hidden.rows(row..<(row + count)), request)
+      image, into: decoder.hidden.rows(row..<(row + count)), request)
     result.imageDecodeMilliseconds += decoded - start
     result.imageEncodeMilliseconds += ProcessStatus.monotonicMilliseconds - decoded
-    result.visualTokens += request?.count ?? picture.rows.tokenCount
+    result.visualTokens += request?.count ?? image.rows.tokenCount
     result.visualRows += count
     if let request, let zip = encoder.zip {
       visual.append(
-        reduced: row..<(row + count), PictureRows(wholeCount: visual.tokenCount))
+        reduced: row..<(row + count), ImageRows(wholeCount: visual.tokenCount))
       noteReduction(zip, request, milliseconds: reducing)
     } else {
-      visual.append(first: row, picture.rows)
+      visual.append(first: row, image.rows)
     }
     return count
   }
 
-  /// Copies an encoded picture into the decoder's rows from `row` on; returns their number.
+  /// Copies an encoded image into the decoder's rows from `row` on; returns their number.
   mutating func place(encoded image: EncodedImage, at row: Int, _ result: inout Generation)
     -> Int
   {
     let count = image.rows.rowCount
-    precondition(image.values.count == count * decoder.hidden.dim, "an encoded picture")
+    precondition(image.values.count == count * decoder.hidden.dim, "an encoded image")
     image.values.withUnsafeBufferPointer {
       decoder.hidden[row].update(from: $0.baseAddress!, count: $0.count)
     }
@@ -133,7 +133,7 @@ extension Engine {
     return count
   }
 
-  /// What the encoder shall hand over of the next picture, in proportion; nil: everything.
+  /// What the encoder shall hand over of the next image, in proportion; nil: everything.
   private mutating func zipRequest(_ tokenCount: Int) -> ZipRequest? {
     let pruning = decoder.pruner.pruning
     guard pruning.method.zips, entering.rows < entering.tokens else { return nil }
@@ -149,19 +149,19 @@ extension Engine {
       sortsByPlace: pruning.positions == .original)
   }
 
-  /// Encodes a picture's tiles, of each of which the encoder hands over a part.
+  /// Encodes an image's tiles, of each of which the encoder hands over a part.
   private mutating func place(
-    tilesOf picture: VisionEncoder.Loaded, _ request: ZipRequest, _ encoder: VisionEncoder,
+    tilesOf image: VisionEncoder.Loaded, _ request: ZipRequest, _ encoder: VisionEncoder,
     at row: Int, _ result: inout Generation
   ) throws(RuntimeError) -> Int {
     let records = decoder.pruner.records
     let room = row..<(row + encoder.config.maxVisualRowCount)
-    records.beginZip(image: visual.imageCount, tokenCount: picture.rows.tokenCount)
+    records.beginZip(image: visual.imageCount, tokenCount: image.rows.tokenCount)
     let (count, milliseconds) = try encoder.encodeReduced(
-      picture, into: decoder.hidden.rows(room), request,
+      image, into: decoder.hidden.rows(room), request,
       origins: visual.origins.baseAddress! + row, note: { records.note($0, $1) })
     let rows = row..<(row + count)
-    visual.append(reduced: rows, picture.rows)
+    visual.append(reduced: rows, image.rows)
     records.endZip(origins: visual.origins[rows], milliseconds: milliseconds)
     result.visualTokens += visual.tokens(rows)
     result.visualRows += count

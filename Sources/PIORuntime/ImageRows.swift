@@ -1,10 +1,10 @@
 import PIOFormat
 import PIOVision
 
-/// The decoder's rows of one picture: those of the tile that shows it whole, then the other tiles' patches by lines
-/// across all of them, each line with a row that ends it (LLaVA-NeXT). A picture of one tile has no lines.
-struct PictureRows: Equatable, Sendable {
-  /// Rows of the tile that shows the picture whole.
+/// The decoder's rows of one image: those of the tile that shows it whole, then the other tiles' patches by lines
+/// across all of them, each line with a row that ends it (LLaVA-NeXT). An image of one tile has no lines.
+struct ImageRows: Equatable, Sendable {
+  /// Rows of the tile that shows the image whole.
   let wholeCount: Int
   var lineCount = 0
   /// Patches of a line.
@@ -35,11 +35,11 @@ struct PictureRows: Equatable, Sendable {
     return wholeCount + (line + 1) * (lineLength + 1) - 1
   }
 
-  /// Everything that a picture can come to, whatever its size; of those with as many tokens, the most lines.
-  static func all(_ vision: VisionConfig) -> [PictureRows] {
+  /// Everything that an image can come to, whatever its size; of those with as many tokens, the most lines.
+  static func all(_ vision: VisionConfig) -> [ImageRows] {
     let whole = vision.visualTokenCount
-    var found: [Int: PictureRows] = [:]
-    if !vision.isTiled { found[whole] = PictureRows(wholeCount: whole) }
+    var found: [Int: ImageRows] = [:]
+    if !vision.isTiled { found[whole] = ImageRows(wholeCount: whole) }
     for resolution in vision.resolutions {
       let (rows, columns) = (
         resolution.height / vision.patchSize, resolution.width / vision.patchSize
@@ -49,7 +49,7 @@ struct PictureRows: Equatable, Sendable {
         stride(from: rows % 2, through: rows, by: 2).map { ($0, columns) }
         + stride(from: columns % 2, through: columns, by: 2).map { (rows, $0) }
       for (lines, length) in shapes {
-        let one = PictureRows(wholeCount: whole, lineCount: lines, lineLength: length)
+        let one = ImageRows(wholeCount: whole, lineCount: lines, lineLength: length)
         if found[one.tokenCount, default: one].lineCount <= one.lineCount {
           found[one.tokenCount] = one
         }
@@ -64,8 +64,8 @@ extension VisionConfig {
     resolutions.map { PixelSize(height: $0.height, width: $0.width) }
   }
 
-  /// Most visual tokens that a picture can have.
+  /// Most visual tokens that an image can have.
   public var maxVisualTokenCount: Int {
-    PictureRows.all(self).last?.tokenCount ?? visualTokenCount
+    ImageRows.all(self).last?.tokenCount ?? visualTokenCount
   }
 }

@@ -6,8 +6,8 @@ import CPIOImage
   import Musl
 #endif
 
-/// A drawn picture, for measurements that want one, whatever it shows.
-public enum SamplePicture {
+/// A drawn image, for measurements that want one, whatever it shows.
+public enum SampleImage {
   /// Draws slopes, edges and some noise, and calls `body` with the path of a PNG that is gone afterwards.
   public static func withFile<Result>(
     width: Int, height: Int, _ body: (String) throws -> Result
@@ -18,7 +18,7 @@ public enum SamplePicture {
     return try body("/proc/self/fd/\(descriptor)")
   }
 
-  /// The same with a picture that shows nothing: grey all over.
+  /// The same with an image that shows nothing: grey all over.
   public static func withGreyFile<Result>(_ body: (String) throws -> Result) throws -> Result {
     let side = 32
     let descriptor = try store([UInt8](repeating: 127, count: 3 * side * side), side, side)
@@ -30,7 +30,7 @@ public enum SamplePicture {
     _ pixels: [UInt8], _ width: Int, _ height: Int
   ) throws(ImageError) -> Int32 {
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    let template = "\(folder)/pioedge-picture-XXXXXX"
+    let template = "\(folder)/pioedge-image-XXXXXX"
     var name = Array(template.utf8CString)
     var descriptor = mkstemp(&name)
     guard descriptor >= 0 else { throw .cannotOpen(path: template, errno: errno) }
