@@ -25,23 +25,27 @@ let package = Package(
     .target(
       name: "COpenBLAS", cSettings: blasSettings,
       linkerSettings: blas == "static" ? [.linkedLibrary("openblas")] : []),
-    .target(name: "PIOThreads"),
-    .target(name: "PIOFormat"),
-    .target(name: "PIOText"),
-    .target(name: "PIOVision", dependencies: ["CPIOImage", "PIOThreads"]),
+    .target(name: "PIOBase"),
+    .target(name: "PIOThreads", dependencies: ["PIOBase"]),
+    .target(name: "PIOFormat", dependencies: ["PIOBase"]),
+    .target(name: "PIOText", dependencies: ["PIOBase"]),
+    .target(name: "PIOVision", dependencies: ["PIOBase", "CPIOImage", "PIOThreads"]),
     .target(
       name: "PIORuntime",
       dependencies: [
-        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "CPIOKernels", "COpenBLAS",
+        "PIOBase", "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "CPIOKernels", "COpenBLAS",
       ]),
     .target(
-      name: "PIOConvert", dependencies: ["PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
-    .target(name: "PIOEval", dependencies: ["PIORuntime", "PIOFormat", "PIOVision", "PIOConvert"]),
+      name: "PIOConvert",
+      dependencies: ["PIOBase", "PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
+    .target(
+      name: "PIOEval",
+      dependencies: ["PIOBase", "PIORuntime", "PIOFormat", "PIOVision", "PIOConvert"]),
     .executableTarget(
       name: "pioedge",
       dependencies: [
-        "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert", "PIOEval",
-        "CPIOKernels",
+        "PIOBase", "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert",
+        "PIOEval", "CPIOKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .testTarget(name: "CPIOKernelsTests", dependencies: ["CPIOKernels", "PIOThreads"]),

@@ -27,7 +27,7 @@ struct Decoder {
 
   init(
     config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
-    plan: Plan, arena: borrowing Arena
+    plan: ArenaLayout, arena: borrowing Arena
   ) {
     self.config = config
     self.weights = weights

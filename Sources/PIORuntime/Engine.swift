@@ -7,9 +7,9 @@ import PIOVision
 /// A mapped model and the memory to run it: the one owner of both.
 public struct Engine: ~Copyable {
   public var config: ModelConfig { Engine.config(parts) }
-  public var memory: MemoryPlan { Engine.memory(parts) }
+  public var memory: Plan { Engine.memory(parts) }
   /// The runtime's own part of `memory`.
-  public var plan: Plan { Engine.memory(parts).arena }
+  public var plan: ArenaLayout { Engine.memory(parts).arena }
   public let tokenizer: Tokenizer
   /// Name of the kernels in use.
   public let isa: String
@@ -41,14 +41,14 @@ public struct Engine: ~Copyable {
   /// methods and does not come to an end.
   private final class Parts {
     let config: ModelConfig
-    let memory: MemoryPlan
+    let memory: Plan
     let stream: WeightStream
     let operations: Operations
     let encoder: VisionEncoder?
     var decoder: Decoder
 
     init(
-      config: ModelConfig, memory: MemoryPlan, stream: WeightStream, operations: Operations,
+      config: ModelConfig, memory: Plan, stream: WeightStream, operations: Operations,
       encoder: VisionEncoder?, decoder: Decoder
     ) {
       self.config = config
@@ -62,7 +62,7 @@ public struct Engine: ~Copyable {
 
   // Functions of the class alone: read through the struct, Swift 6.0.3 stops with an ownership error of its own.
   private static func config(_ parts: Parts) -> ModelConfig { parts.config }
-  private static func memory(_ parts: Parts) -> MemoryPlan { parts.memory }
+  private static func memory(_ parts: Parts) -> Plan { parts.memory }
   private static func stream(_ parts: Parts) -> WeightStream { parts.stream }
   private static func operations(_ parts: Parts) -> Operations { parts.operations }
   private static func encoder(_ parts: Parts) -> VisionEncoder? { parts.encoder }
@@ -97,11 +97,11 @@ public struct Engine: ~Copyable {
     }
     let sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
     let process = process ?? ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
-    let memory = try MemoryPlan(sizes, limits: limits, process: process)
+    let memory = try Plan(sizes, limits: limits, process: process)
     if let cap = limits.memoryCap, !memory.fits {
       throw .doesNotFit(
         cap: cap, smallest: memory.smallestCapBytes,
-        remedies: MemoryPlan.remedies(sizes, limits: limits, process: process))
+        remedies: Plan.remedies(sizes, limits: limits, process: process))
     }
     let plan = memory.arena
     let arena = try Arena(byteCount: plan.arenaByteCount)

@@ -56,7 +56,7 @@ struct KVArena: ~Copyable {
   private let base: UnsafeMutableRawPointer
   private(set) var layers: [LayerCache]
 
-  init(_ plan: Plan, text: TextConfig, arena: borrowing Arena) {
+  init(_ plan: ArenaLayout, text: TextConfig, arena: borrowing Arena) {
     base = UnsafeMutableRawPointer(arena.pointer(plan.kv))
     let rowBytes = text.kvHeadCount * plan.limits.kv.byteCount(headDim: text.headDim)
     var offset = 0
@@ -71,7 +71,7 @@ struct KVArena: ~Copyable {
         layer.positions = arena.pointer(plan.positions) + row
       }
       layers.append(layer)
-      offset += Plan.layerByteCount(capacity, rowBytes)
+      offset += ArenaLayout.layerByteCount(capacity, rowBytes)
       row += capacity
     }
     self.layers = layers

@@ -77,7 +77,7 @@ struct Operations {
   let attentionFloats: Int
   let attentionParts: UnsafeMutableBufferPointer<Float>
 
-  init(kernels: pio_kernels, pool: ThreadPool, plan: Plan, arena: borrowing Arena) {
+  init(kernels: pio_kernels, pool: ThreadPool, plan: ArenaLayout, arena: borrowing Arena) {
     self.kernels = kernels
     self.pool = pool
     compute = plan.limits.compute

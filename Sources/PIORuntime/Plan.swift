@@ -1,396 +1,275 @@
-import CPIOKernels
 import PIOFormat
-import PIOVision
 
-/// Which arithmetic runs.
-public enum Compute: String, Sendable, CaseIterable {
-  /// Each tensor in its own: int8/int4 quantized, float kinds in f32.
-  case auto
-  /// Every tensor in f32, quantized ones dequantized tile by tile: the oracle of the quantized path.
-  case f32
-  /// As auto, but a model with a float matrix is refused by the command line.
-  case quantized
-}
+/// The numbers of a model file that the plan depends on.
+public struct ModelSizes: Equatable, Sendable {
+  public private(set) var config: ModelConfig
+  public let tensors: [TensorEntry]
+  /// Header, directory, metadata, tokenizer.
+  public let frontByteCount: Int
+  public let fileByteCount: Int
+  /// Of the longest piece of text that a token stands for.
+  public let maxPieceBytes: Int
 
-/// How keys and values are kept.
-public enum KVKind: String, Sendable, CaseIterable {
-  case f32, f16, int8
-
-  var kernelKind: UInt32 {
-    switch self {
-    case .f32: UInt32(PIO_F32.rawValue)
-    case .f16: UInt32(PIO_F16.rawValue)
-    case .int8: UInt32(PIO_KV_INT8.rawValue)
-    }
+  /// A file that is not written yet.
+  public init(_ layout: ModelLayout, config: ModelConfig, maxPieceBytes: Int) {
+    self.config = config
+    tensors = layout.tensors
+    frontByteCount = layout.tensors[0].offset
+    fileByteCount = layout.byteCount
+    self.maxPieceBytes = maxPieceBytes
   }
 
-  /// Bytes of one position of one head, keys and values and their scales.
-  func byteCount(headDim: Int) -> Int {
-    switch self {
-    case .f32: 8 * headDim
-    case .f16: 4 * headDim
-    case .int8: 2 * headDim + 8
-    }
-  }
-}
-
-/// What a session may ask for; the plan is made for exactly this much.
-public struct Limits: Equatable, Sendable {
-  /// Text rows of the whole session, generated ones included.
-  public var contextRows = 1024
-  /// Images of the whole session.
-  public var imageCount = 1
-  public var maxImagePixels = ImageLimits().maxPixels
-  /// Heap of the image codecs; nil: what the other phases need anyway, and at least `minCodecBytes`.
-  public var codecBytes: Int?
-  public var threadCount = 1
-  public var kv = KVKind.f16
-  public var compute = Compute.auto
-  public var pruning = Pruning()
-  /// Most bytes of the process that may be resident; nil: as many as there are.
-  public var memoryCap: Int?
-  public var stream = StreamMode.auto
-  /// Decoder weights that stay in memory are locked there.
-  public var locksWeights = false
-  /// Images may come when the decoder has run already: a chat, or one conversation after another.
-  public var isConversation = true
-
-  /// Rows of an image at a time, and a progressive image of 2.7 million pixels (4:2:0).
-  static let minCodecBytes = 8 << 20
-  static let maxCodecBytes = ImageLimits().maxCodecBytes
-
-  /// Bytes of text that can be worth encoding: more than fill the context with the longest pieces, four times over for
-  /// what normalisation takes away.
-  func maxTextBytes(maxPieceBytes: Int) -> Int {
-    contextRows.multipliedReportingOverflow(by: 4 * max(4, maxPieceBytes)).partialValue
+  public init(_ file: borrowing ModelFile, maxPieceBytes: Int) {
+    config = file.config
+    tensors = file.tensors
+    frontByteCount = file.frontByteCount
+    fileByteCount = file.byteCount
+    self.maxPieceBytes = maxPieceBytes
   }
 
-  /// Bytes of a line of JSON around such a text.
-  func maxLineBytes(maxPieceBytes: Int) -> Int {
-    2 * maxTextBytes(maxPieceBytes: maxPieceBytes) + (16 << 10) * (1 + imageCount)
-  }
-
-  /// Other ways to prune that the session may change to (`Engine.setPruning`): there is room for each of them.
-  public var alternatives: [Pruning] = []
-
-  public init() {}
-
-  /// All ways to prune that the plan has room for.
-  public var prunings: [Pruning] { [pruning] + alternatives }
-
-  func image(codecBytes: Int) -> ImageLimits {
-    var image = ImageLimits()
-    image.maxPixels = maxImagePixels
-    // As many pixels in a shape of up to 16:1; the resizer's tables grow with the longest edge.
-    image.maxEdge = min(image.maxEdge, 4 * Int(Double(maxImagePixels).squareRoot().rounded(.up)))
-    image.maxCodecBytes = codecBytes
-    return image
+  /// The model with the resolutions of the fewest tiles alone, and how many these are; nil where it has no others.
+  var withFewestTiles: (model: ModelSizes, count: Int)? {
+    guard let vision = config.vision, let least = vision.resolutions.map(vision.tileCount).min()
+    else { return nil }
+    var changed = self
+    _ = changed.config.vision?.keepResolutions(ofTiles: least)
+    return changed == self ? nil : (changed, least)
   }
 }
 
-/// What happens to weights that are not in use.
-public enum StreamMode: String, Sendable, CaseIterable {
-  /// As many as fit under the cap stay, the others are read each time they are needed.
-  case auto
-  /// None stays.
-  case on
-  /// The file is mapped and left to the kernel.
-  case off
-}
-
-/// Where every byte of the runtime's own memory goes: a pure function of the model's numbers and the limits.
+/// Every byte that the process will have in memory, before the first one is used: a pure function of the model's
+/// numbers, the limits and what the process takes before it begins.
 ///
-/// Regions that are not needed at the same time share their bytes: the image's buffers, the vision encoder's
-/// and the decoder's scratch.
+/// A session goes through three phases that share their memory: an image is decoded, it is encoded, the decoder runs.
+/// The peak is the largest of them, not their sum.
 public struct Plan: Equatable, Sendable {
+  public struct Part: Equatable, Sendable {
+    public let name: String
+    public let bytes: Int
+  }
+
+  public struct Phase: Equatable, Sendable {
+    public let name: String
+    public let parts: [Part]
+    public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
+  }
+
   public let limits: Limits
-  /// Rows each decoder layer can hold.
-  public let layerCapacities: [Int]
-  /// Most rows of one prefill: all text and all images.
-  public let promptRows: Int
-  /// Rows that go through a layer together.
-  public let chunkRows: Int
-  public let arenaByteCount: Int
-  public let kvByteCount: Int
-  /// Ends of what is in use while an image is decoded, while it is encoded, and while the decoder runs. All three
-  /// begin with what they share, up to `sharedEnd`.
-  let imageEnd: Int
-  let visionEnd: Int
-  let decoderEnd: Int
-  let sharedEnd: Int
+  public let arena: ArenaLayout
+  public let phases: [Phase]
+  /// The least cap under which these limits can be kept.
+  public let smallestCapBytes: Int
+  /// Bound of the image codecs' heap.
+  public let codecByteCount: Int
+  let residency: Residency
+  let fileByteCount: Int
 
-  let kv: Region<UInt8>
-  let hidden: Region<Float>
-  /// Copies of two small tensors that every pass needs, wherever the file's pages are.
-  let inverseFrequencies: Region<Float>
-  let norm: Region<Float>
-  /// What an embedding row is gathered from.
-  let embeddingRow: Region<UInt8>
-  /// Each row's position behind the first one's.
-  let offsets: Region<Int32>
-  let kept: Region<Int32>
-  let visualSpans: Region<Int32>
-  let visualOrigins: Region<Int32>
-  let pruning: PruningRegions
-  let cosines: Region<Float>
-  let sines: Region<Float>
-  let logits: Region<Float>
-  let candidates: Region<Int32>
-  let seen: Region<UInt8>
-  let text: Region<UInt8>
-  let linear: LinearRegions
-  let attention: Region<Float>
-  /// A decoded row's attention to parts of a long past, `(headCount, parts, headDim + 2)`.
-  let attentionParts: Region<Float>
-  /// The position of every cached row of every layer; empty unless there is a window that slides over them.
-  let positions: Region<Int32>
-  let decoder: DecoderRegions
-  let vision: VisionRegions?
+  /// The phase that needs most.
+  public var peak: Phase { phases.max { $0.bytes < $1.bytes }! }
+  public var peakBytes: Int { peak.bytes }
+  public var fits: Bool { limits.memoryCap.map { peakBytes <= $0 } ?? true }
+  /// Bytes of weights that each token reads anew.
+  public var streamedBytesPerToken: Int { residency.streamedBytes }
+  /// Bytes of decoder weights that stay in memory.
+  public var residentWeightBytes: Int { residency.residentBytes }
 
-  /// Rows of a chunk: enough that a weight read once serves many, few enough that the scratch stays small.
-  static let maxChunkRows = 128
+  /// Whether what is dropped should leave the page cache too: under a cap, where memory is too short to keep the file
+  /// there. Elsewhere the cache serves the next pass and takes nothing from anybody.
+  func dropsCache(_ system: SystemMemory) -> Bool {
+    limits.memoryCap != nil && system.availableBytes < fileByteCount + peakBytes
+  }
 
-  init(
-    _ config: ModelConfig, encodings: [TensorEncoding], limits: Limits, maxPieceBytes: Int,
-    chunkRows: Int = Plan.maxChunkRows
-  ) throws(RuntimeError) {
-    let text = config.text
-    let visualRows = (config.vision?.maxVisualRowCount ?? 0) * limits.imageCount
-    let rows = limits.contextRows + visualRows
-    guard rows <= text.maxPositions else {
-      throw .contextTooLong(rows: rows, maxRows: text.maxPositions)
+  /// Row counts that a prefill may go through a layer in: the most that fits is taken.
+  static let chunkSizes = [128, 64, 32, 16]
+
+  public init(_ model: ModelSizes, limits: Limits, process: ProcessMemory) throws(RuntimeError) {
+    let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
+    let maker = Maker(model: model, limits: limits, process: process, units: units)
+    var smallest: Int?
+    var chosen: Candidate?
+    for chunkRows in Self.chunkSizes {
+      let arena = try ArenaLayout(
+        model.config, encodings: model.tensors.map(\.encoding), limits: limits,
+        maxPieceBytes: model.maxPieceBytes, chunkRows: chunkRows)
+      let least = maker.candidate(arena, cap: 0)
+      smallest = min(smallest ?? Int.max, least.peak)
+      guard chosen == nil else { continue }
+      let candidate = maker.candidate(arena, cap: limits.memoryCap)
+      let isLast = chunkRows == Self.chunkSizes.last
+      if isLast || limits.memoryCap.map({ candidate.peak <= $0 }) ?? true { chosen = candidate }
     }
-    let chunk = min(rows, chunkRows)
-    var layout = Layout()
-
-    let capacities = try Plan.capacities(config, limits)
-    let rowBytes = text.kvHeadCount * limits.kv.byteCount(headDim: text.headDim)
-    kvByteCount = capacities.reduce(0) { $0 + Plan.layerByteCount($1, rowBytes) }
-    kv = layout.reserve(kvByteCount)
-    hidden = layout.reserve(rows * text.dim)
-    inverseFrequencies = layout.reserve(text.headDim / 2)
-    norm = layout.reserve(text.dim)
-    embeddingRow = layout.reserve(Embedding.rowByteCount(config, encodings))
-    offsets = layout.reserve(rows)
-    kept = layout.reserve(rows)
-    visualSpans = layout.reserve(4 * limits.imageCount)
-    visualOrigins = layout.reserve(rows)
-    let selection = SelectionRegions(&layout, promptRows: rows)
-    let lastQuery = layout.reserve(text.headCount * text.headDim, Float.self)
-    let records = RecordRegions(
-      &layout, stageCount: try Plan.stageCount(config, limits), imageCount: limits.imageCount,
-      visualRows: visualRows)
-    cosines = layout.reserve(rows * text.headDim / 2)
-    sines = layout.reserve(rows * text.headDim / 2)
-    logits = layout.reserve(text.vocabSize)
-    candidates = layout.reserve(text.vocabSize)
-    seen = layout.reserve((text.vocabSize + 7) / 8)
-    self.text = layout.reserve(maxPieceBytes + 16)
-    linear = LinearRegions(
-      &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunkRows)
-    let scratch = max(text.headDim, config.vision?.headDim ?? 0)
-    attention = layout.reserve(pio_attention_scratch(scratch) * limits.threadCount)
-    let slides = text.slidingWindow.map { $0 < rows } ?? false
-    // Where a window slides, a thread takes a row at a time.
-    let parts = max((rows + keysPerPart - 1) / keysPerPart, slides ? limits.threadCount : 0)
-    attentionParts = layout.reserve(text.headCount * (text.headDim + 2) * parts)
-    positions = layout.reserve(slides ? capacities.reduce(0, +) : 0)
-
-    let shared = layout.end
-    if let vision = config.vision, limits.imageCount > 0 {
-      let regions = VisionRegions(&layout, vision, limits: limits, chunkRows: chunkRows)
-      self.vision = regions
-      imageEnd = regions.imageEnd
-      // The patches are read by the encoder's first step, wherever they end.
-      visionEnd = max(layout.end, regions.patches.offset + regions.patches.byteCount)
-    } else {
-      self.vision = nil
-      imageEnd = shared
-      visionEnd = shared
-    }
-    layout.rewind(to: shared)
-    decoder = DecoderRegions(&layout, text, chunkRows: chunk)
-    // A stage runs between two layers.
-    let scratchEnd = layout.end
-    layout.rewind(to: shared)
-    let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
-    pruning = PruningRegions(
-      selection: selection, lastQuery: lastQuery, records: records,
-      grid: PatchGrid(
-        side: config.vision?.patchesPerSide ?? 0,
-        firstPatch: config.vision?.dropsClassToken == false ? 1 : 0),
-      saliency: readsBlock && visualRows > 0
-        ? SaliencyRegions(&layout, text, promptRows: rows, chunkRows: chunk) : nil)
-    decoderEnd = max(scratchEnd, layout.end)
-    sharedEnd = shared
-
     self.limits = limits
-    layerCapacities = capacities
-    promptRows = rows
-    self.chunkRows = chunk
-    arenaByteCount = layout.peak
+    fileByteCount = model.fileByteCount
+    arena = chosen!.arena
+    phases = chosen!.phases
+    codecByteCount = chosen!.codecBytes
+    residency = chosen!.residency
+    smallestCapBytes = smallest!
   }
 
-  /// Text rows and, for each image, what the schedule leaves of it: with several images in one prompt a layer
-  /// never sees more than with each in a prompt of its own.
-  ///
-  /// An image of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
-  /// counts. An end of a line stays where one of its tokens does.
-  static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
-    let layerCount = config.text.layerCount
-    let shapes = config.vision.map(ImageRows.all) ?? []
-    let lines = shapes.map(\.lineCount).max() ?? 0
-    let isTiled = config.vision?.isTiled ?? false
-    var rows = [Int](repeating: 0, count: layerCount)
-    for pruning in limits.prunings {
-      for shape in shapes {
-        let flow = try flow(pruning, shape, layerCount)
-        let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
-        for (layer, count) in tokens.enumerated() {
-          let isWhole = count == shape.tokenCount
-          rows[layer] = max(rows[layer], isWhole ? shape.rowCount : count + min(lines, count))
-        }
+  /// Changes of the limits that would bring the need under the cap, or, where none does alone, all that lower it.
+  public static func remedies(_ model: ModelSizes, limits: Limits, process: ProcessMemory)
+    -> [String]
+  {
+    guard let cap = limits.memoryCap else { return [] }
+    func smallest(_ model: ModelSizes, _ limits: Limits) -> Int {
+      (try? Plan(model, limits: limits, process: process))?.smallestCapBytes ?? Int.max
+    }
+    var leanest = model
+    var found: [(text: String, smallest: Int)] = []
+    var all = limits
+    func tryChange(_ text: String, _ change: (inout Limits) -> Void) {
+      var changed = limits
+      change(&changed)
+      change(&all)
+      if changed != limits { found.append((text, smallest(model, changed))) }
+    }
+    if limits.stream == .off { tryChange("--stream auto") { $0.stream = .auto } }
+    if limits.kv != .int8 { tryChange("--kv int8") { $0.kv = .int8 } }
+    if let vision = model.config.vision, limits.imageCount > 0, !limits.pruning.prunes {
+      let count = max(1, vision.maxVisualTokenCount / 9)
+      tryChange("--visual-tokens \(count)") {
+        $0.pruning.budget = .average(count)
+        if $0.pruning.method == .none { $0.pruning.method = Pruning().method }
       }
     }
-    // The shares of images of several sizes are rounded one by one.
-    let spare = isTiled && limits.imageCount > 1 ? limits.imageCount : 0
-    return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
-  }
-
-  /// Most stages of one prompt.
-  static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
-    var most = 0
-    for pruning in limits.prunings {
-      for shape in config.vision.map(ImageRows.all) ?? [] {
-        // One in the encoder.
-        most = max(most, try flow(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
+    if let fewer = model.withFewestTiles, limits.imageCount > 0 {
+      leanest = fewer.model
+      found.append(("--max-tiles \(fewer.count)", smallest(leanest, limits)))
+    }
+    if limits.contextRows >= 512 {
+      let rows = limits.contextRows / 4
+      tryChange("--context \(rows)") { $0.contextRows = rows }
+    }
+    if limits.imageCount > 1 { tryChange("--images 1") { $0.imageCount = 1 } }
+    if model.config.vision != nil, limits.imageCount > 0 {
+      if limits.codecBytes ?? Limits.minCodecBytes > 1 << 20 {
+        tryChange("--codec-memory 1MiB") { $0.codecBytes = 1 << 20 }
+      }
+      if limits.maxImagePixels > 4_000_000 {
+        tryChange("--max-image-pixels 1000000") { $0.maxImagePixels = 1_000_000 }
       }
     }
-    return most
-  }
-
-  /// What happens to one image.
-  private static func flow(
-    _ pruning: Pruning, _ image: ImageRows, _ layerCount: Int
-  ) throws(RuntimeError) -> (entering: Int, schedule: Schedule) {
-    do {
-      return try pruning.flow(tokenCount: image.tokenCount, layerCount: layerCount)
-    } catch {
-      throw .schedule(error)
-    }
-  }
-
-  /// One layer's slice of the KV arena, a multiple of 64 bytes.
-  static func layerByteCount(_ capacity: Int, _ rowBytes: Int) -> Int {
-    (capacity * rowBytes + 63) & ~63
+    let now = smallest(model, limits)
+    let enough = found.filter { $0.smallest <= cap }
+    if !enough.isEmpty { return enough.map(\.text) }
+    let helpful = found.filter { $0.smallest < now }.map(\.text)
+    return helpful.isEmpty
+      ? [] : [helpful.joined(separator: " ") + " (together \(smallest(leanest, all)) bytes)"]
   }
 }
 
-/// What `linear` needs: the quantized input of one chunk, and a tile of dequantized weights for each thread.
-struct LinearRegions: Equatable, Sendable {
-  let values: Region<Int8>
-  let scales: Region<Float>
-  let sums: Region<Int32>
-  /// `(threadCount, tileRows, widest input)`; empty where no tensor needs it.
-  let tiles: Region<Float>
-  let tileFloats: Int
+/// One way to lay out the memory.
+private struct Candidate {
+  let arena: ArenaLayout
+  let residency: Residency
+  let phases: [Plan.Phase]
+  let codecBytes: Int
+  var peak: Int { phases.map(\.bytes).max()! }
+}
 
-  init(
-    _ layout: inout Layout, config: ModelConfig, encodings: [TensorEncoding], limits: Limits,
-    chunkRows: Int
-  ) {
-    // The encoder's chunks and the decoder's are no longer than this.
-    let rows = chunkRows
-    var paddedColumns = 0
-    var groupCount = 0
-    var tileColumns = 0
-    for (spec, encoding) in zip(tensorSpecs(for: config), encodings) where spec.role == .matrix {
-      let columns = spec.shape.columns
-      if encoding.kind.isQuantized && limits.compute != .f32 {
-        let groups = (columns - 1) / encoding.group + 1
-        paddedColumns = max(paddedColumns, groups * encoding.group)
-        groupCount = max(groupCount, groups)
-      } else if encoding.kind != .f32 {
-        tileColumns = max(tileColumns, columns)
-      }
+private struct Maker {
+  let model: ModelSizes
+  let limits: Limits
+  let process: ProcessMemory
+  let units: WeightUnits
+
+  /// The best residency under `cap`; 0: the one that needs least.
+  func candidate(_ arena: ArenaLayout, cap: Int?) -> Candidate {
+    let always = alwaysThere(arena)
+    let base = always.reduce(0) { $0 + $1.bytes }
+    let kv = Plan.Part(name: "KV cache", bytes: arena.kvByteCount)
+    let imageKV = limits.isConversation ? kv.bytes : 0
+    let decoderScratch = arena.decoderEnd - arena.sharedEnd
+    let encoderScratch = arena.visionEnd - arena.sharedEnd
+    let imageScratch = arena.imageEnd - arena.sharedEnd
+    let isLeast = cap == 0
+    let residency =
+      limits.stream == .off
+      ? Residency.plain(units)
+      : Residency(
+        fitting: units,
+        decoderFree: cap.map { $0 - base - kv.bytes - decoderScratch },
+        encoderFree: cap.map { $0 - base - imageKV - encoderScratch },
+        imageFree: cap.map {
+          $0 - base - imageKV - imageScratch - (limits.codecBytes ?? Limits.minCodecBytes)
+        },
+        usesHeadInside: limits.prunings.contains { $0.prunes && $0.method.readsHead },
+        isConversation: limits.isConversation,
+        streamsAll: limits.stream == .on || isLeast)
+    // Mapped plainly, nothing is given back: what one phase read the next one still has.
+    let isPlain = residency.isPlain
+    let towerInDecoder = isPlain ? residency.visionBytes : 0
+    let decoder = Plan.Phase(
+      name: "decoder",
+      parts: always + [
+        kv, .init(name: "decoder scratch", bytes: decoderScratch),
+        .init(name: "vision weights", bytes: towerInDecoder),
+        .init(name: "resident weights", bytes: residency.residentBytes),
+        .init(name: "streamed weights, two units", bytes: residency.windowBytes),
+      ])
+    guard model.config.vision != nil, limits.imageCount > 0 else {
+      return Candidate(arena: arena, residency: residency, phases: [decoder], codecBytes: 0)
     }
-    values = layout.reserve(rows * paddedColumns)
-    scales = layout.reserve(rows * groupCount)
-    sums = layout.reserve(rows * groupCount)
-    tileFloats = tileColumns * linearTileRows
-    tiles = layout.reserve(tileFloats * limits.threadCount)
+    let kept = limits.isConversation ? residency.residentWhileEncodingBytes : 0
+    let encoder = Plan.Phase(
+      name: "encoder",
+      parts: always + [
+        .init(name: "KV cache", bytes: imageKV),
+        .init(name: "encoder scratch", bytes: encoderScratch),
+        .init(name: "vision weights", bytes: residency.visionBytes),
+        .init(name: "resident weights", bytes: kept),
+      ])
+    let towerInImage =
+      isPlain && (limits.isConversation || limits.imageCount > 1) ? residency.visionBytes : 0
+    let rest =
+      always + [
+        .init(name: "KV cache", bytes: imageKV),
+        .init(name: "image buffers", bytes: imageScratch),
+        .init(name: "vision weights", bytes: towerInImage),
+        .init(name: "resident weights", bytes: kept),
+      ]
+    let others = max(decoder.bytes, encoder.bytes) - rest.reduce(0) { $0 + $1.bytes }
+    let codec =
+      limits.codecBytes ?? min(Limits.maxCodecBytes, max(Limits.minCodecBytes, others))
+    let image = Plan.Phase(
+      name: "image", parts: rest + [.init(name: "image codec, at most", bytes: codec)])
+    return Candidate(
+      arena: arena, residency: residency, phases: [image, encoder, decoder], codecBytes: codec)
   }
-}
 
-/// One chunk's scratch in the decoder.
-struct DecoderRegions: Equatable, Sendable {
-  let normed: Region<Float>
-  let query: Region<Float>
-  let key: Region<Float>
-  let value: Region<Float>
-  let gate: Region<Float>
-  let up: Region<Float>
-
-  init(_ layout: inout Layout, _ text: TextConfig, chunkRows: Int) {
-    normed = layout.reserve(chunkRows * text.dim)
-    query = layout.reserve(chunkRows * text.headCount * text.headDim)
-    key = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
-    value = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
-    gate = layout.reserve(chunkRows * text.hiddenDim)
-    up = layout.reserve(chunkRows * text.hiddenDim)
+  /// What is in memory in every phase.
+  private func alwaysThere(_ arena: ArenaLayout) -> [Plan.Part] {
+    let helpers = limits.stream == .off ? 0 : 1
+    var parts: [Plan.Part] = [
+      .init(name: "process: code, libraries, heap", bytes: process.baseBytes),
+      .init(name: "tokenizer and directory", bytes: model.frontByteCount),
+      .init(
+        name: "thread stacks",
+        bytes: (limits.threadCount - 1 + helpers) * ProcessMemory.threadBytes),
+      // The text or the line of JSON around it, two copies, four bytes a token.
+      .init(name: "prompt text", bytes: 4 * textBytes),
+      .init(name: "activations", bytes: arena.sharedEnd - arena.kvByteCount),
+    ]
+    if usesBLAS {
+      parts.append(
+        .init(
+          name: "OpenBLAS",
+          bytes: ProcessMemory.blasBytes + limits.threadCount * ProcessMemory.blasBytesPerThread))
+    }
+    return parts
   }
-}
 
-/// The image's patches and the encoder's buffers.
-struct VisionRegions: Equatable, Sendable {
-  /// The pixels of an image's tiles, and the levels they are normalised to; empty for images of one tile.
-  let tiles: Region<UInt8>
-  let levels: Region<Float>
-  let patches: Region<Float>
-  let image: Region<UInt8>
-  let hidden: Region<Float>
-  let query: Region<Float>
-  let keyValue: Region<Float>
-  let normed: Region<Float>
-  let key: Region<Float>
-  let value: Region<Float>
-  let inner: Region<Float>
-  /// Nil where the encoder hands over every row.
-  let zip: ZipRegions?
-  let chunkRows: Int
-  /// Where the image's buffers end.
-  let imageEnd: Int
+  private var textBytes: Int {
+    limits.isConversation
+      ? limits.maxLineBytes(maxPieceBytes: model.maxPieceBytes)
+      : limits.maxTextBytes(maxPieceBytes: model.maxPieceBytes)
+  }
 
-  init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits, chunkRows: Int) {
-    let rows = vision.positionCount
-    let chunk = min(rows, chunkRows)
-    self.chunkRows = chunk
-    let preparation = ImagePreparation(vision)
-    let resolutions = vision.tileResolutions
-    let isTiled = vision.isTiled
-    tiles = layout.reserve(
-      isTiled ? tilePixelByteCount(preparation, resolutions: resolutions) : 0)
-    levels = layout.reserve(isTiled ? 3 * 256 : 0)
-    hidden = layout.reserve(rows * vision.dim)
-    let mark = layout.end
-    // The image is decoded and resized before the first layer needs its buffers; patches are read by the
-    // patch embedding alone.
-    patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
-    let bounds = limits.image(codecBytes: 0)
-    image = layout.reserve(
-      isTiled
-        ? tileScratchByteCount(preparation, resolutions: resolutions, limits: bounds)
-        : imageScratchByteCount(preparation, limits: bounds))
-    imageEnd = layout.end
-    layout.rewind(to: mark)
-    query = layout.reserve(rows * vision.dim)
-    keyValue = layout.reserve(2 * rows * vision.dim)
-    normed = layout.reserve(chunk * vision.dim)
-    key = layout.reserve(chunk * vision.dim)
-    value = layout.reserve(chunk * vision.dim)
-    inner = layout.reserve(chunk * max(vision.hiddenDim, vision.projectorHiddenDim))
-    zip =
-      limits.prunings.contains { $0.prunes && $0.method.zips }
-      ? ZipRegions(&layout, vision, threadCount: limits.threadCount) : nil
+  /// Whether any product runs in f32 on many rows.
+  private var usesBLAS: Bool {
+    model.tensors.contains {
+      $0.spec.role == .matrix && (limits.compute == .f32 || !$0.encoding.kind.isQuantized)
+    }
   }
 }

@@ -85,7 +85,7 @@ extension Engine {
     limits.alternatives = []
     limits.contextRows = textRows
     limits.imageCount = 1
-    let rows = try Plan.capacities(config, limits).reduce(0, +)
+    let rows = try ArenaLayout.capacities(config, limits).reduce(0, +)
     return Work.cacheByteCount(layerRows: rows, config.text, kv: limits.kv)
   }
 }

@@ -72,7 +72,7 @@ struct VisionEncoder {
 
   init?(
     _ model: ModelConfig, weights: VisionWeights?, stream: WeightStream, operations: Operations,
-    memory: MemoryPlan, arena: borrowing Arena
+    memory: Plan, arena: borrowing Arena
   ) {
     let plan = memory.arena
     guard let config = model.vision, let weights, let regions = plan.vision else { return nil }

@@ -83,7 +83,7 @@ struct Binding {
 
   /// The two small tensors of every pass are copied to where the plan has room for them, so that the pages around them
   /// can come and go.
-  func text(_ plan: Plan, _ arena: borrowing Arena) -> TextWeights {
+  func text(_ plan: ArenaLayout, _ arena: borrowing Arena) -> TextWeights {
     let embedding = tensor("text.embedding")
     return TextWeights(
       inverseFrequencies: copy(

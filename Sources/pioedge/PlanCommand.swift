@@ -57,13 +57,13 @@ struct PlanCommand: ParsableCommand {
     let (sizes, process) = try measure()
     let limits = try session.limits(
       for: sizes.config, images: 0, isChat: chat, isConversation: chat || jsonl, seed: 0)
-    let plan = try MemoryPlan(sizes, limits: limits, process: process)
+    let plan = try Plan(sizes, limits: limits, process: process)
     let report = PlanReport(plan)
     try printOutput(json ? jsonLine(report) : report.table)
     if let cap = limits.memoryCap, !plan.fits {
       throw RuntimeError.doesNotFit(
         cap: cap, smallest: plan.smallestCapBytes,
-        remedies: MemoryPlan.remedies(sizes, limits: limits, process: process))
+        remedies: Plan.remedies(sizes, limits: limits, process: process))
     }
   }
 

@@ -57,8 +57,8 @@ struct PlanReport: Encodable {
     case streamedBytesPerToken = "streamed_bytes_per_token"
   }
 
-  init(_ plan: MemoryPlan) {
-    func parts(_ phase: MemoryPlan.Phase) -> [Part] {
+  init(_ plan: Plan) {
+    func parts(_ phase: Plan.Phase) -> [Part] {
       phase.parts.filter { $0.bytes > 0 }.map { Part(name: $0.name, bytes: $0.bytes) }
     }
     peakBytes = plan.peakBytes

@@ -107,7 +107,7 @@ struct HeadLossTests {
     limits.imageCount = 0
     limits.contextRows = 8
     limits.threadCount = threads
-    let plan = try Plan(
+    let plan = try ArenaLayout(
       file.config, encodings: file.tensors.map(\.encoding), limits: limits, maxPieceBytes: 16)
     var layout = Layout()
     let regions = SaliencyRegions(&layout, file.config.text, promptRows: 8, chunkRows: 8)

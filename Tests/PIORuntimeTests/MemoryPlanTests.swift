@@ -12,8 +12,8 @@ struct MemoryPlanTests {
     return limits
   }
 
-  private func plan(_ model: ModelSizes, _ limits: Limits) throws -> MemoryPlan {
-    try MemoryPlan(model, limits: limits, process: testProcess)
+  private func plan(_ model: ModelSizes, _ limits: Limits) throws -> Plan {
+    try Plan(model, limits: limits, process: testProcess)
   }
 
   @Test(arguments: [false, true], [KVKind.f16, .int8])
@@ -103,7 +103,7 @@ struct MemoryPlanTests {
     let base = try plan(model, limits())
     let cap = base.smallestCapBytes - (40 << 20)
     let tight = limits { $0.memoryCap = cap }
-    let remedies = MemoryPlan.remedies(model, limits: tight, process: testProcess)
+    let remedies = Plan.remedies(model, limits: tight, process: testProcess)
     #expect(remedies.contains("--kv int8"))
     let helped = try plan(
       model,
@@ -117,7 +117,7 @@ struct MemoryPlanTests {
       $0.stream = .off
     }
     #expect(
-      MemoryPlan.remedies(model, limits: plain, process: testProcess).contains("--stream auto"))
+      Plan.remedies(model, limits: plain, process: testProcess).contains("--stream auto"))
   }
 
   @Test func prefillGoesInShorterChunksBeforeItGivesUp() throws {

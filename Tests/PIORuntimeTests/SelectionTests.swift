@@ -42,7 +42,7 @@ struct SelectionTests {
     limits.imageCount = 0
     limits.contextRows = 8
     limits.threadCount = 3
-    let plan = try Plan(
+    let plan = try ArenaLayout(
       file.config, encodings: file.tensors.map(\.encoding), limits: limits, maxPieceBytes: 16)
     let scratch = try Arena(byteCount: plan.arenaByteCount)
     let arena = try Arena(byteCount: layout.peak)

@@ -115,7 +115,7 @@ struct TiledPruningTests {
       let encodings = tensorSpecs(for: config).map { spec in
         spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding
       }
-      let plan = try Plan(config, encodings: encodings, limits: Limits(), maxPieceBytes: 48)
+      let plan = try ArenaLayout(config, encodings: encodings, limits: Limits(), maxPieceBytes: 48)
       return (plan.vision!, plan.promptRows)
     }
     let (one, oneRows) = try regions([(1, 1)])

@@ -45,7 +45,7 @@ struct Pruner {
 
   init(
     config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
-    plan: Plan, arena: borrowing Arena
+    plan: ArenaLayout, arena: borrowing Arena
   ) {
     let regions = plan.pruning
     pruning = plan.limits.pruning

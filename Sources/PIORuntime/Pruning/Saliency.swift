@@ -69,7 +69,7 @@ struct Saliency {
 
   init(
     config: TextConfig, weights text: TextWeights, stream: WeightStream, operations: Operations,
-    plan: Plan, regions: SaliencyRegions, arena: borrowing Arena
+    plan: ArenaLayout, regions: SaliencyRegions, arena: borrowing Arena
   ) {
     self.config = config
     self.operations = operations
