@@ -143,7 +143,7 @@ struct Saliency {
         start = chunk.upperBound
       }
     }
-    return multiplications(probe, s.count, visual.count)
+    return multiplications(probe, s.count, visual.tokenCount)
   }
 
   /// The attention of the proxy rows, `(head · proxy, earlier rows, then the probe's)`.

@@ -2,45 +2,50 @@ import PIOVision
 
 /// Where a tile's patches lie in the image, and which of them show it.
 struct TilePlace {
-  /// Of the tile's own, `0..<perSide`.
-  let rows: Range<Int>
+  /// Of the tile's own patches, `0..<perSide` each way: those that show the image.
+  let lines: Range<Int>
   let columns: Range<Int>
-  /// The line, and the column in it, of the tile's first patch; below 0 where that is left out. Of the tile that shows
-  /// the image whole: nothing.
+  /// The line of its grid, and the column in it, of the tile's first patch; below 0 where that is left out.
   let firstLine: Int
   let firstColumn: Int
-  private let perSide: Int
+  /// Tokens in front of the grid, and of one of its lines.
+  private let firstToken: Int
   private let lineLength: Int
-  let isWhole: Bool
+  private let perSide: Int
 
-  /// `tile` counts from 0, the one that shows the image whole.
-  init(_ tile: Int, _ layout: TileLayout, _ grid: PatchLines, perSide: Int) {
+  /// A tile that is a grid of its own, behind `firstToken` tokens.
+  init(wholeOf perSide: Int, firstToken: Int) {
     self.perSide = perSide
+    self.firstToken = firstToken
+    lineLength = perSide
+    (lines, columns, firstLine, firstColumn) = (0..<perSide, 0..<perSide, 0, 0)
+  }
+
+  /// One of several tiles, from 0 in reading order, that together show `grid`, behind `firstToken` tokens.
+  init(_ tile: Int, of layout: TileLayout, _ grid: PatchLines, perSide: Int, firstToken: Int) {
+    self.perSide = perSide
+    self.firstToken = firstToken
     lineLength = grid.columns.count
-    isWhole = tile == 0
-    guard tile > 0 else {
-      (rows, columns, firstLine, firstColumn) = (0..<perSide, 0..<perSide, 0, 0)
-      return
-    }
-    let (row, column) = (tile - 1).quotientAndRemainder(dividingBy: layout.columns)
-    firstLine = row * perSide - grid.rows.lowerBound
-    firstColumn = column * perSide - grid.columns.lowerBound
-    func own(_ first: Int, _ count: Int) -> Range<Int> {
+    let (row, column) = tile.quotientAndRemainder(dividingBy: layout.columns)
+    let (line, first) = (
+      row * perSide - grid.rows.lowerBound, column * perSide - grid.columns.lowerBound
+    )
+    func shown(_ first: Int, _ count: Int) -> Range<Int> {
       let low = min(max(0, -first), perSide)
       return low..<max(low, min(perSide, count - first))
     }
-    rows = own(firstLine, grid.rows.count)
-    columns = own(firstColumn, grid.columns.count)
+    lines = shown(line, grid.rows.count)
+    columns = shown(first, grid.columns.count)
+    (firstLine, firstColumn) = (line, first)
   }
 
-  var patchCount: Int { rows.count * columns.count }
+  var patchCount: Int { lines.count * columns.count }
 
   /// Which of the image's tokens a patch is; nil: padding.
   func token(of patch: Int) -> Int? {
-    let (row, column) = patch.quotientAndRemainder(dividingBy: perSide)
-    guard rows.contains(row), columns.contains(column) else { return nil }
-    if isWhole { return patch }
-    return perSide * perSide + (firstLine + row) * lineLength + firstColumn + column
+    let (line, column) = patch.quotientAndRemainder(dividingBy: perSide)
+    guard lines.contains(line), columns.contains(column) else { return nil }
+    return firstToken + (firstLine + line) * lineLength + firstColumn + column
   }
 }
 
@@ -74,16 +79,17 @@ struct TileShares {
 struct TileOrder {
   /// Twice the token; below 0 the class token of the tile that shows the image whole, odd that of another.
   let keys: UnsafeMutablePointer<Int32>
-  let image: ImageRows
+  /// Tokens of the tile that shows the image whole, and of one of the lines behind it.
+  let overviewCount: Int
+  let lineLength: Int
 
-  func note(_ token: Int?, isWhole: Bool, at row: Int) {
-    keys[row] = token.map { Int32(2 * $0) } ?? (isWhole ? -1 : Int32(2 * image.wholeCount - 1))
+  func note(_ token: Int?, isOverview: Bool, at row: Int) {
+    keys[row] = token.map { Int32(2 * $0) } ?? (isOverview ? -1 : Int32(2 * overviewCount - 1))
   }
 
   private func line(_ row: Int) -> Int {
     let token = Int(keys[row]) / 2
-    return keys[row] % 2 != 0 || token < image.wholeCount
-      ? -1 : (token - image.wholeCount) / image.lineLength
+    return keys[row] % 2 != 0 || token < overviewCount ? -1 : (token - overviewCount) / lineLength
   }
 
   /// Sorts the first `count` rows and puts `out`'s last row behind each line. `keys` become origins. Returns how many
