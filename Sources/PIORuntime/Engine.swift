@@ -175,7 +175,7 @@ public struct Engine: ~Copyable {
       throw .tooManyImages(needed: session.images + 1, limit: plan.limits.imageCount)
     }
     do {
-      _ = try imageInfo(path: path, limits: plan.limits.image(codecBytes: memory.codecByteCount))
+      _ = try OpenImage(path: path, limits: plan.limits.image(codecBytes: memory.codecByteCount))
     } catch {
       throw .image(error)
     }

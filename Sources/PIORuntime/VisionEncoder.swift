@@ -116,7 +116,7 @@ struct VisionEncoder {
   /// What an image will come to, from its header alone.
   func rows(ofImageAt path: String) throws(ImageError) -> ImageRows {
     guard let tiling else { return ImageRows(wholeCount: config.visualTokenCount) }
-    let info = try imageInfo(path: path, limits: imageLimits)
+    let info = try OpenImage(path: path, limits: imageLimits).info
     let size = PixelSize(height: info.height, width: info.width)
     return rows(TileLayout(size, resolutions: tiling.resolutions, side: config.imageSize))
   }
@@ -129,12 +129,13 @@ struct VisionEncoder {
   func load(_ path: String) throws(ImageError) -> Loaded {
     if let tiling {
       let layout = try prepareTiles(
-        path: path, preparation, resolutions: tiling.resolutions, limits: imageLimits,
+        OpenImage(path: path, limits: imageLimits), preparation, resolutions: tiling.resolutions,
         scratch: imageScratch, into: tiling.pixels)
       return Loaded(rows: rows(layout), layout: layout)
     }
-    _ = try prepareImage(
-      path: path, preparation, limits: imageLimits, scratch: imageScratch, into: patchBuffer)
+    try prepareImage(
+      OpenImage(path: path, limits: imageLimits), preparation, scratch: imageScratch,
+      into: patchBuffer)
     return Loaded(rows: ImageRows(wholeCount: config.visualTokenCount), layout: nil)
   }
 

@@ -23,8 +23,8 @@ extension Engine {
       let scratch = UnsafeMutableRawBufferPointer.allocate(
         byteCount: imageScratchByteCount(preparation, limits: limits), alignment: 64)
       defer { scratch.deallocate() }
-      _ = try prepareImage(
-        path: path, preparation, limits: limits, scratch: scratch, into: patches)
+      try prepareImage(
+        OpenImage(path: path, limits: limits), preparation, scratch: scratch, into: patches)
     } catch {
       throw .image(error)
     }
