@@ -97,7 +97,7 @@ struct TiledPruningTests {
 
   private func imageRows(_ engine: borrowing Engine, _ shape: String) throws -> ImageRows {
     let vision = try #require(engine.config.vision)
-    let info = try imageInfo(path: image(shape, "next-mistral-window"))
+    let info = try OpenImage(path: image(shape, "next-mistral-window")).info
     let layout = TileLayout(
       PixelSize(height: info.height, width: info.width), resolutions: vision.tileResolutions,
       side: vision.imageSize)

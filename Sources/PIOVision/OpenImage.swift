@@ -1,20 +1,28 @@
 import CPIOImage
 
-/// An image whose header is read and within the limits. Sole owner of the codec's state.
-struct EncodedImage: ~Copyable {
+/// A JPEG or PNG that is open: its header is read and within the limits, its rows are still to be decoded.
+///
+/// What is decoded has the size that `info` says: the image stays open from the header to the last row, so a file that
+/// is replaced meanwhile changes nothing. It costs a descriptor and some hundred bytes until it is decoded, which closes
+/// the file; the codec's memory is in use during a call alone.
+public final class OpenImage {
+  /// The path, or what stands for it in errors.
+  public let name: String
+  public let limits: ImageLimits
   let header: pio_image_header
   private let handle: OpaquePointer
-  private let name: String
-  private let limits: ImageLimits
 
-  init(path: String, _ limits: ImageLimits) throws(ImageError) {
+  /// Throws what is wrong with the file or its header, or the limit that it exceeds.
+  public convenience init(path: String, limits: ImageLimits = ImageLimits()) throws(ImageError) {
     try self.init(name: path, limits) { handle, limits, header, error in
       pio_image_open(handle, path, limits, header, error)
     }
   }
 
-  /// `bytes` must outlive the value.
-  init(bytes: UnsafeRawBufferPointer, name: String, _ limits: ImageLimits) throws(ImageError) {
+  /// An encoded image in memory, which must outlive this one.
+  public convenience init(
+    bytes: UnsafeRawBufferPointer, name: String, limits: ImageLimits = ImageLimits()
+  ) throws(ImageError) {
     try self.init(name: name, limits) { handle, limits, header, error in
       pio_image_open_bytes(
         handle, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, limits, header,
@@ -32,6 +40,7 @@ struct EncodedImage: ~Copyable {
     bounds.max_pixels = UInt64(clamping: limits.maxPixels)
     bounds.max_edge = UInt32(clamping: min(limits.maxEdge, Int(Int32.max) / 64))
     bounds.max_codec_bytes = UInt64(clamping: limits.maxCodecBytes)
+    bounds.trims_heap = limits.trimsHeap ? 1 : 0
     var header = pio_image_header()
     var error = pio_image_error()
     var handle: OpaquePointer?
@@ -47,7 +56,7 @@ struct EncodedImage: ~Copyable {
 
   deinit { pio_image_close(handle) }
 
-  var info: ImageInfo {
+  public var info: ImageInfo {
     let (width, height) = (Int(header.width), Int(header.height))
     return ImageInfo(
       format: header.format == PIO_IMAGE_PNG ? .png : .jpeg,
