@@ -39,7 +39,7 @@ final class Model {
       plan.residency, file.pages, method: options.readAhead,
       dropsCache: plan.dropsCache(SystemMemory()), locks: plan.limits.locksWeights)
     let pool = ThreadPool(threadCount: plan.limits.threadCount)
-    operations = Operations(kernels: table.pointee, pool: pool, layout: layout, arena: arena)
+    operations = Operations(kernels: table.pointee, pool: pool, plan: layout, arena: arena)
     decoder = Decoder(
       config: config.text, weights: binding.text(layout, arena), stream: stream,
       operations: operations, layout: layout, arena: arena)
