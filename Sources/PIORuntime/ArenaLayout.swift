@@ -59,7 +59,7 @@ public struct ArenaLayout: Equatable, Sendable {
     chunkRows: Int = ArenaLayout.maxChunkRows
   ) throws(RuntimeError) {
     let text = config.text
-    let visualRows = (config.vision?.maxVisualRowCount ?? 0) * limits.imageCount
+    let visualRows = (config.vision?.maxRowCount ?? 0) * limits.imageCount
     let rows = limits.contextRows + visualRows
     guard rows <= text.maxPositions else {
       throw .contextTooLong(rows: rows, maxRows: text.maxPositions)
@@ -77,7 +77,7 @@ public struct ArenaLayout: Equatable, Sendable {
     embeddingRow = layout.reserve(Embedding.rowByteCount(config, encodings))
     offsets = layout.reserve(rows)
     kept = layout.reserve(rows)
-    visualSpans = layout.reserve(4 * limits.imageCount)
+    visualSpans = layout.reserve(2 * limits.imageCount)
     visualOrigins = layout.reserve(rows)
     let selection = SelectionRegions(&layout, promptRows: rows)
     let lastQuery = layout.reserve(text.headCount * text.headDim, Float.self)
@@ -107,7 +107,7 @@ public struct ArenaLayout: Equatable, Sendable {
       self.vision = regions
       imageEnd = regions.imageEnd
       // The patches are read by the encoder's first step, wherever they end.
-      visionEnd = max(layout.end, regions.patches.offset + regions.patches.byteCount)
+      visionEnd = max(layout.end, regions.patchesEnd)
     } else {
       self.vision = nil
       imageEnd = shared
@@ -121,9 +121,6 @@ public struct ArenaLayout: Equatable, Sendable {
     let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
     pruning = PruningRegions(
       selection: selection, lastQuery: lastQuery, records: records,
-      grid: PatchGrid(
-        side: config.vision?.patchesPerSide ?? 0,
-        firstPatch: config.vision?.dropsClassToken == false ? 1 : 0),
       saliency: readsBlock && visualRows > 0
         ? SaliencyRegions(&layout, text, promptRows: rows, chunkRows: chunk) : nil)
     decoderEnd = max(scratchEnd, layout.end)
@@ -143,22 +140,19 @@ public struct ArenaLayout: Equatable, Sendable {
   /// counts. An end of a line stays where one of its tokens does.
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
     let layerCount = config.text.layerCount
-    let shapes = config.vision.map(ImageRows.all) ?? []
-    let lines = shapes.map(\.lineCount).max() ?? 0
-    let isTiled = config.vision?.isTiled ?? false
+    let shapes = config.vision?.layouts ?? []
     var rows = [Int](repeating: 0, count: layerCount)
     for pruning in limits.prunings {
       for shape in shapes {
         let flow = try flow(pruning, shape, layerCount)
         let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
         for (layer, count) in tokens.enumerated() {
-          let isWhole = count == shape.tokenCount
-          rows[layer] = max(rows[layer], isWhole ? shape.rowCount : count + min(lines, count))
+          rows[layer] = max(rows[layer], shape.rowCount(keeping: count))
         }
       }
     }
     // The shares of images of several sizes are rounded one by one.
-    let spare = isTiled && limits.imageCount > 1 ? limits.imageCount : 0
+    let spare = shapes.count > 1 && limits.imageCount > 1 ? limits.imageCount : 0
     return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
   }
 
@@ -166,7 +160,7 @@ public struct ArenaLayout: Equatable, Sendable {
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
     var most = 0
     for pruning in limits.prunings {
-      for shape in config.vision.map(ImageRows.all) ?? [] {
+      for shape in config.vision?.layouts ?? [] {
         // One in the encoder.
         most = max(most, try flow(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
       }
@@ -176,7 +170,7 @@ public struct ArenaLayout: Equatable, Sendable {
 
   /// What happens to one image.
   private static func flow(
-    _ pruning: Pruning, _ image: ImageRows, _ layerCount: Int
+    _ pruning: Pruning, _ image: VisualLayout, _ layerCount: Int
   ) throws(RuntimeError) -> (entering: Int, schedule: Schedule) {
     do {
       return try pruning.flow(tokenCount: image.tokenCount, layerCount: layerCount)
@@ -243,59 +237,5 @@ struct DecoderRegions: Equatable, Sendable {
     value = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
     gate = layout.reserve(chunkRows * text.hiddenDim)
     up = layout.reserve(chunkRows * text.hiddenDim)
-  }
-}
-
-/// The image's patches and the encoder's buffers.
-struct VisionRegions: Equatable, Sendable {
-  /// The pixels of an image's tiles, and the levels they are normalised to; empty for images of one tile.
-  let tiles: Region<UInt8>
-  let levels: Region<Float>
-  let patches: Region<Float>
-  let image: Region<UInt8>
-  let hidden: Region<Float>
-  let query: Region<Float>
-  let keyValue: Region<Float>
-  let normed: Region<Float>
-  let key: Region<Float>
-  let value: Region<Float>
-  let inner: Region<Float>
-  /// Nil where the encoder hands over every row.
-  let zip: ZipRegions?
-  let chunkRows: Int
-  /// Where the image's buffers end.
-  let imageEnd: Int
-
-  init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits, chunkRows: Int) {
-    let rows = vision.positionCount
-    let chunk = min(rows, chunkRows)
-    self.chunkRows = chunk
-    let preparation = ImagePreparation(vision)
-    let resolutions = vision.tileResolutions
-    let isTiled = vision.isTiled
-    tiles = layout.reserve(
-      isTiled ? tilePixelByteCount(preparation, resolutions: resolutions) : 0)
-    levels = layout.reserve(isTiled ? 3 * 256 : 0)
-    hidden = layout.reserve(rows * vision.dim)
-    let mark = layout.end
-    // The image is decoded and resized before the first layer needs its buffers; patches are read by the
-    // patch embedding alone.
-    patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
-    let bounds = limits.image(codecBytes: 0)
-    image = layout.reserve(
-      isTiled
-        ? tileScratchByteCount(preparation, resolutions: resolutions, limits: bounds)
-        : imageScratchByteCount(preparation, limits: bounds))
-    imageEnd = layout.end
-    layout.rewind(to: mark)
-    query = layout.reserve(rows * vision.dim)
-    keyValue = layout.reserve(2 * rows * vision.dim)
-    normed = layout.reserve(chunk * vision.dim)
-    key = layout.reserve(chunk * vision.dim)
-    value = layout.reserve(chunk * vision.dim)
-    inner = layout.reserve(chunk * max(vision.hiddenDim, vision.projectorHiddenDim))
-    zip =
-      limits.prunings.contains { $0.prunes && $0.method.zips }
-      ? ZipRegions(&layout, vision, threadCount: limits.threadCount) : nil
   }
 }

@@ -25,7 +25,7 @@ struct Decoder {
   /// Each row's position behind the first one's.
   private let offsets: UnsafeMutablePointer<Int32>
   private let rotations: Rotations
-  private let logits: UnsafeMutableBufferPointer<Float>
+  let logits: UnsafeMutableBufferPointer<Float>
   private let scratch: Scratch
 
   private struct Scratch {
@@ -73,11 +73,11 @@ struct Decoder {
     _ cancellation: Cancellation? = nil
   ) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
-    let pruner = route.map { pruner.pruning(by: $0.pruning) } ?? pruner
+    let pruner = pruner(for: route)
     let isCompact = route?.pruning.positions == .compact
     let span = fillOffsets(count, route)
     var left = count
-    var stages = route?.schedule.stages[...] ?? []
+    var stages = (route?.schedule ?? .none).stages[...]
     var rotatedFor: Int32?
     for layer in 0..<config.layerCount {
       try cancellation.check()
@@ -109,6 +109,12 @@ struct Decoder {
       stream.release(stream.layer(layer))
     }
     return try head(hidden.rows((left - 1)..<left))
+  }
+
+  private func pruner(for route: VisualRoute?) -> Pruner {
+    var pruner = pruner
+    if let route { pruner.pruning = route.pruning }
+    return pruner
   }
 
   /// Each row's position behind the first one's. Returns how many positions the rows reach over.
@@ -149,7 +155,7 @@ struct Decoder {
         weights: weights.layers[layer], cache: probed,
         earlierRows: hasRun ? probed.count - count : probed.count,
         hidden: hidden.rows(0..<count), rotations: rotations, offsets: offsets,
-        proxies: pruner.pruning(by: route.pruning).proxies(route.rows, of: count)),
+        proxies: pruner(for: route).proxies(route.rows, of: count)),
       previous: stage.afterLayer > 0 ? cache.layers[stage.afterLayer - 1] : nil)
   }
 

@@ -21,8 +21,9 @@ extension Runtime {
     while let token = try next(slot, request, &result, start) {
       result.tokens.append(token)
       let wantsMore = emit(text.next(token))
-      let reason = end(slot, request, result.tokens.count, wantsMore)
-      if let reason = try reason ?? cancelled(step: token, slot, request.cancellation) {
+      var reason = end(slot, request, result.tokens.count, wantsMore)
+      if reason == nil { reason = try cancelled(step: token, slot, request.cancellation) }
+      if let reason {
         result.finishReason = reason
         state(slot).pending = token
         break

@@ -17,7 +17,7 @@ struct LayerCache {
   /// The position of the next row: after pruning it need not be the count.
   var nextPosition: Int32 = 0
   /// What is kept when the rows behind are taken back.
-  fileprivate var committed: (count: Int, nextPosition: Int32) = (0, 0)
+  var committed: (count: Int, nextPosition: Int32) = (0, 0)
   /// Positions that a row sees, its own the last of them; nil: all.
   var window: Int32?
   /// The position of each row; there where a window is.

@@ -27,7 +27,7 @@ final class Model {
 
   init(_ file: consuming ModelFile, _ options: RuntimeOptions) throws(RuntimeError) {
     let table = try kernelTable(options.isa)
-    tokenizer = try Runtime.tokenizer(of: file)
+    tokenizer = try loadTokenizer(of: file)
     var sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
     if let fit = options.fit { try sizes.fit(fit) }
     config = sizes.config

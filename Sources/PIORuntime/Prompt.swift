@@ -83,7 +83,9 @@ struct Prompt {
     _ pruning: Pruning, _ tokenCount: Int, _ model: Model
   ) throws(RuntimeError) -> (entryCount: Int, schedule: Schedule) {
     do {
-      return try pruning.flow(tokenCount: tokenCount, layerCount: model.config.text.layerCount)
+      let flow = try pruning.flow(
+        tokenCount: tokenCount, layerCount: model.config.text.layerCount)
+      return (flow.entering, flow.schedule)
     } catch {
       throw .schedule(error)
     }

@@ -1,4 +1,5 @@
 import PIOFormat
+import PIOVision
 
 /// Prompts on their way into the decoder's rows.
 extension Runtime {
@@ -149,7 +150,8 @@ extension Runtime {
       preconditionFailure("an image that was opened")
     }
     let pruning = pruning ?? plan.limits.pruning
-    let share = try tokenCount ?? share(of: loaded.layout, pruning)
+    var share = tokenCount
+    if tokenCount == nil { share = try self.share(of: loaded.layout, pruning) }
     var visual = visualRows([loaded.layout])
     model.decoder.pruner.records.removeAll()
     model.stream.beginEncoding()

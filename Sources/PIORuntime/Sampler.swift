@@ -19,7 +19,7 @@ public struct Sampling: Equatable, Sendable {
 
 /// Picks tokens from logits, in the order of Hugging Face's processors: penalty, temperature, top-k, top-p, min-p.
 package struct Sampler {
-  private let sampling: Sampling
+  package private(set) var sampling: Sampling
   private var generator: SplitMix64
   /// One bit a token: seen in the prompt or the answer.
   private let seen: UnsafeMutableBufferPointer<UInt8>
@@ -38,7 +38,12 @@ package struct Sampler {
     generator = SplitMix64(state: sampling.seed)
   }
 
-  package func forgetAll() { seen.update(repeating: 0) }
+  /// A new conversation: no token is seen, the generator stands where the seed puts it.
+  package mutating func begin(_ sampling: Sampling) {
+    self.sampling = sampling
+    generator = SplitMix64(state: sampling.seed)
+    seen.update(repeating: 0)
+  }
 
   package func note(_ token: Int32) {
     seen[Int(token) >> 3] |= 1 << (UInt8(truncatingIfNeeded: token) & 7)

@@ -61,12 +61,16 @@ final class WeightStream: @unchecked Sendable {
     }
   }
 
+  /// Ends the helper; nothing reads the file's pages from here on. The last call, before the file is unmapped.
+  func stop() {
+    guard !residency.isPlain, !signals.locked({ isStopping }) else { return }
+    signals.locked { isStopping = true }
+    signals.wake()
+    pthread_join(helper, nil)
+  }
+
   deinit {
-    if !residency.isPlain {
-      signals.locked { isStopping = true }
-      signals.wake()
-      pthread_join(helper, nil)
-    }
+    stop()
     signals.destroy()
     ranges.deallocate()
     streamed.deallocate()

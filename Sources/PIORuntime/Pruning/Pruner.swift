@@ -61,13 +61,6 @@ struct Pruner {
   /// Whether the stage needs the angles of its rows in the probed block.
   var readsRotations: Bool { usesSaliency || pruning.method == .fastv }
 
-  /// The same pruner for a prompt that is pruned in its own way.
-  func pruning(by pruning: Pruning) -> Pruner {
-    var changed = self
-    changed.pruning = pruning
-    return changed
-  }
-
   private var usesSaliency: Bool { pruning.method == .pio || pruning.method == .visionzipPIO }
 
   /// Whether the block in front of a stage shall leave its last row's queries.

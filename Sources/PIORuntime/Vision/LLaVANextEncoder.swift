@@ -42,7 +42,7 @@ struct LLaVANextEncoder {
 
   func load(_ image: OpenImage) throws(ImageError) {
     _ = try prepareTiles(
-      image, preparation, resolutions: config.resolutions, scratch: imageScratch, into: pixels)
+      image, preparation, resolutions: config.sizes, scratch: imageScratch, into: pixels)
   }
 
   func encode(
@@ -163,7 +163,7 @@ struct LLaVANextRegions: Equatable, Sendable {
 
   init(_ layout: inout Layout, _ config: LLaVANextConfig, limits: Limits, chunkRows: Int) {
     let preparation = ImagePreparation(config.tower, config.preprocessing)
-    let resolutions = config.resolutions
+    let resolutions = config.sizes
     tiles = layout.reserve(tilePixelByteCount(preparation, resolutions: resolutions))
     levels = layout.reserve(3 * 256)
     var image: Region<UInt8>?
@@ -180,9 +180,13 @@ struct LLaVANextRegions: Equatable, Sendable {
 }
 
 extension LLaVANextConfig {
+  fileprivate var sizes: [PixelSize] {
+    resolutions.map { PixelSize(height: $0.height, width: $0.width) }
+  }
+
   /// How an image of this size is cut.
   func tiles(_ size: PixelSize) -> TileLayout {
-    TileLayout(size, resolutions: resolutions, side: tower.imageSize)
+    TileLayout(size, resolutions: sizes, side: tower.imageSize)
   }
 
   func layout(_ size: PixelSize) -> VisualLayout {

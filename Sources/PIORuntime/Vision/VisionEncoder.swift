@@ -141,6 +141,12 @@ extension VisionConfig {
     }
   }
 
+  /// Tiles of the resolution that has the fewest, beside the one that shows the image whole; nil: there are none.
+  public var fewestTiles: Int? {
+    guard case .llavaNext(let config) = self else { return nil }
+    return config.resolutions.map(config.tileCount).min()
+  }
+
   /// Whether an image's class token is one of its tokens.
   var hasClassToken: Bool {
     switch self {
