@@ -31,7 +31,7 @@ enum ModelShapes {
   }
 
   /// CLIP ViT-L/14 at 336 pixels, without its last layer.
-  private static let tower: CLIPConfig = {
+  static let tower: CLIPConfig = {
     var tower = CLIPConfig()
     tower.imageSize = 336
     tower.patchSize = 14
