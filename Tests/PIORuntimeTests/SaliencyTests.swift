@@ -256,6 +256,7 @@ struct SaliencyTests {
     var unknown = other
     unknown.seed = 9
     request.pruning = unknown
+    session.reset()
     #expect(throws: RuntimeError.pruningNotPlanned) { _ = try session.append(request) }
     request.pruning = nil
     // What it was planned for alone gives the same.

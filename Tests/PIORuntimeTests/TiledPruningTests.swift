@@ -100,7 +100,7 @@ struct TiledPruningTests {
 
   /// The lines with an end that have one of the tokens.
   private func lines(of tokens: [Int], in layout: VisualLayout) -> Set<Int> {
-    Set(tokens.filter { layout.endsLine(of: $0) }.map { layout.lineEnd(ofRow: layout.row(of: $0))! })
+    Set(tokens.filter { layout.endsLine(of: $0) }.map { layout.lineEnd(behind: layout.row(of: $0))! })
   }
 
   @Test func theEncodersBuffersDoNotGrowWithTheTiles() throws {

@@ -48,7 +48,7 @@ struct VisualLayoutTests {
       case .text:
         #expect(layout.row(ofText: texts) == row)
         texts += 1
-      case .lineEnd: #expect(layout.lineEnd(ofRow: row) == row)
+      case .lineEnd: #expect(layout.lineEnd(behind: row - 1) == row)
       }
     }
   }
@@ -58,9 +58,15 @@ struct VisualLayoutTests {
     let rows = rows(layout)
     for (row, kind) in rows.enumerated() {
       guard case .token(let token) = kind else { continue }
-      let end = layout.lineEnd(ofRow: row)
-      #expect((end != nil) == layout.endsLine(of: token))
-      if let end { #expect(rows[row...].firstIndex(of: .lineEnd) == end) }
+      #expect(layout.lineEnd(behind: row) == rows[row...].firstIndex(of: .lineEnd))
+      // Its own line's, where the grid's lines have ends.
+      guard layout.endsLine(of: token) else { continue }
+      let end = layout.lineEnd(behind: row)!
+      let cell = layout.cell(of: token)!
+      for other in rows[row..<end] {
+        guard case .token(let other) = other else { continue }
+        #expect(layout.cell(of: other)!.line == cell.line)
+      }
     }
   }
 

@@ -65,7 +65,7 @@ struct VisualRows {
         offsets[row] = Int32(row + shift)
         row += 1
       }
-      var (place, texts) = (0, 0)
+      var (place, texts) = (-1, 0)
       for row in span {
         if origins[row] == Self.text {
           place = layouts[image].row(ofText: texts)
@@ -88,8 +88,8 @@ struct VisualRows {
   private func position(of origin: Int32, in layout: VisualLayout, behind previous: Int) -> Int {
     switch origin {
     case 0...: layout.row(of: Int(origin))
-    case Self.lineEnd: layout.lineEnd(ofRow: previous) ?? previous
-    default: previous
+    case Self.lineEnd: layout.lineEnd(behind: previous) ?? previous
+    default: max(0, previous)
     }
   }
 

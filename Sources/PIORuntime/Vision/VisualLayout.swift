@@ -158,13 +158,14 @@ struct VisualLayout: Equatable, Sendable {
     preconditionFailure("a visual layout has no text token \(index)")
   }
 
-  /// The row that ends the line of row `row`; nil where none does.
-  func lineEnd(ofRow row: Int) -> Int? {
+  /// The first row behind row `row` that ends a line; nil: there is none.
+  func lineEnd(behind row: Int) -> Int? {
     var first = 0
     for part in parts {
-      if row < first + part.rowCount {
-        guard case .grid(let grid) = part, grid.endsLines else { return nil }
-        return first + ((row - first) / (grid.lineLength + 1) + 1) * (grid.lineLength + 1) - 1
+      if case .grid(let grid) = part, grid.endsLines, grid.lines > 0 {
+        let stride = grid.lineLength + 1
+        let line = max(0, row + 1 - first) / stride
+        if line < grid.lines { return first + line * stride + grid.lineLength }
       }
       first += part.rowCount
     }
