@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// `tools/synthetic-checkpoint`: what it writes is what the converter takes.
+/// `tools/synthetic/checkpoint`: what it writes is what the converter takes.
 struct SyntheticCheckpointTests {
   @Test func oneSeedGivesTheSameBytesAndTheToolRunsThem() throws {
     let first = try generate("first", ["--seed", "3"])
@@ -37,7 +37,7 @@ struct SyntheticCheckpointTests {
   private func generate(_ name: String, _ options: [String]) throws -> URL {
     let folder = Tool.scratch.appendingPathComponent("synthetic-\(name)")
     let process = Process()
-    process.executableURL = Tool.repository.appendingPathComponent("tools/synthetic-checkpoint")
+    process.executableURL = Tool.repository.appendingPathComponent("tools/synthetic/checkpoint")
     process.arguments = ["tiny", folder.path] + options
     process.standardError = FileHandle.nullDevice
     try process.run()

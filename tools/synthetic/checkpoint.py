@@ -19,7 +19,7 @@ TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(prog="synthetic-checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools/synthetic/checkpoint", description=__doc__)
     parser.add_argument("shape", nargs="?", choices=SHAPES, help="see --list")
     parser.add_argument("folder", nargs="?", type=Path, help="made; must not hold a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
@@ -199,7 +199,7 @@ def main():
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("*.safetensors")):
-        sys.exit(f"synthetic-checkpoint: {folder} already holds a checkpoint")
+        sys.exit(f"tools/synthetic/checkpoint: {folder} already holds a checkpoint")
     # config.json comes last: a folder that has it is whole.
     tokenizer.write(folder, shape.vocabulary)
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "do_sample": False}
