@@ -4,7 +4,7 @@
 # shellcheck source=tools/build/debian/swift.sh
 . "$checkout/tools/build/debian/swift.sh"
 
-arm_home=${XDG_CACHE_HOME:-$HOME/.cache}/pioedge/arm64
+arm_home=$cache/arm64
 arm_sdks=$arm_home/sdks
 arm_bundle=$arm_sdks/debian13.artifactbundle
 arm_sysroot=$arm_bundle/d13/sysroot
@@ -15,32 +15,32 @@ arm_stamp="1-$suite-arm64"
 arm_packages=(libswiftlang libc6-dev "libgcc-$gcc-dev" "libstdc++-$gcc-dev" linux-libc-dev
   libjpeg62-turbo-dev libpng-dev zlib1g-dev libopenblas0-pthread libopenblas-serial-dev)
 
-make_arm_sdk() {
-  rm -rf "$arm_sdks" "$arm_home/qemu"
-  mkdir -p "$arm_sysroot/usr/lib" "$arm_home/qemu"
-  ln -s usr/lib "$arm_sysroot/lib" # libc.so, a linker script, and programs name /lib
-  configure_apt "$arm_home" arm64
-  fetch "$arm_home" arm64 "${arm_packages[@]}"
-  unpack_all "$arm_home" arm64 "$arm_sysroot" --exclude='./usr/share/*' --exclude='./usr/bin/*' \
+make_arm_sdk() { # HOME
+  local part sysroot=$1${arm_sysroot#"$arm_home"}
+  local lib=$sysroot/usr/libexec/swift/lib
+  mkdir -p "$sysroot/usr/lib" "$1/qemu"
+  ln -s usr/lib "$sysroot/lib" # libc.so, a linker script, and programs name /lib
+  configure_apt "$1" arm64
+  fetch "$1" arm64 "${arm_packages[@]}"
+  unpack_all "$1" arm64 "$sysroot" --exclude='./usr/share/*' --exclude='./usr/bin/*' \
     --exclude='./etc/*'
   # libswiftlang holds the shared libraries alone; modules and archives are in the compiler's
   # package.
-  fetch_alone "$arm_home" arm64 swiftlang
-  local part lib=$arm_sysroot/usr/libexec/swift/lib
-  unpack "$arm_sysroot" "$arm_home"/apt-arm64/swiftlang_*.deb --wildcards \
+  fetch_alone "$1" arm64 swiftlang
+  unpack "$sysroot" "$1"/apt-arm64/swiftlang_*.deb --wildcards \
     './usr/libexec/swift/lib/swift' './usr/libexec/swift/lib/swift_static' \
     './usr/libexec/swift/lib/clang' --exclude='*/swift/embedded/*' --exclude='*/swift/host/*' \
     --exclude='*/swift/migrator/*' --exclude='*/FrameworkABIBaseline/*'
-  for part in swift swift_static clang; do mv "$lib/$part" "$arm_sysroot/usr/lib/$part"; done
+  for part in swift swift_static clang; do mv "$lib/$part" "$sysroot/usr/lib/$part"; done
   # The list of what a static executable links names three archives that the package does not have.
-  sed -i '/-licu.*swift/d' "$arm_sysroot/usr/lib/swift_static/linux/static-executable-args.lnk"
+  sed -i '/-licu.*swift/d' "$sysroot/usr/lib/swift_static/linux/static-executable-args.lnk"
   # What the packages' maintainer scripts would have linked.
-  ln -sf openblas-pthread/libopenblas.so.0 "$arm_sysroot/usr/lib/$arm_triple/libopenblas.so.0"
+  ln -sf openblas-pthread/libopenblas.so.0 "$sysroot/usr/lib/$arm_triple/libopenblas.so.0"
   # Debian 12's qemu 7.2 lacks the models of cores with i8mm; this one is linked statically.
-  configure_apt "$arm_home" amd64
-  fetch_alone "$arm_home" amd64 qemu-user
-  unpack "$arm_home/qemu" "$arm_home"/apt-amd64/qemu-user_*.deb --wildcards \
-    './usr/bin/qemu-aarch64'
+  configure_apt "$1" amd64
+  fetch_alone "$1" amd64 qemu-user
+  unpack "$1/qemu" "$1"/apt-amd64/qemu-user_*.deb --wildcards './usr/bin/qemu-aarch64'
+  rm -rf "$1"/apt-*
 }
 
 # Others may be reading them: each file is put in its place whole.
@@ -74,7 +74,7 @@ write_whole() { # FILE: from standard input
 
 prepare_arm() {
   prepare_swift
-  prepare_once "$arm_home" "$arm_stamp" \
+  prepare "$arm_home" "$arm_stamp" \
     "Preparing the aarch64 libraries and qemu in $arm_home (about 500 MB of Debian packages) …" \
     make_arm_sdk
   write_arm_sdk
@@ -92,30 +92,30 @@ $swift_folders} in_swift_root swift build --swift-sdks-path "$arm_sdks" --swift-
 
 # Debian 12: an arm64 root of a few programs, and for this machine its qemu 7.2, which takes plugins, as
 # Debian 13's cannot.
-debian12_home=$arm_home/debian12
+debian12_home=$cache/debian12
 debian12_root=$debian12_home/root
 qemu7_root=$debian12_home/qemu7
 qemu7="$qemu7_root/lib64/ld-linux-x86-64.so.2 --library-path $qemu7_root/usr/lib/x86_64-linux-gnu \
 $qemu7_root/usr/bin/qemu-aarch64"
 
-make_debian12() {
+make_debian12() { # HOME
   local root top
-  rm -rf "$debian12_root" "$qemu7_root"
-  for root in "$debian12_root" "$qemu7_root"; do
+  for root in "$1/root" "$1/qemu7"; do
     for top in bin sbin lib lib64; do
       mkdir -p "$root/usr/$top"
       ln -s "usr/$top" "$root/$top"
     done
   done
-  configure_apt "$debian12_home" arm64 bookworm
-  fetch "$debian12_home" arm64 base-files bash coreutils libc-bin
-  unpack_all "$debian12_home" arm64 "$debian12_root" --exclude='./usr/share/*'
-  configure_apt "$debian12_home" amd64 bookworm
-  fetch "$debian12_home" amd64 qemu-user
-  unpack_all "$debian12_home" amd64 "$qemu7_root" --exclude='./usr/share/*'
+  configure_apt "$1" arm64 bookworm
+  fetch "$1" arm64 base-files bash coreutils libc-bin
+  unpack_all "$1" arm64 "$1/root" --exclude='./usr/share/*'
+  configure_apt "$1" amd64 bookworm
+  fetch "$1" amd64 qemu-user
+  unpack_all "$1" amd64 "$1/qemu7" --exclude='./usr/share/*'
+  rm -rf "$1"/apt-*
+  mkdir -p "$1/root"/{proc,dev,work}
 }
 
 prepare_debian12() {
-  prepare_once "$debian12_home" '1-bookworm' \
-    "Preparing a Debian 12 in $debian12_home …" make_debian12
+  prepare "$debian12_home" '1-bookworm' "Preparing a Debian 12 in $debian12_home …" make_debian12
 }

@@ -1,5 +1,8 @@
 # Sourced: packages of another Debian suite or architecture, unpacked into a folder. Nothing is
-# installed on the machine, and no maintainer script runs.
+# installed on the machine, and no maintainer script runs. Wants `checkout`.
+
+# shellcheck source=tools/build/cache.sh
+. "$checkout/tools/build/cache.sh"
 
 suite=trixie
 gcc=14
@@ -55,22 +58,4 @@ unpack_all() { # HOME ARCH FOLDER TAR-OPTION…
   local archives=$1/apt-$2/archives folder=$3 package
   shift 3
   for package in "$archives"/*.deb; do unpack "$folder" "$package" "$@"; done
-}
-
-# Runs a function once for a folder, whichever processes want it: the folder's stamp says when it is
-# whole.
-prepare_once() { # HOME STAMP MESSAGE FUNCTION
-  local home=$1 stamp=$2
-  [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ] || return 0
-  mkdir -p "$home"
-  exec 9> "$home/lock"
-  flock 9
-  if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
-    echo "$3" >&2
-    rm -rf "$home"/apt-*
-    "$4"
-    rm -rf "$home"/apt-*
-    echo "$stamp" > "$home/stamp"
-  fi
-  exec 9>&-
 }
