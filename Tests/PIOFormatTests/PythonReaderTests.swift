@@ -87,6 +87,7 @@ struct PythonReaderTests {
       let path = folder + "/a.piom"
       try sample.write(to: path)
       let result = try run([python!, root + "/tools/piom.py", "inspect", path, "--json"])
+      try #require(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
       let json = try JSONSerialization.jsonObject(with: result.output) as? [String: Any]
       let metadata = try #require(json?["metadata"] as? [String: Any])
       let text = sample.config.text

@@ -55,7 +55,7 @@ struct DemoAnswerTests {
   }
 
   /// 137 of 150 are right in f32. The bounds leave room for a handful of near ties; the measure on thousands of
-  /// questions is `tools/eval-demo`.
+  /// questions is `tools/measure/accuracy`.
   @Test(arguments: [(TensorKind.int8, 134), (.int4, 131)])
   func quantizedWeightsKeepTheAnswersRight(_ weights: TensorKind, _ least: Int) throws {
     let questions: [Question] = try Self.lines("tools/demo/questions.jsonl")
