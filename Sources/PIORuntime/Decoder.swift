@@ -174,40 +174,50 @@ struct Decoder {
   }
 
   /// One layer on one chunk: attention over everything cached so far, then the gated MLP.
+  ///
+  /// Rows below `needed` leave their keys and values alone; their own way ends here.
   private func block(
     _ weights: DecoderLayerWeights, _ cache: LayerCache, rows: Range<Int>, needed: Int,
     at cacheRow: Int, lastQuery: Rows?
   ) {
     let x = hidden.rows(rows)
-    let normed = scratch.normed.rows(0..<rows.count)
-    let key = scratch.key.rows(0..<rows.count)
-    let value = scratch.value.rows(0..<rows.count)
-    norm(x, weights.attentionNorm, into: normed)
     let kept = min(rows.count, max(0, needed - rows.lowerBound))..<rows.count
+    let query = project(weights, x, kept, firstRow: rows.lowerBound, cache, at: cacheRow)
+    guard !kept.isEmpty else { return }
+    rotate(query, from: rows.lowerBound + kept.lowerBound)
+    if let lastQuery { lastQuery[0].update(from: query[query.count - 1], count: query.dim) }
+    operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
+    var attended = LinearInput(query)
     let residual = x.rows(kept)
+    operations.linear(&attended, weights.output, residual, accumulate: true)
+    mlp(weights, residual)
+  }
+
+  /// Stores the chunk's keys and values, and returns the queries of the rows in `kept`, not rotated yet.
+  private func project(
+    _ weights: DecoderLayerWeights, _ x: Rows, _ kept: Range<Int>, firstRow: Int,
+    _ cache: LayerCache, at cacheRow: Int
+  ) -> Rows {
+    let normed = scratch.normed.rows(0..<x.count)
+    let key = scratch.key.rows(0..<x.count)
+    let value = scratch.value.rows(0..<x.count)
     let query = scratch.query.rows(0..<kept.count)
+    norm(x, weights.attentionNorm, into: normed)
     var input = LinearInput(normed)
-    if kept.count == rows.count {
+    if kept.count == x.count {
       operations.linear(
         &input, Product(weights.query, query), Product(weights.key, key),
         Product(weights.value, value))
     } else {
       operations.linear(&input, Product(weights.key, key), Product(weights.value, value))
     }
-    rotate(key, from: rows.lowerBound)
+    rotate(key, from: firstRow)
     operations.store(key, value, in: cache, at: cacheRow)
-    guard !kept.isEmpty else { return }
-
-    if kept.count < rows.count {
+    if !kept.isEmpty && kept.count < x.count {
       input = LinearInput(normed.rows(kept))
       operations.linear(&input, weights.query, query)
     }
-    rotate(query, from: rows.lowerBound + kept.lowerBound)
-    if let lastQuery { lastQuery[0].update(from: query[query.count - 1], count: query.dim) }
-    operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
-    var attended = LinearInput(query)
-    operations.linear(&attended, weights.output, residual, accumulate: true)
-    mlp(weights, residual)
+    return query
   }
 
   /// `x += down(silu(gate(norm x)) · up(norm x))`. Source: Shazeer 2020, arXiv:2002.05202.

@@ -96,7 +96,9 @@ struct PruningTests {
     let images = limits.imageCount
     #expect(session.plan.arena.layerCapacities[0] == limits.contextRows + 9 * images)
     #expect(
-      session.plan.arena.layerCapacities.dropFirst().allSatisfy { $0 == limits.contextRows + 3 * images })
+      session.plan.arena.layerCapacities.dropFirst().allSatisfy {
+        $0 == limits.contextRows + 3 * images
+      })
   }
 
   @Test func randomKeepsWhatItsSeedSays() throws {
@@ -156,7 +158,8 @@ struct PruningTests {
     let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let expected = try run(&whole, tokens, images: paths(test))
     _ = try turns.append(
-      Request(tokens: Array(tokens.dropLast(4)), images: paths(test).map { .file($0) }, maxTokens: 1))
+      Request(
+        tokens: Array(tokens.dropLast(4)), images: paths(test).map { .file($0) }, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
     #expect(whole.cachedRows == turns.cachedRows)

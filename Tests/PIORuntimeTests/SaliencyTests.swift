@@ -203,7 +203,8 @@ struct SaliencyTests {
       }
       for turn in turns {
         let images = turn.contains(session.config.specialTokens.image) ? test.imagePaths : []
-        _ = try session.append(Request(tokens: Array(turn), images: images.map { .file($0) }, maxTokens: 1))
+        _ = try session.append(
+          Request(tokens: Array(turn), images: images.map { .file($0) }, maxTokens: 1))
       }
       return session.pruningStages[0].scores
     }
@@ -224,7 +225,8 @@ struct SaliencyTests {
         $0.threadCount = count
         $0.pruning = pruning
       }
-      _ = try session.append(Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1))
+      _ = try session.append(
+        Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1))
       return session.pruningStages[0]
     }
     let (one, many) = try (stage(1), stage(threads))

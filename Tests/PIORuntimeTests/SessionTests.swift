@@ -39,7 +39,8 @@ struct SessionTests {
     let expected = try run(&whole, tokens, images: test.imagePaths)
     let cut = tokens.count / 2
     _ = try pieces.append(
-      Request(tokens: Array(tokens[..<cut]), images: test.imagePaths.map { .file($0) }, maxTokens: 1))
+      Request(
+        tokens: Array(tokens[..<cut]), images: test.imagePaths.map { .file($0) }, maxTokens: 1))
     let found = try run(&pieces, Array(tokens[cut...]))
     #expect(expected.logits == found.logits)
     #expect(found.generation.prefill.rows == tokens.count - cut)
@@ -62,7 +63,8 @@ struct SessionTests {
     let test = try testCase()
     var session = try tiny()
     let first = try run(
-      &session, try session.rawTokens(test.prompt, isFirst: true), images: test.imagePaths, count: 5)
+      &session, try session.rawTokens(test.prompt, isFirst: true), images: test.imagePaths, count: 5
+    )
     let tokens = try session.rawTokens("And now?", isFirst: false)
     let second = try run(&session, tokens, count: 5)
     let pending = first.generation.finishReason == .length ? 1 : 0

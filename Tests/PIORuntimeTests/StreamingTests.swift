@@ -120,8 +120,9 @@ struct StreamingTests {
   @Test func aTextThatCannotFitIsNotEncoded() throws {
     let session = try session(try demo()) { _ in }
     let text = String(repeating: "a", count: session.maxTextBytes + 1)
-    #expect(throws: RuntimeError.textTooLong(bytes: text.utf8.count, maxBytes: session.maxTextBytes))
-    {
+    #expect(
+      throws: RuntimeError.textTooLong(bytes: text.utf8.count, maxBytes: session.maxTextBytes)
+    ) {
       _ = try session.turnTokens(text, system: nil, imageCount: 0, isFirst: true)
     }
   }

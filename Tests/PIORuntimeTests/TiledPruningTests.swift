@@ -100,7 +100,8 @@ struct TiledPruningTests {
 
   /// The lines with an end that have one of the tokens.
   private func lines(of tokens: [Int], in layout: VisualLayout) -> Set<Int> {
-    Set(tokens.filter { layout.endsLine(of: $0) }.map { layout.lineEnd(behind: layout.row(of: $0))! })
+    Set(
+      tokens.filter { layout.endsLine(of: $0) }.map { layout.lineEnd(behind: layout.row(of: $0))! })
   }
 
   @Test func theEncodersBuffersDoNotGrowWithTheTiles() throws {
@@ -227,7 +228,8 @@ struct TiledPruningTests {
     let tokens = try whole.rawTokens(prompt, isFirst: true)
     let images = [image("square", name)]
     let expected = try run(&whole, tokens, images: images)
-    _ = try turns.append(Request(tokens: Array(tokens.dropLast(4)), images: images.map { .file($0) }, maxTokens: 1))
+    _ = try turns.append(
+      Request(tokens: Array(tokens.dropLast(4)), images: images.map { .file($0) }, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
   }

@@ -115,31 +115,8 @@ struct VisionZip {
   func reduce(
     _ features: Rows, _ request: ZipRequest, _ place: TilePlace, into out: Rows
   ) -> Rows {
-    let own = request.keepsClassToken ? 1 : 0
-    for patch in 0..<patchCount {
-      targets[patch] = place.token(of: patch) != nil ? Self.rest : Self.padding
-    }
-    let available = place.patchCount
-    let dominant = min(available, request.dominantCount - own)
-    rankHighest(dominant)
-    let contextual = min(request.count - own - dominant, available - dominant)
-    pickTargets(contextual)
-    assign()
-    var count = 0
-    if own == 1 {
-      order[0] = Self.classToken
-      count = 1
-    }
-    let first = count
-    func append(_ wanted: Int32) {
-      for patch in 0..<patchCount where marks(patch) == wanted {
-        order[count] = Int32(patch)
-        count += 1
-      }
-    }
-    append(Self.dominant)
-    append(Self.target)
-    if request.sortsByPlace { sort(first..<count) }
+    mark(request, place)
+    let count = makeOrder(request)
     operations.pool.run(
       count, Merging(zip: self, features: features, out: out, patchCount: patchCount))
     // What was handed over stands for itself.
@@ -147,13 +124,42 @@ struct VisionZip {
     return out.rows(0..<count)
   }
 
+  /// Marks the dominant patches and the targets; each other one gets the target that stands for it.
+  private func mark(_ request: ZipRequest, _ place: TilePlace) {
+    let classTokens = request.keepsClassToken ? 1 : 0
+    for patch in 0..<patchCount {
+      targets[patch] = place.token(of: patch) != nil ? Self.rest : Self.padding
+    }
+    let available = place.patchCount
+    let dominant = min(available, request.dominantCount - classTokens)
+    rankHighest(dominant)
+    pickTargets(min(request.count - classTokens - dominant, available - dominant))
+    assign()
+  }
+
+  /// Fills `order` with what is handed over. Returns how many rows that is.
+  private func makeOrder(_ request: ZipRequest) -> Int {
+    var count = 0
+    if request.keepsClassToken {
+      order[0] = Self.classToken
+      count = 1
+    }
+    let first = count
+    for mark in [Self.dominant, Self.target] {
+      for patch in 0..<patchCount where targets[patch] == mark {
+        order[count] = Int32(patch)
+        count += 1
+      }
+    }
+    if request.sortsByPlace { sort(first..<count) }
+    return count
+  }
+
   // While it is decided, `targets` holds marks below zero.
   fileprivate static let rest: Int32 = -1
   private static let dominant: Int32 = -2
   private static let target: Int32 = -3
   private static let padding: Int32 = -4
-
-  private func marks(_ patch: Int) -> Int32 { targets[patch] }
 
   private func rankHighest(_ count: Int) {
     for _ in 0..<count {

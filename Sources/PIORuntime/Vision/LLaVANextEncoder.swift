@@ -70,13 +70,11 @@ struct LLaVANextEncoder {
   func encode(
     _ image: LoadedImage, into out: Rows, _ reduction: Reduction, _ cancellation: Cancellation?
   ) throws(RuntimeError) -> Int {
-    guard let zip = tower.zip else { preconditionFailure("no room to reduce features") }
     let tiles = config.tiles(image.size)
     let grid = tiles.patches(perSide: perSide)
-    let request = reduction.request
     let records = reduction.records
     records.beginEncoding(image: reduction.image, tokenCount: image.layout.tokenCount)
-    var shares = TileShares(request.count, tileCount: tiles.tileCount) {
+    var shares = TileShares(reduction.request.count, tileCount: tiles.tileCount) {
       place($0, tiles, grid).patchCount
     }
     let order = TileOrder(
@@ -88,25 +86,37 @@ struct LLaVANextEncoder {
       let share = shares.next(place.patchCount)
       if share == 0 { continue }
       takePatches(of: tile)
-      let reduced = try tower.features(request.with(count: share), place, cancellation)
+      let reduced = try tower.features(
+        reduction.request.with(count: share), place, cancellation)
+      try project(reduced.features, at: done, of: out)
+      note(place, isOverview: tile == 0, reduced.features.count, at: done, order)
+      records.note(tower.zip!, place)
+      done += reduced.features.count
       milliseconds += reduced.milliseconds
-      let features = reduced.features
-      try withProjector {
-        projector.project(features, into: out.rows(done..<done + features.count))
-        // What ends lines waits in the last row, as its weights go with the projector's.
-        out[out.count - 1].update(from: newline, count: out.dim)
-      }
-      for row in 0..<features.count {
-        let patch = Int(zip.order[row])
-        order.note(
-          patch < 0 ? nil : place.token(of: patch), isOverview: tile == 0, at: done + row)
-      }
-      records.note(zip, place)
-      done += features.count
     }
     let count = order.arrange(out, count: done)
     records.endEncoding(origins: reduction.origins[..<count], milliseconds: milliseconds)
     return count
+  }
+
+  /// A tile's features as rows from `first` on. What ends lines waits in the last row, as its weights go with the
+  /// projector's.
+  private func project(_ features: Rows, at first: Int, of out: Rows) throws(RuntimeError) {
+    try withProjector {
+      projector.project(features, into: out.rows(first..<(first + features.count)))
+      out[out.count - 1].update(from: newline, count: out.dim)
+    }
+  }
+
+  /// Which tokens the rows from `first` on are.
+  private func note(
+    _ place: TilePlace, isOverview: Bool, _ count: Int, at first: Int, _ order: TileOrder
+  ) {
+    for row in 0..<count {
+      let patch = Int(tower.zip!.order[row])
+      order.note(
+        patch < 0 ? nil : place.token(of: patch), isOverview: isOverview, at: first + row)
+    }
   }
 
   /// Where tile `tile` lies; tile 0 shows the image whole.
