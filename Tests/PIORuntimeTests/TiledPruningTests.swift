@@ -26,11 +26,12 @@ struct TiledPruningTests {
   private let prompt = "USER: <image>\nWhat color is the star? ASSISTANT:"
 
   @Test func everyImageIsAmongTheShapesThatThePlanKnows() throws {
-    var vision = VisionConfig()
-    (vision.imageSize, vision.patchSize) = (336, 14)
-    vision.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
+    var next = LLaVANextConfig()
+    (next.tower.imageSize, next.tower.patchSize) = (336, 14)
+    next.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
       ImageResolution(height: $0.0, width: $0.1)
     }
+    let vision = VisionConfig.llavaNext(next)
     let shapes = ImageRows.all(vision)
     #expect(shapes.map(\.rowCount).max() == vision.maxVisualRowCount)
     #expect(vision.maxVisualTokenCount == 2880 && vision.maxVisualRowCount == 2928)
@@ -108,10 +109,10 @@ struct TiledPruningTests {
     func regions(_ grids: [(Int, Int)]) throws -> (VisionRegions, Int) {
       let model = ModelShapes.llava7B
       var config = model.config
-      config.vision!.preprocessing.fit = .stretch
-      config.vision!.resolutions = grids.map {
-        ImageResolution(height: 336 * $0.0, width: 336 * $0.1)
-      }
+      config.vision = .llavaNext(
+        ModelShapes.tiled(
+          grids.map { ImageResolution(height: 336 * $0.0, width: 336 * $0.1) },
+          outputDim: config.text.dim))
       let encodings = tensorSpecs(for: config).map { spec in
         spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding
       }
