@@ -141,13 +141,18 @@ public struct ArenaLayout: Equatable, Sendable {
   static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
     let layerCount = config.text.layerCount
     let shapes = config.vision?.layouts ?? []
+    // An image of fewer tokens may have more of the rows between them.
+    let lineEnds = shapes.map(\.lineEndCount).max() ?? 0
+    let texts = shapes.map(\.textCount).max() ?? 0
     var rows = [Int](repeating: 0, count: layerCount)
     for pruning in limits.prunings {
       for shape in shapes {
         let flow = try flow(pruning, shape, layerCount)
         let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
         for (layer, count) in tokens.enumerated() {
-          rows[layer] = max(rows[layer], shape.rowCount(keeping: count))
+          let isWhole = count == shape.tokenCount
+          let most = isWhole ? shape.rowCount : count + min(lineEnds, count) + texts
+          rows[layer] = max(rows[layer], most)
         }
       }
     }

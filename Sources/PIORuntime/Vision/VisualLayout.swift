@@ -58,11 +58,6 @@ struct VisualLayout: Equatable, Sendable {
     parts.reduce(0) { sum, part in if case .text(let ids) = part { sum + ids.count } else { sum } }
   }
 
-  /// Most rows that are left where `count` tokens are.
-  func rowCount(keeping count: Int) -> Int {
-    count == tokenCount ? rowCount : count + min(lineEndCount, count) + textCount
-  }
-
   /// Calls `body` with each row in order.
   func forEachRow(_ body: (RowKind) -> Void) {
     var token = 0
