@@ -47,11 +47,11 @@ package struct Sampler {
   /// The next token, or nil where a logit is not a finite number. Changes `logits`. Allocates nothing.
   package mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32? {
     precondition(logits.count == candidates.count, "sampler: vocabulary")
-    var best = kernels.greatest(logits.baseAddress, logits.count)
+    var best = kernels.argmax(logits.baseAddress, logits.count)
     guard best < logits.count else { return nil }
     if sampling.repetitionPenalty != 1 {
       penalize(logits)
-      best = kernels.greatest(logits.baseAddress, logits.count)
+      best = kernels.argmax(logits.baseAddress, logits.count)
       guard best < logits.count else { return nil }
     }
     return sampling.temperature > 0 ? draw(logits, maximum: logits[best]) : Int32(best)

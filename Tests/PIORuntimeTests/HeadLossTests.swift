@@ -180,7 +180,7 @@ struct HeadLossTests {
     try expectExact(problem)
   }
 
-  /// What `gemm_back_int8` rounds: derivatives times scales, to 8 bits of the greatest of 64 rows. The bound is twice
+  /// What `gemm_transposed_int8` rounds: derivatives times scales, to 8 bits of the greatest of 64 rows. The bound is twice
   /// what was measured.
   @Test(arguments: [TensorKind.int8, .int4, .int4Affine])
   func quantizedHeadsRoundTheDerivativesAlone(kind: TensorKind) throws {

@@ -42,7 +42,7 @@ struct Probe {
 ///
 /// W_vᵀ dO is one vector for each p and h, so that two products with as many rows as the prompt are left: keys and
 /// values going forward, keys going back. Weights of any kind. Derivatives are in f32, but for the few proxy rows' own in
-/// front of a product with quantized weights, which are rounded to 8 bits as activations are (`gemm_back_int8`): in the
+/// front of a product with quantized weights, which are rounded to 8 bits as activations are (`gemm_transposed_int8`): in the
 /// demo that moves the rank correlation with f32 by less than 0.0001. Allocates nothing.
 /// Source: PIO-FVLM, arXiv:2602.04657, whose code runs automatic differentiation over the whole block.
 struct Saliency {
