@@ -11,6 +11,9 @@
 
 #pragma STDC FP_CONTRACT OFF
 
+// Floats that an attention call may write: `pio_attention_scratch`, where a constant is needed.
+#define PIO_ATTENTION_SCRATCH(head_dim) (128 * ((head_dim) + 16) + 2048)
+
 enum { PIO_ROWS = 16, PIO_SUB = 32 };  // rows of a block, columns of a sub-block
 
 static inline size_t pio_groups(size_t cols, uint32_t group) {

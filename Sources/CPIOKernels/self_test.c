@@ -65,7 +65,7 @@ static int transposed_fails(const struct pio_kernels *k, const float *x, const s
 
 static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
   float keys[40 * DIM], values[40 * DIM], q[TOKENS * DIM], y[TOKENS * DIM], twin[TOKENS * DIM];
-  float scratch[128 * DIM + 1024];  // pio_attention_scratch(DIM)
+  float scratch[PIO_ATTENTION_SCRATCH(DIM)];
   for (size_t i = 0; i < 40 * DIM; i++) keys[i] = next(state);
   for (size_t i = 0; i < 40 * DIM; i++) values[i] = next(state);
   for (size_t i = 0; i < TOKENS * DIM; i++) q[i] = next(state);
