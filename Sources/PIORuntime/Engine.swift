@@ -141,6 +141,9 @@ public struct Engine: ~Copyable {
     self.arena = arena
   }
 
+  /// The stream first: its helper reads the file, which goes with the other members.
+  deinit { Engine.stream(parts).stop() }
+
   /// The tokenizer that the file holds, as views of it.
   public static func tokenizer(of file: borrowing ModelFile) throws(RuntimeError) -> Tokenizer {
     try tokenizer(file.tokenizerSection, vocabSize: file.config.text.vocabSize)
