@@ -167,7 +167,7 @@ public struct Engine: ~Copyable {
   /// Forgets the conversation; the memory stays.
   public mutating func reset() {
     cache.removeAll()
-    sampler.forgetAll()
+    sampler.begin(sampler.sampling)
     session = Session()
   }
 

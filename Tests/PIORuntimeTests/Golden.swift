@@ -102,7 +102,9 @@ enum Files {
 }
 
 /// An engine with room for a few short turns.
-func makeEngine(_ path: String, _ change: (inout Limits) -> Void = { _ in }) throws -> Engine {
+func makeEngine(
+  _ path: String, sampling: Sampling = Sampling(), _ change: (inout Limits) -> Void = { _ in }
+) throws -> Engine {
   let file = try ModelFile(path: path)
   var limits = Limits()
   limits.imageCount = file.config.vision == nil ? 0 : 2
@@ -110,7 +112,7 @@ func makeEngine(_ path: String, _ change: (inout Limits) -> Void = { _ in }) thr
   limits.contextRows = min(160, file.config.text.maxPositions - visualRows)
   limits.threadCount = 2
   change(&limits)
-  return try Engine(file, limits: limits)
+  return try Engine(file, limits: limits, sampling: sampling)
 }
 
 /// The logits that follow `tokens`, and at most `count` tokens behind them.

@@ -83,6 +83,23 @@ struct SessionTests {
     #expect(first.logits == again.logits && first.generation.tokens == again.generation.tokens)
   }
 
+  @Test func resetRepeatsASampledAnswer() throws {
+    let test = try testCase()
+    var sampling = Sampling()
+    sampling.temperature = 1
+    sampling.seed = 1
+    let path = try Files.model(
+      Golden.load("gqa-linear-sharded").0.checkpoint, weights: .int8, vision: .int8)
+    var engine = try makeEngine(path, sampling: sampling)
+    let tokens = try engine.rawTokens(test.prompt, isFirst: true)
+    let first = try run(&engine, tokens, images: test.imagePaths, count: 16)
+    for _ in 0..<2 {
+      engine.reset()
+      let again = try run(&engine, tokens, images: test.imagePaths, count: 16)
+      #expect(first.generation.tokens == again.generation.tokens)
+    }
+  }
+
   @Test func mistakesLeaveTheSessionAsItWas() throws {
     let test = try testCase()
     var engine = try tiny()
