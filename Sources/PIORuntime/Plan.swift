@@ -83,6 +83,7 @@ public struct Plan: Equatable, Sendable {
   static let chunkSizes = [128, 64, 32, 16]
 
   public init(_ model: ModelSizes, limits: Limits, process: ProcessMemory) throws(RuntimeError) {
+    try limits.validate()
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
     let maker = Maker(model: model, limits: limits, process: process, units: units)
     var smallest: Int?

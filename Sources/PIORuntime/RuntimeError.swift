@@ -9,6 +9,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case schedule(ScheduleError)
   /// The last row decides the answer: it cannot be one that pruning may drop.
   case prunedPromptEndsWithImage
+  /// One of `Limits`' numbers, by the name it has there.
+  case limitOutOfRange(name: String, value: Int, allowed: ClosedRange<Int>)
   /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
@@ -48,6 +50,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .schedule(let error): "\(error)"
     case .prunedPromptEndsWithImage:
       "a prompt that ends with an image cannot be pruned; put text behind it, or use --prune none"
+    case .limitOutOfRange(let name, let value, let allowed):
+      "\(name) is \(value); it must be from \(allowed.lowerBound) to \(allowed.upperBound)"
     case .doesNotFit(let cap, let smallest, let remedies):
       "--memory-cap \(cap) is too small: the smallest that works here is \(smallest) bytes (\(mebibytes(smallest)))"
         + (remedies.isEmpty ? "" : "; what would help: " + remedies.joined(separator: ", "))
