@@ -34,15 +34,15 @@ struct Decoder {
     self.stream = stream
     self.operations = operations
     chunkRows = plan.chunkRows
-    hidden = Rows(base: arena.pointer(plan.hidden), count: plan.promptRows, dim: config.dim)
+    hidden = Rows(base: arena.pointer(plan.prompt.hidden), count: plan.promptRows, dim: config.dim)
     pruner = Pruner(
       config: config, weights: weights, stream: stream, operations: operations, plan: plan,
       arena: arena)
-    offsets = arena.pointer(plan.offsets)
+    offsets = arena.pointer(plan.prompt.offsets)
     rotations = Rotations(
-      cosines: arena.pointer(plan.cosines), sines: arena.pointer(plan.sines),
+      cosines: arena.pointer(plan.prompt.cosines), sines: arena.pointer(plan.prompt.sines),
       headDim: config.headDim)
-    logits = arena.buffer(plan.logits)
+    logits = arena.buffer(plan.slot.logits)
     let rows = plan.chunkRows
     let regions = plan.decoder
     let queryDim = config.headCount * config.headDim

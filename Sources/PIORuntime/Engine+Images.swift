@@ -43,9 +43,9 @@ extension Engine {
     for path in request.images { tokenCount += try imageRows(path).tokenCount }
     let layerCount = config.text.layerCount
     do {
-      let flow = try decoder.pruner.pruning.flow(tokenCount: tokenCount, layerCount: layerCount)
-      schedule = flow.schedule
-      entering = (flow.entering, tokenCount, 0)
+      let route = try decoder.pruner.pruning.route(tokenCount: tokenCount, layerCount: layerCount)
+      schedule = route.schedule
+      entering = (route.entryCount, tokenCount, 0)
     } catch {
       throw .schedule(error)
     }

@@ -121,16 +121,17 @@ public struct Engine: ~Copyable {
       arena: arena)
     cache = KVArena(plan, text: config.text, arena: arena)
     sampler = Sampler(
-      sampling, seen: arena.buffer(plan.seen), candidates: arena.buffer(plan.candidates),
-      kernels: table.pointee)
+      sampling, seen: arena.buffer(plan.slot.seen),
+      candidates: arena.buffer(plan.slot.candidates), kernels: table.pointee)
     // Here and not where they are declared: Swift 6.0.3's compiler crashes on initial values in a noncopyable struct.
     session = Session()
     schedule = .none
     entering = (0, 0, 0)
     visual = VisualRows(
-      spans: arena.buffer(plan.visualSpans), origins: arena.buffer(plan.visualOrigins),
+      spans: arena.buffer(plan.prompt.visualSpans),
+      origins: arena.buffer(plan.prompt.visualOrigins),
       tokenCount: config.vision?.visualTokenCount ?? 0)
-    textBuffer = arena.buffer(plan.text)
+    textBuffer = arena.buffer(plan.slot.text)
     embeddingRow = arena.buffer(plan.embeddingRow)
     parts = Parts(
       config: config, memory: memory, stream: stream, operations: operations, encoder: encoder,

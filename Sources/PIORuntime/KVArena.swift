@@ -57,7 +57,7 @@ struct KVArena: ~Copyable {
   private(set) var layers: [LayerCache]
 
   init(_ plan: ArenaLayout, text: TextConfig, arena: borrowing Arena) {
-    base = UnsafeMutableRawPointer(arena.pointer(plan.kv))
+    base = UnsafeMutableRawPointer(arena.pointer(plan.slot.kv))
     let rowBytes = text.kvHeadCount * plan.limits.kv.byteCount(headDim: text.headDim)
     var offset = 0
     var row = 0
@@ -66,9 +66,9 @@ struct KVArena: ~Copyable {
       var layer = LayerCache(
         base: base + offset, kind: plan.limits.kv, headCount: text.kvHeadCount,
         headDim: text.headDim, capacity: capacity)
-      if plan.positions.count > 0, let window = text.slidingWindow {
+      if plan.slot.positions.count > 0, let window = text.slidingWindow {
         layer.window = Int32(clamping: window)
-        layer.positions = arena.pointer(plan.positions) + row
+        layer.positions = arena.pointer(plan.slot.positions) + row
       }
       layers.append(layer)
       offset += ArenaLayout.layerByteCount(capacity, rowBytes)

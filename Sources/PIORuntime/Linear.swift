@@ -81,14 +81,15 @@ struct Operations {
     self.kernels = kernels
     self.pool = pool
     compute = plan.limits.compute
+    let regions = plan.operations
     activations = pio_activations(
-      values: arena.pointer(plan.linear.values), scales: arena.pointer(plan.linear.scales),
-      sums: arena.pointer(plan.linear.sums))
-    tiles = arena.pointer(plan.linear.tiles)
-    tileFloats = plan.linear.tileFloats
-    attentionScratch = arena.pointer(plan.attention)
-    attentionFloats = plan.attention.count / pool.threadCount
-    attentionParts = arena.buffer(plan.attentionParts)
+      values: arena.pointer(regions.linear.values), scales: arena.pointer(regions.linear.scales),
+      sums: arena.pointer(regions.linear.sums))
+    tiles = arena.pointer(regions.linear.tiles)
+    tileFloats = regions.linear.tileFloats
+    attentionScratch = arena.pointer(regions.attention)
+    attentionFloats = regions.attention.count / pool.threadCount
+    attentionParts = arena.buffer(regions.attentionParts)
   }
 
   /// `out = x Wᵀ + bias`, or `out += x Wᵀ + bias` at the end of a residual branch.

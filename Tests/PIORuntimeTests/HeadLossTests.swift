@@ -108,7 +108,7 @@ struct HeadLossTests {
     limits.contextRows = 8
     limits.threadCount = threads
     let plan = try ArenaLayout(
-      file.config, encodings: file.tensors.map(\.encoding), limits: limits, maxPieceBytes: 16)
+      file.config, file.tensors, limits: limits, maxPieceBytes: 16)
     var layout = Layout()
     let regions = SaliencyRegions(&layout, file.config.text, promptRows: 8, chunkRows: 8)
     let scratch = try Arena(byteCount: plan.arenaByteCount)

@@ -50,9 +50,9 @@ struct Pruner {
     let regions = plan.pruning
     pruning = plan.limits.pruning
     grid = regions.grid
-    kept = arena.buffer(plan.kept)
+    kept = arena.buffer(plan.prompt.kept)
     var selection = Selection(operations: operations, regions: regions.selection, arena: arena)
-    selection.origins = arena.buffer(plan.visualOrigins)
+    selection.origins = arena.buffer(plan.prompt.visualOrigins)
     self.selection = selection
     records = PruneRecords(regions.records, arena: arena)
     lastQuery = Rows(
