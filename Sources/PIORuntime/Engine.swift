@@ -90,12 +90,8 @@ public struct Engine: ~Copyable {
   ) throws(RuntimeError) {
     let table = try kernelTable(isa)
     let tokenizer = try Engine.tokenizer(of: file)
-    var config = file.config
-    if let fit, let vision = config.vision {
-      guard !vision.isTiled else { throw .fitOfTiles }
-      config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
-    }
-    let sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
+    let sizes = try ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount).with(fit: fit)
+    let config = sizes.config
     let process = process ?? ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
     let memory = try Plan(sizes, limits: limits, process: process)
     if let cap = limits.memoryCap, !memory.fits {

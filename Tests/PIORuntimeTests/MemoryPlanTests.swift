@@ -161,6 +161,27 @@ struct MemoryPlanTests {
     }
   }
 
+  /// The plan is of what runs: this checkpoint crops out of a larger image, so that padding takes other buffers.
+  @Test(arguments: [ImagePreprocessing.Fit.crop, .pad])
+  func anEngineIsPlannedForItsFit(_ fit: ImagePreprocessing.Fit) throws {
+    let path = try Files.demoCroppedFrom(672)
+    let file = try ModelFile(path: path)
+    var config = file.config
+    let vision = config.vision!
+    config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
+    let layout = try ModelLayout(
+      config: file.config, encodings: file.tensors.map(\.encoding),
+      tokenizerByteCount: file.tokenizerSection.count,
+      provenance: Provenance(converter: "test", recipe: "int8", sources: []))
+    let pieceBytes = try Engine.tokenizer(of: file).maxPieceByteCount
+    let expected = try plan(
+      ModelSizes(layout, config: config, maxPieceBytes: pieceBytes), limits())
+    let engine = try Engine(
+      ModelFile(path: path), limits: limits(), fit: fit, process: testProcess)
+    #expect(engine.config.vision!.preprocessing == config.vision!.preprocessing)
+    #expect(engine.memory.arena == expected.arena)
+  }
+
   /// What was planned for the demo when these numbers were written down: image, encoder and decoder, and the smallest
   /// cap, beside the process itself. A change must be meant.
   @Test(arguments: demoPlans)
@@ -243,3 +264,20 @@ private let demoPlans = [
     $0.contextRows = 80
   },
 ]
+
+extension Files {
+  /// The demo as if its checkpoint resized the shorter edge to `edge` pixels before it crops.
+  fileprivate static func demoCroppedFrom(_ edge: Int) throws -> String {
+    try made("demo-cropped-from-\(edge).piom") { path in
+      let demo = try ModelFile(path: model("tools/demo/checkpoint", weights: .int8, vision: .int8))
+      var config = demo.config
+      config.vision!.preprocessing.resizeTo = edge
+      var writer = try ModelWriter(
+        path: path, config: config, encodings: demo.tensors.map(\.encoding),
+        tokenizerSection: Array(demo.tokenizerSection),
+        provenance: Provenance(converter: "test", recipe: "int8", sources: []), replacing: true)
+      for index in demo.tensors.indices { try writer.append(demo.data(index)) }
+      try writer.finish()
+    }
+  }
+}
