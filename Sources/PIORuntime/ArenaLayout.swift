@@ -103,7 +103,7 @@ public struct ArenaLayout: Equatable, Sendable {
   ///
   /// An image of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
   /// counts. An end of a line stays where one of its tokens does.
-  static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
+  package static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
     -> [Int]
   {
     let layerCount = config.text.layerCount

@@ -25,7 +25,7 @@ public enum KVKind: String, Sendable, CaseIterable {
   }
 
   /// Bytes of one position of one head, keys and values and their scales.
-  func byteCount(headDim: Int) -> Int {
+  package func byteCount(headDim: Int) -> Int {
     switch self {
     case .f32: 8 * headDim
     case .f16: 4 * headDim

@@ -143,7 +143,7 @@ struct Saliency {
         start = chunk.upperBound
       }
     }
-    return multiplications(probe, s.count, visual.count)
+    return macs(probe, s.count, visual.count)
   }
 
   /// The attention of the proxy rows, `(head · proxy, earlier rows, then the probe's)`.
@@ -303,14 +303,14 @@ struct Saliency {
   }
 
   /// Multiply-adds of the matrix products, of which the attention's own are the smallest part.
-  private func multiplications(_ probe: Probe, _ proxies: Int, _ visualRows: Int) -> Int {
-    Saliency.multiplications(
+  private func macs(_ probe: Probe, _ proxies: Int, _ visualRows: Int) -> Int {
+    Saliency.macs(
       config, rows: probe.proxies.upperBound, earlierRows: probe.earlierRows, proxies: proxies,
       visualRows: visualRows)
   }
 
   /// The same from the numbers alone: `rows` up to the last proxy row, `visualRows` of which are ranked.
-  static func multiplications(
+  static func macs(
     _ config: TextConfig, rows: Int, earlierRows: Int = 0, proxies: Int, visualRows: Int
   ) -> Int {
     let keyDim = config.kvHeadCount * config.headDim
