@@ -57,14 +57,15 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
         + (remedies.isEmpty ? "" : "; what would help: " + remedies.joined(separator: ", "))
     case .cannotReadWeights(let errno):
       errno == EFAULT
-        ? "the model file was cut short while it is in use"
-        : "the model file cannot be read any more (\(String(cString: strerror(errno))))"
-    case .pruningNotPlanned: "the session was not planned for this way of pruning"
+        ? "the model file was cut short while it was in use"
+        : "the model file can no longer be read (\(String(cString: strerror(errno))))"
+    case .pruningNotPlanned: "the session's memory was not planned for this way of pruning"
     case .cannotLockWeights(let errno):
       "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
-    case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"
+    case .unknownISA(let name, let known):
+      "PIOEDGE_ISA=\(name) is not available on this processor; try \(known)"
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no images"
@@ -82,7 +83,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .contextTooLong(let rows, let maxRows):
       "--context and images need \(rows) positions, the model has \(maxRows)"
     case .nonFiniteLogits(let position):
-      "the model's output at position \(position) is not a number: damaged weights (inspect --verify tells)"
+      "the model's output at position \(position) is not a number: the weights may be damaged (`pioedge inspect --verify` checks them)"
     case .tokenOutOfRange(let id, let vocabSize):
       "token \(id) is outside the model's vocabulary of \(vocabSize)"
     }

@@ -86,7 +86,8 @@ private struct TransposedProduct: ParallelBody {
       var matrix = weight.matrix
       let groups = weight.columnsPerTask / weight.group
       let end = min((part + 1) * groups, (weight.columns + weight.group - 1) / weight.group)
-      let kernel = isQuantized ? kernels.gradients.gemm_transposed_int8! : kernels.gradients.gemm_transposed!
+      let kernel =
+        isQuantized ? kernels.gradients.gemm_transposed_int8! : kernels.gradients.gemm_transposed!
       kernel(
         out, weight.columns, &matrix, first, first + slice.rows.count, part * groups, end, x,
         slice.x.dim, slice.x.count, accumulate ? 1 : 0)

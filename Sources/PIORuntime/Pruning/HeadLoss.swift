@@ -210,10 +210,10 @@ private struct HeadMerge: ParallelBody {
       let factor = expf(state.logit - most)
       let (sums, greatest) = (loss.others(part)[task], loss.greatest(part)[task])
       // Another part's maximum is one of the others.
-      let own: Float = part == best ? 0 : 1
-      others += factor * (state.others + own)
+      let added: Float = part == best ? 0 : 1
+      others += factor * (state.others + added)
       for column in 0..<out.dim {
-        row[column] += factor * (sums[column] + own * greatest[column])
+        row[column] += factor * (sums[column] + added * greatest[column])
       }
     }
     let greatest = loss.greatest(best)[task]

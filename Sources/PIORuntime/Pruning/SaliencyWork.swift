@@ -172,11 +172,11 @@ struct SaliencyWork: ParallelBody {
 
   /// One proxy row's attention in one head; what lies behind it gets none.
   private func softmax(_ pair: Int) {
-    let own = block.map { $0.proxies.lowerBound + pair % heads.proxyCount + 1 } ?? 0
-    let behind = (block?.proxies.upperBound ?? 0) - own
-    let seen = earlierRows + own
+    let visible = block.map { $0.proxies.lowerBound + pair % heads.proxyCount + 1 } ?? 0
+    let behind = (block?.proxies.upperBound ?? 0) - visible
+    let seen = earlierRows + visible
     let first =
-      block.map { $0.firstVisible(from: own - 1) } ?? cache.firstVisible(fromRow: seen - 1)
+      block.map { $0.firstVisible(from: visible - 1) } ?? cache.firstVisible(fromRow: seen - 1)
     weights[pair].update(repeating: 0, count: first)
     operations.kernels.gradients.softmax(weights[pair] + first, scale, seen - first)
     (weights[pair] + seen).update(repeating: 0, count: behind)
@@ -186,11 +186,11 @@ struct SaliencyWork: ParallelBody {
   private func attend(_ group: Int, _ thread: Int) {
     let pair = firstPair(group)
     let gradients = operations.kernels.gradients
-    let own = pio_floats(
+    let probed = pio_floats(
       data: values.base + group * config.headDim, stride: values.dim, kind: UInt32(PIO_F32.rawValue)
     )
     gradients.gemm_transposed_float(
-      heads.attended[pair], config.headDim, own, weights[pair] + earlierRows, weights.dim, 1,
+      heads.attended[pair], config.headDim, probed, weights[pair] + earlierRows, weights.dim, 1,
       heads.rowsPerGroup, probe.proxies.upperBound, config.headDim, 0)
     forEachTile(group, thread, values: true) { rows, begin in
       let earlier = pio_floats(
