@@ -36,6 +36,8 @@ let package = Package(
         "PIOBase", "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "CPIOKernels", "COpenBLAS",
       ]),
     .target(
+      name: "PIOBench", dependencies: ["PIORuntime", "PIOFormat", "PIOThreads", "CPIOKernels"]),
+    .target(
       name: "PIOConvert",
       dependencies: ["PIOBase", "PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
     .target(
@@ -45,7 +47,7 @@ let package = Package(
       name: "pioedge",
       dependencies: [
         "PIOBase", "PIOFormat", "PIOText", "PIOVision", "PIOThreads", "PIORuntime", "PIOConvert",
-        "PIOEval", "CPIOKernels",
+        "PIOBench", "PIOEval", "CPIOKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .testTarget(name: "CPIOKernelsTests", dependencies: ["CPIOKernels", "PIOThreads"]),
@@ -59,6 +61,8 @@ let package = Package(
         "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOVision", "PIOThreads",
         "CPIOKernels",
       ]),
+    .testTarget(
+      name: "PIOBenchTests", dependencies: ["PIOBench", "PIORuntime", "PIOFormat"]),
     .testTarget(
       name: "PIOConvertTests",
       dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),

@@ -109,5 +109,5 @@ const struct pio_kernels *pio_kernels_scalar(void) {
 }
 
 size_t pio_attention_scratch(size_t head_dim) {
-  return 128 * (head_dim + 16) + 2048;
+  return PIO_ATTENTION_SCRATCH(head_dim);
 }

@@ -11,6 +11,9 @@
 
 #pragma STDC FP_CONTRACT OFF
 
+// Floats that an attention call may write: `pio_attention_scratch`, where a constant is needed.
+#define PIO_ATTENTION_SCRATCH(head_dim) (128 * ((head_dim) + 16) + 2048)
+
 enum { PIO_ROWS = 16, PIO_SUB = 32 };  // rows of a block, columns of a sub-block
 
 static inline size_t pio_groups(size_t cols, uint32_t group) {
@@ -88,12 +91,12 @@ static inline pio_quantized pio_quantize_run(int8_t *values, const float *x, siz
 }
 
 // How the derivatives of a stripe become bytes, from the bits of the greatest absolute one: see
-// `gemm_back_int8`. NaN and infinity are above all others as whole numbers, too.
+// `gemm_transposed_int8`. NaN and infinity are above all others as whole numbers, too.
 typedef struct {
   float scale, inverse;
 } pio_step;
 
-static inline pio_step pio_back_step(uint32_t greatest) {
+static inline pio_step pio_transposed_step(uint32_t greatest) {
   float max = pio_from_bits(greatest);
   if (greatest >= 0x7f800000) return (pio_step){NAN, 0};
   if (max < 0x1p-100f) return (pio_step){0, 0};
@@ -101,7 +104,7 @@ static inline pio_step pio_back_step(uint32_t greatest) {
 }
 
 // Sums of 16 rows' lanes to four, in the order that every version keeps.
-static inline void pio_back_fold(float out[4], const float lanes[PIO_ROWS]) {
+static inline void pio_transposed_fold(float out[4], const float lanes[PIO_ROWS]) {
   for (size_t i = 0; i < 4; i++) {
     out[i] = (lanes[i] + lanes[4 + i]) + (lanes[8 + i] + lanes[12 + i]);
   }

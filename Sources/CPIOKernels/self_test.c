@@ -55,17 +55,17 @@ static int gemm_fails(const struct pio_kernels *k, struct quantized *q, const st
 }
 
 // The proxy rows of a saliency are four.
-static int back_fails(const struct pio_kernels *k, const float *x, const struct weights *w) {
+static int transposed_fails(const struct pio_kernels *k, const float *x, const struct weights *w) {
   float y[4 * COLS] = {0}, twin[4 * COLS] = {0};
-  k->gradients.gemm_back_int8(y, COLS, &w->matrix, 0, ROWS, 1, 2, x, ROWS, 4, 0);
-  pio_kernels_scalar()->gradients.gemm_back_int8(twin, COLS, &w->matrix, 0, ROWS, 1, 2, x, ROWS, 4,
-                                                 0);
+  k->gradients.gemm_transposed_int8(y, COLS, &w->matrix, 0, ROWS, 1, 2, x, ROWS, 4, 0);
+  pio_kernels_scalar()->gradients.gemm_transposed_int8(twin, COLS, &w->matrix, 0, ROWS, 1, 2, x,
+                                                       ROWS, 4, 0);
   return memcmp(y, twin, sizeof y) != 0;
 }
 
 static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
   float keys[40 * DIM], values[40 * DIM], q[TOKENS * DIM], y[TOKENS * DIM], twin[TOKENS * DIM];
-  float scratch[128 * DIM + 1024];  // pio_attention_scratch(DIM)
+  float scratch[PIO_ATTENTION_SCRATCH(DIM)];
   for (size_t i = 0; i < 40 * DIM; i++) keys[i] = next(state);
   for (size_t i = 0; i < 40 * DIM; i++) values[i] = next(state);
   for (size_t i = 0; i < TOKENS * DIM; i++) q[i] = next(state);
@@ -90,7 +90,7 @@ int pio_kernels_self_test(const struct pio_kernels *kernels) {
     struct weights w;
     draw_weights(&w, quant, &state);
     if (gemm_fails(kernels, &q, &w)) return 2;
-    if (back_fails(kernels, x, &w)) return 4;
+    if (transposed_fails(kernels, x, &w)) return 4;
   }
   return attention_fails(kernels, &state) ? 3 : 0;
 }

@@ -134,16 +134,16 @@ extension Comparison.Setting {
       }
       pruning.budget = .stages(pruning.method.stages(peak: count, layerCount: shape.layers))
     }
-    let flow: (entering: Int, schedule: Schedule)
+    let route: (entryCount: Int, schedule: Schedule)
     do {
-      flow = try pruning.flow(tokenCount: shape.tokens, layerCount: shape.layers)
+      route = try pruning.route(tokenCount: shape.tokens, layerCount: shape.layers)
     } catch {
       throw .schedule(error)
     }
-    let rows = flow.schedule.tokens(flow.entering, layerCount: shape.layers)
+    let rows = route.schedule.tokens(route.entryCount, layerCount: shape.layers)
     var stages: [Schedule.Stage] = []
     var left = shape.tokens
-    for stage in [Schedule.Stage(afterLayer: 0, keep: flow.entering)] + flow.schedule.stages
+    for stage in [Schedule.Stage(afterLayer: 0, keep: route.entryCount)] + route.schedule.stages
     where stage.keep < left {
       stages.append(stage)
       left = stage.keep

@@ -2,11 +2,11 @@ import Glibc
 import PIOFormat
 
 /// The runtime's only memory: one anonymous mapping, cut up by the plan. Pages cost nothing until they are touched.
-struct Arena: ~Copyable {
-  let base: UnsafeMutableRawPointer
+package struct Arena: ~Copyable {
+  package let base: UnsafeMutableRawPointer
   let byteCount: Int
 
-  init(byteCount: Int) throws(RuntimeError) {
+  package init(byteCount: Int) throws(RuntimeError) {
     guard
       let base = mmap(
         nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),

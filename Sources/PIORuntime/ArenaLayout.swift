@@ -1,6 +1,4 @@
-import CPIOKernels
 import PIOFormat
-import PIOVision
 
 /// Where every byte of the runtime's own memory goes: a pure function of the model's numbers and the limits.
 ///
@@ -15,7 +13,7 @@ public struct ArenaLayout: Equatable, Sendable {
   /// Rows that go through a layer together.
   public let chunkRows: Int
   public let arenaByteCount: Int
-  public let kvByteCount: Int
+  public var kvByteCount: Int { slot.kv.byteCount }
   /// Ends of what is in use while an image is decoded, while it is encoded, and while the decoder runs. All three
   /// begin with what they share, up to `sharedEnd`.
   let imageEnd: Int
@@ -23,114 +21,78 @@ public struct ArenaLayout: Equatable, Sendable {
   let decoderEnd: Int
   let sharedEnd: Int
 
-  let kv: Region<UInt8>
-  let hidden: Region<Float>
+  /// What belongs to one conversation; all else is shared.
+  let slot: SlotRegions
+  let prompt: PromptRegions
   /// Copies of two small tensors that every pass needs, wherever the file's pages are.
   let inverseFrequencies: Region<Float>
   let norm: Region<Float>
   /// What an embedding row is gathered from.
   let embeddingRow: Region<UInt8>
-  /// Each row's position behind the first one's.
-  let offsets: Region<Int32>
-  let kept: Region<Int32>
-  let visualSpans: Region<Int32>
-  let visualOrigins: Region<Int32>
   let pruning: PruningRegions
-  let cosines: Region<Float>
-  let sines: Region<Float>
-  let logits: Region<Float>
-  let candidates: Region<Int32>
-  let seen: Region<UInt8>
-  let text: Region<UInt8>
-  let linear: LinearRegions
-  let attention: Region<Float>
-  /// A decoded row's attention to parts of a long past, `(headCount, parts, headDim + 2)`.
-  let attentionParts: Region<Float>
-  /// The position of every cached row of every layer; empty unless there is a window that slides over them.
-  let positions: Region<Int32>
+  let operations: OperationRegions
   let decoder: DecoderRegions
   let vision: VisionRegions?
 
   /// Rows of a chunk: enough that a weight read once serves many, few enough that the scratch stays small.
   static let maxChunkRows = 128
 
+  /// - Parameters:
+  ///   - tensors: the file's, all of them.
+  ///   - maxPieceBytes: of the longest piece of text that a token stands for.
   init(
-    _ config: ModelConfig, encodings: [TensorEncoding], limits: Limits, maxPieceBytes: Int,
+    _ config: ModelConfig, _ tensors: [TensorEntry], limits: Limits, maxPieceBytes: Int,
     chunkRows: Int = ArenaLayout.maxChunkRows
   ) throws(RuntimeError) {
     let text = config.text
-    let visualRows = (config.vision?.maxRowCount ?? 0) * limits.imageCount
-    let rows = limits.contextRows + visualRows
-    guard rows <= text.maxPositions else {
-      throw .contextTooLong(rows: rows, maxRows: text.maxPositions)
-    }
+    let rows = try ArenaLayout.promptRows(config, limits)
     let chunk = min(rows, chunkRows)
+    self.limits = limits
+    (promptRows, self.chunkRows) = (rows, chunk)
+    layerCapacities = try ArenaLayout.capacities(config, limits)
     var layout = Layout()
-
-    let capacities = try ArenaLayout.capacities(config, limits)
-    let rowBytes = text.kvHeadCount * limits.kv.byteCount(headDim: text.headDim)
-    kvByteCount = capacities.reduce(0) { $0 + ArenaLayout.layerByteCount($1, rowBytes) }
-    kv = layout.reserve(kvByteCount)
-    hidden = layout.reserve(rows * text.dim)
+    slot = SlotRegions(
+      &layout, text, limits: limits, capacities: layerCapacities, promptRows: rows,
+      maxPieceBytes: maxPieceBytes)
+    prompt = PromptRegions(&layout, text, imageCount: limits.imageCount, rows: rows)
     inverseFrequencies = layout.reserve(text.headDim / 2)
     norm = layout.reserve(text.dim)
-    embeddingRow = layout.reserve(Embedding.rowByteCount(config, encodings))
-    offsets = layout.reserve(rows)
-    kept = layout.reserve(rows)
-    visualSpans = layout.reserve(2 * limits.imageCount)
-    visualOrigins = layout.reserve(rows)
+    embeddingRow = layout.reserve(Embedding.rowByteCount(tensors))
     let selection = SelectionRegions(&layout, promptRows: rows)
     let lastQuery = layout.reserve(text.headCount * text.headDim, Float.self)
     let records = RecordRegions(
       &layout, stageCount: try ArenaLayout.stageCount(config, limits),
-      imageCount: limits.imageCount,
-      visualRows: visualRows)
-    cosines = layout.reserve(rows * text.headDim / 2)
-    sines = layout.reserve(rows * text.headDim / 2)
-    logits = layout.reserve(text.vocabSize)
-    candidates = layout.reserve(text.vocabSize)
-    seen = layout.reserve((text.vocabSize + 7) / 8)
-    self.text = layout.reserve(maxPieceBytes + 16)
-    linear = LinearRegions(
-      &layout, config: config, encodings: encodings, limits: limits, chunkRows: chunkRows)
-    let scratch = max(text.headDim, config.vision?.headDim ?? 0)
-    attention = layout.reserve(pio_attention_scratch(scratch) * limits.threadCount)
-    let slides = text.slidingWindow.map { $0 < rows } ?? false
-    // Where a window slides, a thread takes a row at a time.
-    let parts = max((rows + keysPerPart - 1) / keysPerPart, slides ? limits.threadCount : 0)
-    attentionParts = layout.reserve(text.headCount * (text.headDim + 2) * parts)
-    positions = layout.reserve(slides ? capacities.reduce(0, +) : 0)
+      imageCount: limits.imageCount, visualRows: rows - limits.contextRows)
+    operations = OperationRegions(
+      &layout, config, tensors, limits: limits, promptRows: rows, chunkRows: chunkRows)
+    sharedEnd = layout.end
 
-    let shared = layout.end
-    if let vision = config.vision, limits.imageCount > 0 {
-      let regions = VisionRegions(&layout, vision, limits: limits, chunkRows: chunkRows)
-      self.vision = regions
-      imageEnd = regions.imageEnd
-      // The patches are read by the encoder's first step, wherever they end.
-      visionEnd = max(layout.end, regions.patchesEnd)
-    } else {
-      self.vision = nil
-      imageEnd = shared
-      visionEnd = shared
-    }
-    layout.rewind(to: shared)
+    // From here on what is not needed at the same time lies in the same bytes.
+    vision = VisionRegions(&layout, config.vision, limits: limits, chunkRows: chunkRows)
+    imageEnd = vision?.imageEnd ?? sharedEnd
+    visionEnd = vision?.end ?? sharedEnd
+    layout.rewind(to: sharedEnd)
     decoder = DecoderRegions(&layout, text, chunkRows: chunk)
-    // A stage runs between two layers.
     let scratchEnd = layout.end
-    layout.rewind(to: shared)
-    let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
+    // A stage runs between two layers.
+    layout.rewind(to: sharedEnd)
     pruning = PruningRegions(
       selection: selection, lastQuery: lastQuery, records: records,
-      saliency: readsBlock && visualRows > 0
-        ? SaliencyRegions(&layout, text, promptRows: rows, chunkRows: chunk) : nil)
+      saliency: SaliencyRegions(&layout, text, limits: limits, promptRows: rows, chunkRows: chunk))
     decoderEnd = max(scratchEnd, layout.end)
-    sharedEnd = shared
-
-    self.limits = limits
-    layerCapacities = capacities
-    promptRows = rows
-    self.chunkRows = chunk
     arenaByteCount = layout.peak
+  }
+
+  /// All text and all images of the session, as long as the model has positions for them.
+  private static func promptRows(
+    _ config: ModelConfig, _ limits: Limits
+  ) throws(RuntimeError) -> Int {
+    let visualRows = (config.vision?.maxRowCount ?? 0) * limits.imageCount
+    let rows = limits.contextRows + visualRows
+    guard rows <= config.text.maxPositions else {
+      throw .contextTooLong(rows: rows, maxRows: config.text.maxPositions)
+    }
+    return rows
   }
 
   /// Text rows and, for each image, what the schedule leaves of it: with several images in one prompt a layer
@@ -138,7 +100,9 @@ public struct ArenaLayout: Equatable, Sendable {
   ///
   /// An image of fewer tokens may leave more of them to the later layers: the largest of all that it can come to
   /// counts. An end of a line stays where one of its tokens does.
-  static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> [Int] {
+  package static func capacities(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError)
+    -> [Int]
+  {
     let layerCount = config.text.layerCount
     let shapes = config.vision?.layouts ?? []
     // An image of fewer tokens may have more of the rows between them.
@@ -147,8 +111,8 @@ public struct ArenaLayout: Equatable, Sendable {
     var rows = [Int](repeating: 0, count: layerCount)
     for pruning in limits.prunings {
       for shape in shapes {
-        let flow = try flow(pruning, shape, layerCount)
-        let tokens = flow.schedule.tokens(flow.entering, layerCount: layerCount)
+        let route = try route(pruning, shape, layerCount)
+        let tokens = route.schedule.tokens(route.entryCount, layerCount: layerCount)
         for (layer, count) in tokens.enumerated() {
           let isWhole = count == shape.tokenCount
           let most = isWhole ? shape.rowCount : count + min(lineEnds, count) + texts
@@ -167,18 +131,19 @@ public struct ArenaLayout: Equatable, Sendable {
     for pruning in limits.prunings {
       for shape in config.vision?.layouts ?? [] {
         // One in the encoder.
-        most = max(most, try flow(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
+        most = max(
+          most, try route(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
       }
     }
     return most
   }
 
   /// What happens to one image.
-  private static func flow(
+  private static func route(
     _ pruning: Pruning, _ image: VisualLayout, _ layerCount: Int
-  ) throws(RuntimeError) -> (entering: Int, schedule: Schedule) {
+  ) throws(RuntimeError) -> (entryCount: Int, schedule: Schedule) {
     do {
-      return try pruning.flow(tokenCount: image.tokenCount, layerCount: layerCount)
+      return try pruning.route(tokenCount: image.tokenCount, layerCount: layerCount)
     } catch {
       throw .schedule(error)
     }
@@ -187,60 +152,5 @@ public struct ArenaLayout: Equatable, Sendable {
   /// One layer's slice of the KV arena, a multiple of 64 bytes.
   static func layerByteCount(_ capacity: Int, _ rowBytes: Int) -> Int {
     (capacity * rowBytes + 63) & ~63
-  }
-}
-
-/// What `linear` needs: the quantized input of one chunk, and a tile of dequantized weights for each thread.
-struct LinearRegions: Equatable, Sendable {
-  let values: Region<Int8>
-  let scales: Region<Float>
-  let sums: Region<Int32>
-  /// `(threadCount, tileRows, widest input)`; empty where no tensor needs it.
-  let tiles: Region<Float>
-  let tileFloats: Int
-
-  init(
-    _ layout: inout Layout, config: ModelConfig, encodings: [TensorEncoding], limits: Limits,
-    chunkRows: Int
-  ) {
-    // The encoder's chunks and the decoder's are no longer than this.
-    let rows = chunkRows
-    var paddedColumns = 0
-    var groupCount = 0
-    var tileColumns = 0
-    for (spec, encoding) in zip(tensorSpecs(for: config), encodings) where spec.role == .matrix {
-      let columns = spec.shape.columns
-      if encoding.kind.isQuantized && limits.compute != .f32 {
-        let groups = (columns - 1) / encoding.group + 1
-        paddedColumns = max(paddedColumns, groups * encoding.group)
-        groupCount = max(groupCount, groups)
-      } else if encoding.kind != .f32 {
-        tileColumns = max(tileColumns, columns)
-      }
-    }
-    values = layout.reserve(rows * paddedColumns)
-    scales = layout.reserve(rows * groupCount)
-    sums = layout.reserve(rows * groupCount)
-    tileFloats = tileColumns * linearTileRows
-    tiles = layout.reserve(tileFloats * limits.threadCount)
-  }
-}
-
-/// One chunk's scratch in the decoder.
-struct DecoderRegions: Equatable, Sendable {
-  let normed: Region<Float>
-  let query: Region<Float>
-  let key: Region<Float>
-  let value: Region<Float>
-  let gate: Region<Float>
-  let up: Region<Float>
-
-  init(_ layout: inout Layout, _ text: TextConfig, chunkRows: Int) {
-    normed = layout.reserve(chunkRows * text.dim)
-    query = layout.reserve(chunkRows * text.headCount * text.headDim)
-    key = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
-    value = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
-    gate = layout.reserve(chunkRows * text.hiddenDim)
-    up = layout.reserve(chunkRows * text.hiddenDim)
   }
 }

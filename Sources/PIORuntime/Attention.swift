@@ -35,13 +35,13 @@ extension Operations {
       return attendInParts(query, cache, first..<(last + 1))
     }
     if first == 0 { return attendToFirst(query, cache, visibility) }
-    // Windows slide on: from some row on none sees the first rows.
-    var whole = 0
-    while cache.firstVisible(fromRow: before + whole) == 0 { whole += 1 }
-    if whole > 0 { attendToFirst(query.rows(0..<whole), cache, visibility) }
-    let rest = query.rows(whole..<query.count)
+    // Windows slide on: from some row on none sees the first rows; those before it see all.
+    var fullCount = 0
+    while cache.firstVisible(fromRow: before + fullCount) == 0 { fullCount += 1 }
+    if fullCount > 0 { attendToFirst(query.rows(0..<fullCount), cache, visibility) }
+    let rest = query.rows(fullCount..<query.count)
     let work = AttendingInWindow(
-      operations: self, query: rest, cache: cache, before: before + whole)
+      operations: self, query: rest, cache: cache, before: before + fullCount)
     precondition(pool.threadCount * work.stride <= attentionParts.count, "attend: parts")
     pool.run(rest.count * cache.headCount, work)
   }

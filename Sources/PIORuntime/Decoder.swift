@@ -41,15 +41,15 @@ struct Decoder {
     self.stream = stream
     self.operations = operations
     chunkRows = layout.chunkRows
-    hidden = Rows(base: arena.pointer(layout.hidden), count: layout.promptRows, dim: config.dim)
+    hidden = Rows(base: arena.pointer(layout.prompt.hidden), count: layout.promptRows, dim: config.dim)
     pruner = Pruner(
       config: config, weights: weights, stream: stream, operations: operations, plan: layout,
       arena: arena)
-    offsets = arena.pointer(layout.offsets)
+    offsets = arena.pointer(layout.prompt.offsets)
     rotations = Rotations(
-      cosines: arena.pointer(layout.cosines), sines: arena.pointer(layout.sines),
+      cosines: arena.pointer(layout.prompt.cosines), sines: arena.pointer(layout.prompt.sines),
       headDim: config.headDim)
-    logits = arena.buffer(layout.logits)
+    logits = arena.buffer(layout.slot.logits)
     let rows = layout.chunkRows
     let regions = layout.decoder
     let queryDim = config.headCount * config.headDim

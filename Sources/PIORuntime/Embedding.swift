@@ -3,13 +3,11 @@ import PIOFormat
 
 extension Embedding {
   /// Bytes that `gather` reads for one row: the row, or the panel of 16 that it lies in.
-  static func rowByteCount(_ config: ModelConfig, _ encodings: [TensorEncoding]) -> Int {
-    for (spec, encoding) in zip(tensorSpecs(for: config), encodings)
-    where spec.name == "text.embedding" {
-      let rows = encoding.layout == .rows ? 1 : 16
-      return byteCount(encoding, TensorShape(rows: rows, columns: config.text.dim)) ?? 0
-    }
-    return 0
+  static func rowByteCount(_ tensors: [TensorEntry]) -> Int {
+    let table = tensors.first { $0.spec.name == "text.embedding" }!
+    let shape = TensorShape(
+      rows: table.encoding.layout == .rows ? 1 : 16, columns: table.spec.shape.columns)
+    return byteCount(table.encoding, shape)!
   }
 
   /// Row `id` of the table in f32. `out` is `(dim)`.

@@ -59,7 +59,7 @@ struct KVArena: ~Copyable {
   private(set) var layers: [LayerCache]
 
   init(_ layout: ArenaLayout, text: TextConfig, arena: borrowing Arena) {
-    base = UnsafeMutableRawPointer(arena.pointer(layout.kv))
+    base = UnsafeMutableRawPointer(arena.pointer(layout.slot.kv))
     let rowBytes = text.kvHeadCount * layout.limits.kv.byteCount(headDim: text.headDim)
     var offset = 0
     var row = 0
@@ -68,9 +68,9 @@ struct KVArena: ~Copyable {
       var layer = LayerCache(
         base: base + offset, kind: layout.limits.kv, headCount: text.kvHeadCount,
         headDim: text.headDim, capacity: capacity)
-      if layout.positions.count > 0, let window = text.slidingWindow {
+      if layout.slot.positions.count > 0, let window = text.slidingWindow {
         layer.window = Int32(clamping: window)
-        layer.positions = arena.pointer(layout.positions) + row
+        layer.positions = arena.pointer(layout.slot.positions) + row
       }
       layers.append(layer)
       offset += ArenaLayout.layerByteCount(capacity, rowBytes)

@@ -25,7 +25,7 @@ public enum KVKind: String, Sendable, CaseIterable {
   }
 
   /// Bytes of one position of one head, keys and values and their scales.
-  func byteCount(headDim: Int) -> Int {
+  package func byteCount(headDim: Int) -> Int {
     switch self {
     case .f32: 8 * headDim
     case .f16: 4 * headDim
@@ -59,11 +59,38 @@ public struct Limits: Equatable, Sendable {
   static let minCodecBytes = 8 << 20
   static let maxCodecBytes = ImageLimits().maxCodecBytes
 
+  // MARK: The range of each
+
+  public static let contextRows = 2...(1 << 24)
+  public static let imageCount = 0...1024
+  public static let maxImagePixels = 1...(1 << 31)
+  public static let codecBytes = (1 << 20)...(1 << 30)
+  public static let threadCount = 1...256
+  public static let memoryCap = 1...Int.max
+  /// Of one answer: a number of the request, `Request.maxTokens`.
+  public static let maxTokens = 1...(1 << 24)
+
+  /// Throws where a number is out of its range. Within the ranges no size that the plan computes overflows.
+  public func validate() throws(RuntimeError) {
+    try check("contextRows", contextRows, Self.contextRows)
+    try check("imageCount", imageCount, Self.imageCount)
+    try check("maxImagePixels", maxImagePixels, Self.maxImagePixels)
+    try check("codecBytes", codecBytes ?? Self.minCodecBytes, Self.codecBytes)
+    try check("threadCount", threadCount, Self.threadCount)
+    try check("memoryCap", memoryCap ?? .max, Self.memoryCap)
+  }
+
+  private func check(
+    _ name: String, _ value: Int, _ range: ClosedRange<Int>
+  ) throws(RuntimeError) {
+    guard range.contains(value) else {
+      throw .limitOutOfRange(name: name, value: value, allowed: range)
+    }
+  }
+
   /// Bytes of text that can be worth encoding: more than fill the context with the longest pieces, four times over for
   /// what normalisation takes away.
-  func maxTextBytes(maxPieceBytes: Int) -> Int {
-    contextRows.multipliedReportingOverflow(by: 4 * max(4, maxPieceBytes)).partialValue
-  }
+  func maxTextBytes(maxPieceBytes: Int) -> Int { contextRows * 4 * max(4, maxPieceBytes) }
 
   /// Bytes of a line of JSON around such a text.
   func maxLineBytes(maxPieceBytes: Int) -> Int {

@@ -43,8 +43,10 @@ struct Linear {
 /// Rows that one or several weights are multiplied with.
 struct LinearInput {
   let rows: Rows
-  /// The group size for which the plan's activations hold these rows; 0: none yet.
+  /// The group size for which the plan's activations were given these rows; 0: none yet.
   fileprivate(set) var quantizedGroup = 0
+  /// Which of the operations' inputs this was when they were.
+  fileprivate var stamp = 0
 
   init(_ rows: Rows) { self.rows = rows }
 }
@@ -65,6 +67,11 @@ struct Product {
   var blocks: Int { (weight.rows + 15) / 16 }
 }
 
+/// Counts the inputs that were quantized: the last of them is in the plan's activations.
+final class InputCounter {
+  fileprivate(set) var count = 0
+}
+
 /// The kernels, the threads and their scratch: what every operation runs on.
 struct Operations {
   let kernels: pio_kernels
@@ -76,25 +83,28 @@ struct Operations {
   let attentionScratch: UnsafeMutablePointer<Float>
   let attentionFloats: Int
   let attentionParts: UnsafeMutableBufferPointer<Float>
+  private let inputs = InputCounter()
 
   init(kernels: pio_kernels, pool: ThreadPool, plan: ArenaLayout, arena: borrowing Arena) {
     self.kernels = kernels
     self.pool = pool
     compute = plan.limits.compute
+    let regions = plan.operations
     activations = pio_activations(
-      values: arena.pointer(plan.linear.values), scales: arena.pointer(plan.linear.scales),
-      sums: arena.pointer(plan.linear.sums))
-    tiles = arena.pointer(plan.linear.tiles)
-    tileFloats = plan.linear.tileFloats
-    attentionScratch = arena.pointer(plan.attention)
-    attentionFloats = plan.attention.count / pool.threadCount
-    attentionParts = arena.buffer(plan.attentionParts)
+      values: arena.pointer(regions.linear.values), scales: arena.pointer(regions.linear.scales),
+      sums: arena.pointer(regions.linear.sums))
+    tiles = arena.pointer(regions.linear.tiles)
+    tileFloats = regions.linear.tileFloats
+    attentionScratch = arena.pointer(regions.attention)
+    attentionFloats = regions.attention.count / pool.threadCount
+    attentionParts = arena.buffer(regions.attentionParts)
   }
 
   /// `out = x Wᵀ + bias`, or `out += x Wᵀ + bias` at the end of a residual branch.
   ///
   /// Shapes: `input` is `(n, columns)`, `out` `(n, rows)`. The input is quantized at the first product that needs it
-  /// and stays so for the next ones: nothing may be written to its rows in between, nor another input begun.
+  /// and stays so for the next ones: nothing may be written to its rows in between. Traps if another input has been
+  /// quantized in between.
   func linear(
     _ input: inout LinearInput, _ weight: Linear, _ out: Rows, accumulate: Bool = false
   ) {
@@ -160,9 +170,18 @@ struct Operations {
   }
 
   private func quantize(_ input: inout LinearInput, group: Int) {
-    guard input.quantizedGroup != group else { return }
+    guard input.quantizedGroup != group else {
+      return precondition(isCurrent(input), "linear: another input has been quantized since")
+    }
     quantize(input.rows, group: group)
     input.quantizedGroup = group
+    inputs.count += 1
+    input.stamp = inputs.count
+  }
+
+  /// Whether the plan's activations still hold this input, or have not had it yet.
+  func isCurrent(_ input: LinearInput) -> Bool {
+    input.quantizedGroup == 0 || input.stamp == inputs.count
   }
 
   private func quantize(_ x: Rows, group: Int) {

@@ -28,8 +28,8 @@ final class Model {
   init(_ file: consuming ModelFile, _ options: RuntimeOptions) throws(RuntimeError) {
     let table = try kernelTable(options.isa)
     tokenizer = try loadTokenizer(of: file)
-    var sizes = ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
-    if let fit = options.fit { try sizes.fit(fit) }
+    let sizes = try ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
+      .with(fit: options.fit)
     config = sizes.config
     plan = try Self.plan(sizes, options)
     let layout = plan.arena
@@ -47,9 +47,9 @@ final class Model {
       plan, config, VisionParts(binding: binding, stream: stream, operations: operations),
       arena: arena)
     isa = String(cString: table.pointee.isa)
-    visualSpans = arena.buffer(layout.visualSpans)
-    visualOrigins = arena.buffer(layout.visualOrigins)
-    textBuffer = arena.buffer(layout.text)
+    visualSpans = arena.buffer(layout.prompt.visualSpans)
+    visualOrigins = arena.buffer(layout.prompt.visualOrigins)
+    textBuffer = arena.buffer(layout.slot.text)
     embeddingRow = arena.buffer(layout.embeddingRow)
     self.file = file
   }

@@ -83,9 +83,8 @@ struct Prompt {
     _ pruning: Pruning, _ tokenCount: Int, _ model: Model
   ) throws(RuntimeError) -> (entryCount: Int, schedule: Schedule) {
     do {
-      let flow = try pruning.flow(
+      return try pruning.route(
         tokenCount: tokenCount, layerCount: model.config.text.layerCount)
-      return (flow.entering, flow.schedule)
     } catch {
       throw .schedule(error)
     }

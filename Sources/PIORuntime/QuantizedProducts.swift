@@ -43,14 +43,14 @@ struct BlockCut: Equatable {
     guard blocksPerTask == 0 else {
       return (task * blocksPerTask)..<min(blocks, (task + 1) * blocksPerTask)
     }
-    let (round, place) = task.quotientAndRemainder(dividingBy: threadCount)
+    let (round, index) = task.quotientAndRemainder(dividingBy: threadCount)
     var size = max(Self.leastBlocks, blocks / (2 * threadCount))
     var first = 0
     for _ in 0..<round {
       first += size * threadCount
       size = max(Self.leastBlocks, size / 2)
     }
-    first += place * size
+    first += index * size
     return first..<min(blocks, first + size)
   }
 }
@@ -73,13 +73,13 @@ struct QuantizedProducts: ParallelBody {
 
   /// The part of the task that is this product's; `before`: the blocks of the products in front of it.
   private func run(_ product: Product, _ blocks: Range<Int>, _ before: inout Int) {
-    let own = blocks.clamped(to: before..<(before + product.blocks))
+    let range = blocks.clamped(to: before..<(before + product.blocks))
     defer { before += product.blocks }
-    guard !own.isEmpty else { return }
+    guard !range.isEmpty else { return }
     var matrix = product.weight.matrix
     let out = product.out
     operations.kernels.gemm(
-      out.base, out.dim, &matrix, operations.activations, out.count, own.lowerBound - before,
-      own.upperBound - before, product.weight.bias, product.accumulate ? 1 : 0)
+      out.base, out.dim, &matrix, operations.activations, out.count, range.lowerBound - before,
+      range.upperBound - before, product.weight.bias, product.accumulate ? 1 : 0)
   }
 }

@@ -115,40 +115,57 @@ struct Residency: Equatable, Sendable {
 
   var decoderUnits: [Range<Int>] { units.layers + units.head.map(\.bytes) }
 
+  /// Bytes that a cap leaves for weights in each phase, below 0 where it leaves none.
+  struct Room {
+    /// While the decoder runs.
+    let decoder: Int
+    /// While an image is encoded.
+    let encoder: Int
+    /// For the decoder's weights, while an image is decoded.
+    let image: Int
+  }
+
+  /// What stays of the decoder's resident units while an image is decoded and encoded.
+  private enum KeptWhileEncoding {
+    case nothing, everything
+    /// As many of the first as there is room for beside the tower.
+    case fitting(Room)
+  }
+
   /// Everything stays.
   static func plain(_ units: WeightUnits) -> Residency {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
     return Residency(
       units: units, isPlain: true, streamsVision: false, streamedCount: 0, sizes: sizes,
-      usesHeadInside: false, encoderFree: nil, imageFree: nil)
+      usesHeadInside: false, kept: .everything)
   }
 
-  /// The most that fits: `decoderFree` and `encoderFree` bytes are there for weights while the decoder and the encoder
-  /// run; nil: no limit.
+  /// The most that fits.
   ///
   /// - Parameters:
-  ///   - imageFree: bytes that are there for the decoder's weights while an image is decoded.
+  ///   - room: nil: no limit.
   ///   - usesHeadInside: a pruning stage reads the head while a layer is in use.
   ///   - isConversation: images may come when the decoder has run already.
   ///   - streamsAll: nothing of the decoder stays.
   init(
-    fitting units: WeightUnits, decoderFree: Int?, encoderFree: Int?, imageFree: Int?,
-    usesHeadInside: Bool, isConversation: Bool, streamsAll: Bool
+    fitting units: WeightUnits, in room: Room?, usesHeadInside: Bool, isConversation: Bool,
+    streamsAll: Bool
   ) {
     let sizes = (units.layers + units.head.map(\.bytes)).map(WeightUnits.residentByteCount)
     let visionTotal = units.vision.reduce(0) { $0 + WeightUnits.residentByteCount($1) }
-    let streamsVision = streamsAll || encoderFree.map { visionTotal > $0 } ?? false
+    let streamsVision = streamsAll || room.map { visionTotal > $0.encoder } ?? false
+    let kept: KeptWhileEncoding =
+      isConversation ? room.map { .fitting($0) } ?? .everything : .nothing
     func candidate(_ streamedCount: Int, _ streamsVision: Bool) -> Residency {
       Residency(
         units: units, isPlain: false, streamsVision: streamsVision, streamedCount: streamedCount,
-        sizes: sizes, usesHeadInside: usesHeadInside,
-        encoderFree: isConversation ? encoderFree ?? Int.max : -1, imageFree: imageFree)
+        sizes: sizes, usesHeadInside: usesHeadInside, kept: kept)
     }
     var best = candidate(streamsAll ? sizes.count : 0, streamsVision)
-    if let decoderFree, !streamsAll {
+    if let room, !streamsAll {
       for count in 0...sizes.count {
         best = candidate(count, streamsVision)
-        if best.residentBytes + best.windowBytes <= decoderFree { break }
+        if best.residentBytes + best.windowBytes <= room.decoder { break }
       }
     }
     // A conversation that would have to drop layers for an image streams the tower first.
@@ -158,10 +175,10 @@ struct Residency: Equatable, Sendable {
     self = best
   }
 
-  /// `encoderFree`: bytes for weights while an image is encoded; -1: no decoder unit is in memory then; nil: no limit.
+  /// `sizes`: of the decoder's units.
   private init(
     units: WeightUnits, isPlain: Bool, streamsVision: Bool, streamedCount: Int, sizes: [Int],
-    usesHeadInside: Bool, encoderFree: Int?, imageFree: Int?
+    usesHeadInside: Bool, kept: KeptWhileEncoding
   ) {
     self.units = units
     self.isPlain = isPlain
@@ -182,22 +199,25 @@ struct Residency: Equatable, Sendable {
     windowBytes = window
     let vision = units.vision.map(WeightUnits.residentByteCount)
     visionBytes = streamsVision ? largestPair(vision, cyclic: false) : vision.reduce(0, +)
-    var kept = 0
-    var keptBytes = 0
-    if let encoderFree {
-      while kept < sizes.count, visionBytes + keptBytes + resident[kept] <= encoderFree,
-        keptBytes + resident[kept] <= imageFree ?? Int.max
-      {
-        keptBytes += resident[kept]
-        kept += 1
-      }
-    } else {
-      kept = sizes.count
-      keptBytes = residentBytes
+    switch kept {
+    case .nothing: (keptWhileEncoding, residentWhileEncodingBytes) = (0, 0)
+    case .everything:
+      (keptWhileEncoding, residentWhileEncodingBytes) = (sizes.count, residentBytes)
+    case .fitting(let room):
+      (keptWhileEncoding, residentWhileEncodingBytes) = longestPrefix(
+        of: resident, within: min(room.encoder - visionBytes, room.image))
     }
-    keptWhileEncoding = kept
-    residentWhileEncodingBytes = keptBytes
   }
+}
+
+/// How many of the first sizes fit together, and what they take.
+private func longestPrefix(of sizes: [Int], within room: Int) -> (count: Int, bytes: Int) {
+  var (count, bytes) = (0, 0)
+  while count < sizes.count, bytes + sizes[count] <= room {
+    bytes += sizes[count]
+    count += 1
+  }
+  return (count, bytes)
 }
 
 /// The most that two neighbours take together.

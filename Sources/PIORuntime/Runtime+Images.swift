@@ -171,9 +171,9 @@ extension Runtime {
   ) throws(RuntimeError) -> Int? {
     guard pruning.method.zips else { return nil }
     do {
-      let entry = try pruning.flow(
+      let entry = try pruning.route(
         tokenCount: layout.tokenCount, layerCount: config.text.layerCount
-      ).entering
+      ).entryCount
       return entry < layout.tokenCount ? entry : nil
     } catch {
       throw .schedule(error)

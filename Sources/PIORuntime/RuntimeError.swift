@@ -9,6 +9,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case schedule(ScheduleError)
   /// The last row decides the answer: it cannot be one that pruning may drop.
   case prunedPromptEndsWithImage
+  /// One of `Limits`' numbers, by the name it has there.
+  case limitOutOfRange(name: String, value: Int, allowed: ClosedRange<Int>)
   /// The cap is too small. `smallest`: the least that would do; `remedies`: what would bring the need under the cap.
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
@@ -52,14 +54,16 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .schedule(let error): "\(error)"
     case .prunedPromptEndsWithImage:
       "a prompt that ends with an image cannot be pruned; put text behind it, or use --prune none"
+    case .limitOutOfRange(let name, let value, let allowed):
+      "\(name) is \(value); it must be from \(allowed.lowerBound) to \(allowed.upperBound)"
     case .doesNotFit(let cap, let smallest, let remedies):
       "--memory-cap \(cap) is too small: the smallest that works here is \(smallest) bytes (\(mebibytes(smallest)))"
         + (remedies.isEmpty ? "" : "; what would help: " + remedies.joined(separator: ", "))
     case .cannotReadWeights(let errno):
       errno == EFAULT
-        ? "the model file was cut short while it is in use"
-        : "the model file cannot be read any more (\(String(cString: strerror(errno))))"
-    case .pruningNotPlanned: "the session was not planned for this way of pruning"
+        ? "the model file was cut short while it was in use"
+        : "the model file can no longer be read (\(String(cString: strerror(errno))))"
+    case .pruningNotPlanned: "the session's memory was not planned for this way of pruning"
     case .noFreeSlot(let count):
       "all \(count) slot\(count == 1 ? " is" : "s are") in use: a conversation has to end first"
     case .cancelled: "cancelled"
@@ -67,7 +71,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
       "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
-    case .unknownISA(let name, let known): "PIOEDGE_ISA=\(name) is not to be had here; try \(known)"
+    case .unknownISA(let name, let known):
+      "PIOEDGE_ISA=\(name) is not available on this processor; try \(known)"
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no images"
@@ -85,7 +90,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .contextTooLong(let rows, let maxRows):
       "--context and images need \(rows) positions, the model has \(maxRows)"
     case .nonFiniteLogits(let position):
-      "the model's output at position \(position) is not a number: damaged weights (inspect --verify tells)"
+      "the model's output at position \(position) is not a number: the weights may be damaged (`pioedge inspect --verify` checks them)"
     case .tokenOutOfRange(let id, let vocabSize):
       "token \(id) is outside the model's vocabulary of \(vocabSize)"
     }

@@ -204,17 +204,19 @@ public enum ScheduleError: Error, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .notAStage(let text):
-      "'\(text)' is no stage of a schedule: LAYER:COUNT, as in 1:92,10:54,15:22"
+      "'\(text)' is not a stage: write LAYER:COUNT, as in 1:92,10:54,15:22"
     case .layerOutOfRange(let layer, let count):
-      "a stage after layer \(layer) is outside the model's 0...\(count - 1)"
+      "there is no stage after layer \(layer): this model takes 0 to \(count - 1)"
     case .keepsNothing(let layer):
       "the stage after layer \(layer) must keep at least 1 visual token"
-    case .layersNotAscending(let a, let b): "stages must come by rising layer, \(b) follows \(a)"
-    case .countsNotFalling(let a, let b): "stages cannot keep more than is left, \(b) follows \(a)"
+    case .layersNotAscending(let a, let b):
+      "stages must be in the order of their layers: \(b) comes after \(a)"
+    case .countsNotFalling(let a, let b):
+      "a stage cannot keep more tokens than the one before it: \(b) comes after \(a)"
     case .encoderStageMissing(let method):
-      "\(method) drops tokens in the image encoder: its schedule begins with 0:COUNT"
+      "\(method) drops tokens in the image encoder: its schedule must begin with 0:COUNT"
     case .encoderStageOnly(let method):
-      "\(method) drops tokens in the image encoder alone: its schedule is 0:COUNT"
+      "\(method) drops tokens only in the image encoder: its schedule must be 0:COUNT"
     case .budgetTooSmall(let budget, let smallest):
       "a budget of \(budget) visual tokens is too small; the smallest is \(smallest)"
     }

@@ -86,13 +86,14 @@ private struct TransposedProduct: ParallelBody {
       var matrix = weight.matrix
       let groups = weight.columnsPerTask / weight.group
       let end = min((part + 1) * groups, (weight.columns + weight.group - 1) / weight.group)
-      let kernel = isQuantized ? kernels.gradients.gemm_back_int8! : kernels.gradients.gemm_back!
+      let kernel =
+        isQuantized ? kernels.gradients.gemm_transposed_int8! : kernels.gradients.gemm_transposed!
       kernel(
         out, weight.columns, &matrix, first, first + slice.rows.count, part * groups, end, x,
         slice.x.dim, slice.x.count, accumulate ? 1 : 0)
     } else {
       let column = part * weight.columnsPerTask
-      kernels.gradients.gemm_back_float(
+      kernels.gradients.gemm_transposed_float(
         out + column, weight.columns, weight.floats(from: first, column: column), x, slice.x.dim, 1,
         slice.x.count, slice.rows.count, min(weight.columnsPerTask, weight.columns - column),
         accumulate ? 1 : 0)

@@ -32,6 +32,8 @@ final class WeightStream: @unchecked Sendable {
   private var isLockFailure = false
   private var isStopping = false
   private var helper = pthread_t()
+  /// Between `startHelper` and `stop`; the caller's alone.
+  private var isHelping = false
 
   /// - Parameters:
   ///   - dropsCache: what is dropped leaves the page cache too.
@@ -58,15 +60,8 @@ final class WeightStream: @unchecked Sendable {
     if !residency.isPlain {
       pages.separate(units.boundaries)
       helper = startHelper()
+      isHelping = true
     }
-  }
-
-  /// Ends the helper; nothing reads the file's pages from here on. The last call, before the file is unmapped.
-  func stop() {
-    guard !residency.isPlain, !signals.locked({ isStopping }) else { return }
-    signals.locked { isStopping = true }
-    signals.wake()
-    pthread_join(helper, nil)
   }
 
   deinit {
@@ -75,6 +70,16 @@ final class WeightStream: @unchecked Sendable {
     ranges.deallocate()
     streamed.deallocate()
     states.deallocate()
+  }
+
+  /// Waits for the helper to end: it reads the mapped file, so whoever owns the file calls this before the file goes.
+  /// Nothing is read ahead any more. A second call does nothing.
+  func stop() {
+    guard isHelping else { return }
+    signals.locked { isStopping = true }
+    signals.wake()
+    pthread_join(helper, nil)
+    isHelping = false
   }
 
   // MARK: The caller's side
@@ -223,7 +228,7 @@ final class WeightStream: @unchecked Sendable {
     pthread_attr_init(&attributes)
     pthread_attr_setstacksize(&attributes, Self.stackByteCount)
     var thread = pthread_t()
-    // Unowned: `deinit` joins the thread before anything it uses is gone.
+    // Unowned: `stop` joins the thread before anything it uses is gone.
     let failure = pthread_create(
       &thread, &attributes,
       { argument in

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import PIOBench
 import PIOFormat
 import PIORuntime
 import PIOThreads

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import PIOBench
 import PIOFormat
 import PIORuntime
 import PIOThreads

@@ -1,3 +1,4 @@
+import PIOBench
 import PIOFormat
 import PIORuntime
 

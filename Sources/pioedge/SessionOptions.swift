@@ -79,14 +79,20 @@ struct RoomOptions: ParsableArguments {
         "--lock keeps what streaming would keep: it cannot be with --stream off")
     }
     try require(
-      codecMemory.map { $0.value >= 1 << 20 && $0.value <= 1 << 30 } ?? true, "--codec-memory",
+      codecMemory.map { Limits.codecBytes.contains($0.value) } ?? true, "--codec-memory",
       "1MiB to 1GiB", what: "a size")
-    try require(context.map { $0 >= 2 && $0 <= 1 << 24 } ?? true, "--context", "2 to 16777216")
-    try require(maxTokens >= 1 && maxTokens <= 1 << 24, "--max-tokens", "1 to 16777216")
+    try require(context, Limits.contextRows, "--context")
+    try require(maxTokens, Limits.maxTokens, "--max-tokens")
+    try require(maxImagePixels, Limits.maxImagePixels, "--max-image-pixels")
+    try require(maxTiles, 1...65536, "--max-tiles")
+    try require(threads, Limits.threadCount, "--threads")
+  }
+
+  private func require(
+    _ value: Int?, _ range: ClosedRange<Int>, _ option: String
+  ) throws {
     try require(
-      maxImagePixels >= 1 && maxImagePixels <= 1 << 31, "--max-image-pixels", "1 to 2147483648")
-    try require(maxTiles.map { $0 >= 1 && $0 <= 1 << 16 } ?? true, "--max-tiles", "1 to 65536")
-    try require(threads.map { $0 >= 1 && $0 <= 256 } ?? true, "--threads", "1 to 256")
+      value.map(range.contains) ?? true, option, "\(range.lowerBound) to \(range.upperBound)")
   }
 
   private func require(
@@ -144,7 +150,7 @@ struct RoomOptions: ParsableArguments {
     limits.maxImagePixels = maxImagePixels
     limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
     limits.compute = compute
-    limits.threadCount = threads ?? defaultThreadCount()
+    limits.threadCount = threads ?? min(Limits.threadCount.upperBound, defaultThreadCount())
     return limits
   }
 }
@@ -163,8 +169,10 @@ struct SessionOptions: ParsableArguments {
   @OptionGroup(title: "Visual tokens") var pruning: PruningOptions
 
   mutating func validate() throws {
-    guard images.map({ $0 >= 0 && $0 <= 1024 }) ?? true else {
-      throw ValidationError("--images takes a whole number from 0 to 1024")
+    let range = Limits.imageCount
+    guard images.map(range.contains) ?? true else {
+      throw ValidationError(
+        "--images takes a whole number from \(range.lowerBound) to \(range.upperBound)")
     }
   }
 

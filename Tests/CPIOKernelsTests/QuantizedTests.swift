@@ -303,9 +303,9 @@ func dequantizedRowsAreThePackedOnes(quant: pio_quant, group: Int) {
   }
   #expect(pio_kernels_self_test(&damaged) == 3)
   damaged = tables[0].pointee
-  damaged.gradients.gemm_back_int8 = {
+  damaged.gradients.gemm_transposed_int8 = {
     y, stride, w, rowBegin, rowEnd, begin, end, x, xStride, tokens, accumulate in
-    pio_kernels_scalar().pointee.gradients.gemm_back(
+    pio_kernels_scalar().pointee.gradients.gemm_transposed(
       y, stride, w, rowBegin, rowEnd, begin, end, x, xStride, tokens, accumulate)
   }
   #expect(pio_kernels_self_test(&damaged) == 4)

@@ -5,7 +5,7 @@ import Testing
 private let counts = [1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 500]
 
 @Test(arguments: counts)
-func greatestIsTheFirstOfTheGreatest(count: Int) {
+func argmaxIsTheFirstOfTheLargest(count: Int) {
   var random = Random(count)
   for round in 0..<40 {
     var x = random.floats(count)
@@ -14,19 +14,19 @@ func greatestIsTheFirstOfTheGreatest(count: Int) {
     let most = x.max()!
     for table in tables {
       #expect(
-        table.pointee.greatest(x, count) == x.firstIndex(of: most)!, "\(name(table)) \(round)")
+        table.pointee.argmax(x, count) == x.firstIndex(of: most)!, "\(name(table)) \(round)")
     }
   }
 }
 
 @Test(arguments: [Float.nan, .infinity, -.infinity])
-func greatestOfWhatIsNoNumberIsNothing(bad: Float) {
+func argmaxRefusesWhatIsNotFinite(bad: Float) {
   for count in counts {
     for at in Set([0, count / 2, count - 1]) {
       var x = [Float](repeating: 1, count: count)
       x[at] = bad
       for table in tables {
-        #expect(table.pointee.greatest(x, count) == count, "\(name(table)) \(count) \(at)")
+        #expect(table.pointee.argmax(x, count) == count, "\(name(table)) \(count) \(at)")
       }
     }
   }

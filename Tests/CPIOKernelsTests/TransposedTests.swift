@@ -4,7 +4,7 @@ import Testing
 private let unit = 0x1p-24  // half a unit in the last place of 1
 
 extension Weights {
-  /// The weight (row, col) and the size that the bound of `pio_gemm_back` speaks of.
+  /// The weight (row, col) and the size that the bound of `pio_gemm_transposed` speaks of.
   fileprivate func exact(_ row: Int, _ col: Int) -> (value: Double, size: Double) {
     let scale = Double(pio_f16_to_f32(scales[row][col / group]))
     let scaled = scale * Double(Int(codes[row][col]) - zero)
@@ -41,7 +41,7 @@ private func gemmBackIsWithinItsBound(_ shape: Shape, tokens: Int) {
       w.withMatrix { matrix in
         // In two calls, as two threads would.
         for (begin, end) in [(0, w.groups / 2), (w.groups / 2, w.groups)] {
-          table.pointee.gradients.gemm_back(
+          table.pointee.gradients.gemm_transposed(
             &y, yStride, matrix, first, last, begin, end, x, xStride, tokens, accumulate ? 1 : 0)
         }
       }
@@ -88,7 +88,7 @@ func gemmBackFloatIsWithinItsBound(kind: UInt32, tokens: Int) {
       for (table, accumulate) in tables.flatMap({ [($0, false), ($0, true)] }) {
         var y = before
         func run(_ data: UnsafeRawPointer) {
-          table.pointee.gradients.gemm_back_float(
+          table.pointee.gradients.gemm_transposed_float(
             &y, yStride, pio_floats(data: data, stride: wStride, kind: kind), x, xStride, xStep,
             tokens, rows, cols, accumulate ? 1 : 0)
         }

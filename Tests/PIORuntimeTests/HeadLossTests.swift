@@ -108,7 +108,7 @@ struct HeadLossTests {
     limits.contextRows = 8
     limits.threadCount = threads
     let plan = try ArenaLayout(
-      file.config, encodings: file.tensors.map(\.encoding), limits: limits, maxPieceBytes: 16)
+      file.config, file.tensors, limits: limits, maxPieceBytes: 16)
     var layout = Layout()
     let regions = SaliencyRegions(&layout, file.config.text, promptRows: 8, chunkRows: 8)
     let scratch = try Arena(byteCount: plan.arenaByteCount)
@@ -180,7 +180,7 @@ struct HeadLossTests {
     try expectExact(problem)
   }
 
-  /// What `gemm_back_int8` rounds: derivatives times scales, to 8 bits of the greatest of 64 rows. The bound is twice
+  /// What `gemm_transposed_int8` rounds: derivatives times scales, to 8 bits of the greatest of 64 rows. The bound is twice
   /// what was measured.
   @Test(arguments: [TensorKind.int8, .int4, .int4Affine])
   func quantizedHeadsRoundTheDerivativesAlone(kind: TensorKind) throws {

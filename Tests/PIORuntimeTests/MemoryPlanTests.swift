@@ -161,9 +161,123 @@ struct MemoryPlanTests {
     }
   }
 
+  /// The plan is of what runs: this checkpoint crops out of a larger image, so that padding takes other buffers.
+  @Test(arguments: [ImagePreprocessing.Fit.crop, .pad])
+  func anEngineIsPlannedForItsFit(_ fit: ImagePreprocessing.Fit) throws {
+    let path = try Files.demoCroppedFrom(672)
+    let file = try ModelFile(path: path)
+    var config = file.config
+    let vision = config.vision!
+    config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
+    let layout = try ModelLayout(
+      config: file.config, encodings: file.tensors.map(\.encoding),
+      tokenizerByteCount: file.tokenizerSection.count,
+      provenance: Provenance(converter: "test", recipe: "int8", sources: []))
+    let pieceBytes = try Engine.tokenizer(of: file).maxPieceByteCount
+    let expected = try plan(
+      ModelSizes(layout, config: config, maxPieceBytes: pieceBytes), limits())
+    let session = try Runtime(
+      ModelFile(path: path), limits: limits(), fit: fit, process: testProcess)
+    #expect(session.config.vision!.preprocessing == config.vision!.preprocessing)
+    #expect(session.plan.arena == expected.arena)
+  }
+
+  /// What was planned for the demo when these numbers were written down: image, encoder and decoder, and the smallest
+  /// cap, beside the process itself. A change must be meant.
+  @Test(arguments: demoPlans)
+  private func theDemoIsPlannedByteForByte(_ expected: DemoPlan) throws {
+    let file = try ModelFile(
+      path: Files.model("tools/demo/checkpoint", weights: .int4, vision: .int8))
+    let pieceBytes = try Engine.tokenizer(of: file).maxPieceByteCount
+    let limits = limits {
+      $0.threadCount = 2
+      expected.change(&$0)
+    }
+    let plan = try plan(ModelSizes(file, maxPieceBytes: pieceBytes), limits)
+    let process = testProcess.baseBytes
+    #expect(plan.phases.map { $0.bytes - process } == expected.phases)
+    #expect(plan.smallestCapBytes - process == expected.smallestCap)
+    #expect(plan.arena.chunkRows == expected.chunkRows)
+  }
+
   @Test func textModelsHaveOnePhase() throws {
     let plan = try plan(ModelShapes.textOnly, limits { $0.imageCount = 0 })
     #expect(plan.phases.map(\.name) == ["decoder"])
     #expect(plan.codecByteCount == 0)
+  }
+}
+
+private struct DemoPlan: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  var chunkRows = 128
+  let phases: [Int]
+  let smallestCap: Int
+  let change: @Sendable (inout Limits) -> Void
+}
+
+private let demoPlans = [
+  DemoPlan(
+    testDescription: "as it comes", phases: [16_795_264, 9_398_272, 14_081_024],
+    smallestCap: 16_687_744
+  ) { _ in },
+  DemoPlan(
+    testDescription: "a chat", phases: [27_899_584, 20_502_592, 15_158_336],
+    smallestCap: 24_318_656
+  ) {
+    $0.isConversation = true
+    $0.contextRows = 100
+    $0.imageCount = 3
+  },
+  DemoPlan(
+    testDescription: "streamed", phases: [16_909_952, 6_760_448, 11_508_736],
+    smallestCap: 16_802_432
+  ) {
+    $0.stream = .on
+    $0.threadCount = 3
+  },
+  DemoPlan(
+    testDescription: "in f32", phases: [27_851_776, 12_748_800, 27_851_776],
+    smallestCap: 26_991_616
+  ) {
+    $0.stream = .off
+    $0.compute = .f32
+    $0.kv = .f32
+  },
+  DemoPlan(
+    testDescription: "pruned", phases: [16_816_128, 9_419_136, 12_131_072],
+    smallestCap: 16_708_608
+  ) { $0.pruning.budget = .average(16) },
+  DemoPlan(
+    testDescription: "pruned in the encoder", phases: [15_843_360, 8_645_088, 7_009_696],
+    smallestCap: 15_735_840
+  ) {
+    $0.pruning.budget = .average(8)
+    $0.pruning.method = .visionzip
+    $0.imageCount = 2
+    $0.contextRows = 90
+  },
+  DemoPlan(
+    testDescription: "below the smallest cap", chunkRows: 16,
+    phases: [14_955_328, 4_203_712, 6_269_120], smallestCap: 14_955_328
+  ) {
+    $0.memoryCap = testProcess.baseBytes + 6_000_000
+    $0.contextRows = 80
+  },
+]
+
+extension Files {
+  /// The demo as if its checkpoint resized the shorter edge to `edge` pixels before it crops.
+  fileprivate static func demoCroppedFrom(_ edge: Int) throws -> String {
+    try made("demo-cropped-from-\(edge).piom") { path in
+      let demo = try ModelFile(path: model("tools/demo/checkpoint", weights: .int8, vision: .int8))
+      var config = demo.config
+      config.vision!.preprocessing.resizeTo = edge
+      var writer = try ModelWriter(
+        path: path, config: config, encodings: demo.tensors.map(\.encoding),
+        tokenizerSection: Array(demo.tokenizerSection),
+        provenance: Provenance(converter: "test", recipe: "int8", sources: []), replacing: true)
+      for index in demo.tensors.indices { try writer.append(demo.data(index)) }
+      try writer.finish()
+    }
   }
 }

@@ -55,8 +55,7 @@ import Testing
     let model = try ModelFile(path: path)
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.byteCount)
     let residency = Residency(
-      fitting: units, decoderFree: nil, encoderFree: nil, imageFree: nil, usesHeadInside: false,
-      isConversation: true, streamsAll: true)
+      fitting: units, in: nil, usesHeadInside: false, isConversation: true, streamsAll: true)
     let stream = WeightStream(
       residency, file.pages(ofByteCount: page), method: method, dropsCache: false, locks: false)
     let all = units.all

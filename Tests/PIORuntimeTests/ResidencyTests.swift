@@ -47,9 +47,8 @@ struct ResidencyTests {
       let total = Residency.plain(units).residentBytes
       let free = Int(Double(total) * share)
       let residency = Residency(
-        fitting: units, decoderFree: free, encoderFree: free, imageFree: nil,
-        usesHeadInside: false,
-        isConversation: false, streamsAll: false)
+        fitting: units, in: .init(decoder: free, encoder: free, image: .max),
+        usesHeadInside: false, isConversation: false, streamsAll: false)
       #expect(residency.residentBytes + residency.windowBytes <= free)
       let streamed = residency.decoderUnits.indices.filter { residency.streams[$0] }
       let sizes = residency.decoderUnits.map(WeightUnits.residentByteCount)
@@ -67,8 +66,7 @@ struct ResidencyTests {
     let model = ModelShapes.tinyLlama
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
     let residency = Residency(
-      fitting: units, decoderFree: nil, encoderFree: nil, imageFree: nil, usesHeadInside: true,
-      isConversation: true, streamsAll: false)
+      fitting: units, in: nil, usesHeadInside: true, isConversation: true, streamsAll: false)
     #expect(residency.windowBytes == 0 && residency.streamedBytes == 0)
     #expect(!residency.streamsVision)
     #expect(residency.residentBytes == Residency.plain(units).residentBytes)
@@ -80,9 +78,8 @@ struct ResidencyTests {
     let all = Residency.plain(units).residentBytes
     // Enough for the decoder, not for the tower beside it.
     let residency = Residency(
-      fitting: units, decoderFree: all + 1000, encoderFree: all + 1000, imageFree: nil,
-      usesHeadInside: false,
-      isConversation: true, streamsAll: false)
+      fitting: units, in: .init(decoder: all + 1000, encoder: all + 1000, image: .max),
+      usesHeadInside: false, isConversation: true, streamsAll: false)
     #expect(residency.streamsVision)
     #expect(residency.residentWhileEncodingBytes + residency.visionBytes <= all + 1000)
     #expect(residency.residentWhileEncodingBytes > all * 8 / 10)

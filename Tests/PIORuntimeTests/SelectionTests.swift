@@ -43,7 +43,7 @@ struct SelectionTests {
     limits.contextRows = 8
     limits.threadCount = 3
     let plan = try ArenaLayout(
-      file.config, encodings: file.tensors.map(\.encoding), limits: limits, maxPieceBytes: 16)
+      file.config, file.tensors, limits: limits, maxPieceBytes: 16)
     let scratch = try Arena(byteCount: plan.arenaByteCount)
     let arena = try Arena(byteCount: layout.peak)
     let operations = Operations(

@@ -52,7 +52,9 @@ struct Session: ~Copyable {
 }
 
 /// A runtime with room for a few short turns.
-func makeSession(_ path: String, _ change: (inout Limits) -> Void = { _ in }) throws -> Session {
+func makeSession(
+  _ path: String, sampling: Sampling = Sampling(), _ change: (inout Limits) -> Void = { _ in }
+) throws -> Session {
   let file = try ModelFile(path: path)
   var limits = Limits()
   limits.imageCount = file.config.vision == nil ? 0 : 2
@@ -60,7 +62,7 @@ func makeSession(_ path: String, _ change: (inout Limits) -> Void = { _ in }) th
   limits.contextRows = min(160, file.config.text.maxPositions - visualRows)
   limits.threadCount = 2
   change(&limits)
-  return try Session(Runtime(file, limits: limits))
+  return try Session(Runtime(file, limits: limits), sampling)
 }
 
 /// The logits that follow `tokens`, and at most `count` tokens behind them.

@@ -85,6 +85,23 @@ struct SessionTests {
     #expect(first.logits == again.logits && first.generation.tokens == again.generation.tokens)
   }
 
+  @Test func resetRepeatsASampledAnswer() throws {
+    let test = try testCase()
+    var sampling = Sampling()
+    sampling.temperature = 1
+    sampling.seed = 1
+    let path = try Files.model(
+      Golden.load("gqa-linear-sharded").0.checkpoint, weights: .int8, vision: .int8)
+    var session = try makeSession(path, sampling: sampling)
+    let tokens = try session.rawTokens(test.prompt, isFirst: true)
+    let first = try run(&session, tokens, images: test.imagePaths, count: 16)
+    for _ in 0..<2 {
+      session.reset()
+      let again = try run(&session, tokens, images: test.imagePaths, count: 16)
+      #expect(first.generation.tokens == again.generation.tokens)
+    }
+  }
+
   @Test func mistakesLeaveTheSessionAsItWas() throws {
     let test = try testCase()
     var session = try tiny()

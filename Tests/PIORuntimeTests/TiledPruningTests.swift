@@ -115,7 +115,10 @@ struct TiledPruningTests {
       let encodings = tensorSpecs(for: config).map { spec in
         spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding
       }
-      let plan = try ArenaLayout(config, encodings: encodings, limits: Limits(), maxPieceBytes: 48)
+      let layout = try ModelLayout(
+        config: config, encodings: encodings, tokenizerByteCount: 0,
+        provenance: Provenance(converter: "test", recipe: "int4", sources: []))
+      let plan = try ArenaLayout(config, layout.tensors, limits: Limits(), maxPieceBytes: 48)
       guard case .llavaNext(let regions) = plan.vision else {
         throw RuntimeError.modelTakesNoImages
       }

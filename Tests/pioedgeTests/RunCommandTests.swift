@@ -77,6 +77,19 @@ struct RunCommandTests {
     #expect(unknown.status == 1 && isOneLine(unknown.error))
   }
 
+  @Test func equalLinesWithOneSeedGetEqualAnswers() throws {
+    let line = "{\"image\": \"\(image)\", \"prompt\": \"\(question)\"}\n"
+    let result = Tool.run(
+      ["run", Tool.demo, "--jsonl", "--temperature", "3", "--seed", "1", "--max-tokens", "12"],
+      input: String(repeating: line, count: 3))
+    let answers = result.output.split(separator: "\n").map { line -> [Int]? in
+      let object = try? JSONSerialization.jsonObject(with: Data(line.utf8))
+      return (object as? [String: Any])?["tokens"] as? [Int]
+    }
+    try #require(result.status == 0 && answers.count == 3, "\(result.error)")
+    #expect(answers[0] != nil && answers[1] == answers[0] && answers[2] == answers[0])
+  }
+
   @Test func dumpsTheLogitsOfTheFirstToken() throws {
     let path = Tool.scratch.appendingPathComponent("logits.bin").path
     let json = Tool.run([

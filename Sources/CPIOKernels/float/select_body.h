@@ -12,7 +12,7 @@ INLINE vf span_greatest(const float *x) {
   return v_max(a, v_max(v_load(x + 2 * WIDTH), v_load(x + 3 * WIDTH)));
 }
 
-size_t NAME(greatest)(const float *x, size_t count) {
+size_t NAME(argmax)(const float *x, size_t count) {
   vf lanes = v_set(-INFINITY), poison = v_set(0);  // poison: NaN with the first NaN or infinity
   size_t i = 0;
   for (; i + WIDTH <= count; i += WIDTH) {

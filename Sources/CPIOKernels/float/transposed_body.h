@@ -127,9 +127,9 @@ static void unpack_tile(float *tile, const struct pio_matrix *w, size_t begin, s
   }
 }
 
-static void many_back(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
-                      size_t row_end, size_t group_begin, size_t group_end, const float *x,
-                      size_t x_stride, size_t tokens, int accumulate) {
+static void many_transposed(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
+                            size_t row_end, size_t group_begin, size_t group_end, const float *x,
+                            size_t x_stride, size_t tokens, int accumulate) {
   float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
   for (size_t begin = row_begin; begin < row_end; begin += TILE_ROWS) {
     size_t end = begin + TILE_ROWS < row_end ? begin + TILE_ROWS : row_end;
@@ -235,12 +235,12 @@ INLINE void few_group(float *y, size_t y_stride, const struct pio_matrix *w, siz
   }
 }
 
-void NAME(gemm_back)(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
-                     size_t row_end, size_t group_begin, size_t group_end, const float *x,
-                     size_t x_stride, size_t tokens, int accumulate) {
+void NAME(gemm_transposed)(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
+                           size_t row_end, size_t group_begin, size_t group_end, const float *x,
+                           size_t x_stride, size_t tokens, int accumulate) {
   if (tokens > FEW_TOKENS) {
-    many_back(y, y_stride, w, row_begin, row_end, group_begin, group_end, x, x_stride, tokens,
-              accumulate);
+    many_transposed(y, y_stride, w, row_begin, row_end, group_begin, group_end, x, x_stride, tokens,
+                    accumulate);
     return;
   }
   for (size_t g = group_begin; g < group_end; g++) {
@@ -264,9 +264,9 @@ static void load_tile(float *tile, struct pio_floats w, size_t first, size_t las
   }
 }
 
-void NAME(gemm_back_float)(float *y, size_t y_stride, struct pio_floats w, const float *x,
-                           size_t x_stride, size_t x_step, size_t tokens, size_t rows, size_t cols,
-                           int accumulate) {
+void NAME(gemm_transposed_float)(float *y, size_t y_stride, struct pio_floats w, const float *x,
+                                 size_t x_stride, size_t x_step, size_t tokens, size_t rows,
+                                 size_t cols, int accumulate) {
   float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
   for (size_t first = 0; first < rows; first += TILE_ROWS) {
     size_t last = first + TILE_ROWS < rows ? first + TILE_ROWS : rows;

@@ -5,7 +5,8 @@
 //   int): shifted; vi vi_quad(vi, int j): lane j of every four lanes, four times; void
 //   vi_transpose(vi out[4], const vi in[4]): of every four lanes of 4 bytes, lane j of all into
 //     out[j]: its lane i has byte i of the four
-//   void v_fold(float out[4], const vf *lanes, int step): as pio_back_fold, of the 16 lanes of
+//   void v_fold(float out[4], const vf *lanes, int step): as pio_transposed_fold, of the 16 lanes
+//   of
 //     vectors that lie `step` apart
 //   vi vi_dot(vi sum, vi codes, vi values): sum += 4 products of bytes a lane; and SIGNED_CODES,
 //   whether codes
@@ -32,7 +33,7 @@ INLINE void quantize_stripe(struct derivative *d, vf y[QUAD][ROW_VECTORS], int32
       all = vi_max(all, vi_and(vi_bits(y[b][v]), 0x7fffffff));
     }
   }
-  pio_step step = pio_back_step((uint32_t)vi_greatest(all));
+  pio_step step = pio_transposed_step((uint32_t)vi_greatest(all));
   vf inverse = v_set(step.inverse);
   d->scale = v_set(step.scale);
   UNROLL for (int v = 0; v < ROW_VECTORS; v++) {
@@ -176,7 +177,7 @@ INLINE void add_group(struct sums *sums, size_t at, const uint8_t *const blocks[
 
 // `quant` is a constant where this is inlined. Fewer tokens are four, of which the last are zeros:
 // the usual number is four, and the code is large.
-INLINE void span_back(const struct span *p, uint32_t quant) {
+INLINE void span_transposed(const struct span *p, uint32_t quant) {
   const struct pio_matrix *w = p->w;
   struct sums sums;
   for (size_t i = 0; i < p->count * w->group * ROW_VECTORS; i++) sums.columns[i] = v_set(0);
@@ -231,18 +232,19 @@ INLINE void span_back(const struct span *p, uint32_t quant) {
 }
 
 static void span_int8(const struct span *p) {
-  span_back(p, PIO_INT8);
+  span_transposed(p, PIO_INT8);
 }
 static void span_int4(const struct span *p) {
-  span_back(p, PIO_INT4);
+  span_transposed(p, PIO_INT4);
 }
 static void span_int4_affine(const struct span *p) {
-  span_back(p, PIO_INT4_AFFINE);
+  span_transposed(p, PIO_INT4_AFFINE);
 }
 
-void NAME(gemm_back_int8)(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
-                          size_t row_end, size_t group_begin, size_t group_end, const float *x,
-                          size_t x_stride, size_t tokens, int accumulate) {
+void NAME(gemm_transposed_int8)(float *y, size_t y_stride, const struct pio_matrix *w,
+                                size_t row_begin, size_t row_end, size_t group_begin,
+                                size_t group_end, const float *x, size_t x_stride, size_t tokens,
+                                int accumulate) {
   const size_t step = SPAN / w->group;
   for (size_t g = group_begin; g < group_end; g += step) {
     for (size_t t = 0; t < tokens; t += QUAD) {

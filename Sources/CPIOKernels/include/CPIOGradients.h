@@ -18,12 +18,13 @@ struct pio_kv;
 // x: (tokens, row_end - row_begin), stride x_stride; y: (tokens, w->cols), stride y_stride, of
 // which the columns of these groups are written. Error below (rows + 8) * 2^-23 * sum|x| (scale *
 // |code - zero| + |minimum| + 8 |scale|), the last two for affine weights only.
-typedef void pio_gemm_back(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
-                           size_t row_end, size_t group_begin, size_t group_end, const float *x,
-                           size_t x_stride, size_t tokens, int accumulate);
+typedef void pio_gemm_transposed(float *y, size_t y_stride, const struct pio_matrix *w,
+                                 size_t row_begin, size_t row_end, size_t group_begin,
+                                 size_t group_end, const float *x, size_t x_stride, size_t tokens,
+                                 int accumulate);
 
-// The same, `gemm_back_int8`, with the rows' numbers in 8 bits and, NaNs apart, the same bits on
-// every ISA. Four row-blocks, 64 rows from the block of row_begin on, are a stripe. For each of
+// The same, `gemm_transposed_int8`, with the rows' numbers in 8 bits and, NaNs apart, the same bits
+// on every ISA. Four row-blocks, 64 rows from the block of row_begin on, are a stripe. For each of
 // them, each group and token,
 //   z_r = x_r * scale of row r (x_r = 0 outside of the range),   d = max |z_r| * (1 / 127),
 //   q_r = z_r * (127 / max |z_r|), rounded to even,
@@ -44,9 +45,9 @@ struct pio_floats {
 // With x_stride 1 the columns of a row-major X are the tokens. Error below (rows + 4) * 2^-24 *
 // (|y|
 // + sum|x w|).
-typedef void pio_gemm_back_float(float *y, size_t y_stride, struct pio_floats w, const float *x,
-                                 size_t x_stride, size_t x_step, size_t tokens, size_t rows,
-                                 size_t cols, int accumulate);
+typedef void pio_gemm_transposed_float(float *y, size_t y_stride, struct pio_floats w,
+                                       const float *x, size_t x_stride, size_t x_step,
+                                       size_t tokens, size_t rows, size_t cols, int accumulate);
 
 // The derivative of `pio_rms_norm` for the upstream derivative `u` (dim):
 //   out = (weight * u) / r - x * <x, weight * u> / (dim * r^3),   r = sqrt(mean(x^2) + epsilon)
@@ -80,9 +81,9 @@ typedef void pio_kv_read(float *out, const struct pio_kv *kv, int values, size_t
                          size_t count);
 
 struct pio_gradients {
-  pio_gemm_back *gemm_back;
-  pio_gemm_back *gemm_back_int8;
-  pio_gemm_back_float *gemm_back_float;
+  pio_gemm_transposed *gemm_transposed;
+  pio_gemm_transposed *gemm_transposed_int8;
+  pio_gemm_transposed_float *gemm_transposed_float;
   pio_rms_norm_back *rms_norm_back;
   pio_rope_back *rope_back;
   pio_silu_mul_back *silu_mul_back;

@@ -165,7 +165,7 @@ typedef void pio_attention_probabilities(float *out, size_t out_stride, const fl
                                          float scale, float *scratch);
 
 // The index of the greatest of x, the first of equals; `count` where one is a NaN or infinite.
-typedef size_t pio_greatest(const float *x, size_t count);
+typedef size_t pio_argmax(const float *x, size_t count);
 
 // Writes the indices of the numbers >= threshold, ascending, and returns how many there are; where
 // there are more than `most`, something above it, and the first `most` are written.
@@ -194,7 +194,7 @@ struct pio_kernels {
   pio_attention *attention;
   pio_attention_part *attention_part;
   pio_attention_probabilities *attention_probabilities;
-  pio_greatest *greatest;
+  pio_argmax *argmax;
   pio_at_least *at_least;
   pio_exp_run *exp;
   pio_widen *f16_to_f32;
@@ -208,9 +208,9 @@ const struct pio_kernels *pio_kernels_best(void);    // what this CPU runs faste
 // `dotprod`, `i8mm`), or NULL where this CPU or this build lacks it.
 const struct pio_kernels *pio_kernels_named(const char *isa);
 
-// Runs a table's quantize, gemm, attention and gemm_back_int8 on small inputs, beside the scalar
-// ones; below a millisecond. 0: they gave the same bits, and attention was within its bound; else
-// 1, 2, 3 or 4 for the operation that failed.
+// Runs a table's quantize, gemm, attention and gemm_transposed_int8 on small inputs, beside the
+// scalar ones; below a millisecond. 0: they gave the same bits, and attention was within its bound;
+// else 1, 2, 3 or 4 for the operation that failed.
 int pio_kernels_self_test(const struct pio_kernels *kernels);
 
 #endif

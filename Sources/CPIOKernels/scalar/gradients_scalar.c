@@ -45,14 +45,14 @@ float pio_exponentials_scalar(float *x, float most, size_t count) {
   return exponentials(x, 1, most, count);
 }
 
-static size_t greatest(const float *x, size_t count) {
+static size_t argmax(const float *x, size_t count) {
   size_t best = 0;
   for (size_t i = 1; i < count; i++) best = x[i] > x[best] ? i : best;
   return best;
 }
 
 void pio_softmax_scalar(float *x, float scale, size_t count) {
-  float factor = 1 / exponentials(x, scale, scale * x[greatest(x, count)], count);
+  float factor = 1 / exponentials(x, scale, scale * x[argmax(x, count)], count);
   for (size_t i = 0; i < count; i++) x[i] *= factor;
 }
 

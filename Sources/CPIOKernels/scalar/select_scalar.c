@@ -2,7 +2,7 @@
 #include "../internal.h"
 #include "../tables.h"
 
-size_t pio_greatest_scalar(const float *x, size_t count) {
+size_t pio_argmax_scalar(const float *x, size_t count) {
   size_t best = 0;
   for (size_t i = 0; i < count; i++) {
     if (!isfinite(x[i])) return count;

@@ -10,9 +10,10 @@ static float weight(const struct pio_matrix *w, size_t row, size_t col) {
   return fmaf((float)code, scale, pio_block_scale(block, w->quant, w->group, 1, row % PIO_ROWS));
 }
 
-void pio_gemm_back_scalar(float *y, size_t y_stride, const struct pio_matrix *w, size_t row_begin,
-                          size_t row_end, size_t group_begin, size_t group_end, const float *x,
-                          size_t x_stride, size_t tokens, int accumulate) {
+void pio_gemm_transposed_scalar(float *y, size_t y_stride, const struct pio_matrix *w,
+                                size_t row_begin, size_t row_end, size_t group_begin,
+                                size_t group_end, const float *x, size_t x_stride, size_t tokens,
+                                int accumulate) {
   size_t end = group_end * w->group < w->cols ? group_end * w->group : w->cols;
   for (size_t col = group_begin * w->group; col < end; col++) {
     for (size_t t = 0; t < tokens && !accumulate; t++) y[t * y_stride + col] = 0;
@@ -46,10 +47,10 @@ static struct stripe stripe_of(const struct pio_matrix *w, size_t first, size_t 
   return out;
 }
 
-void pio_gemm_back_int8_scalar(float *y, size_t y_stride, const struct pio_matrix *w,
-                               size_t row_begin, size_t row_end, size_t group_begin,
-                               size_t group_end, const float *x, size_t x_stride, size_t tokens,
-                               int accumulate) {
+void pio_gemm_transposed_int8_scalar(float *y, size_t y_stride, const struct pio_matrix *w,
+                                     size_t row_begin, size_t row_end, size_t group_begin,
+                                     size_t group_end, const float *x, size_t x_stride,
+                                     size_t tokens, int accumulate) {
   const size_t end = group_end * w->group < w->cols ? group_end * w->group : w->cols;
   const int32_t zero = w->quant == PIO_INT8 ? 128 : 8;
   for (size_t t = 0; t < tokens; t++) {
@@ -71,7 +72,7 @@ void pio_gemm_back_int8_scalar(float *y, size_t y_stride, const struct pio_matri
           float *sum = minima + r % PIO_ROWS;
           *sum = fmaf(s.x[r], fmaf(8, scale, minimum), *sum);
         }
-        pio_step step = pio_back_step(greatest);
+        pio_step step = pio_transposed_step(greatest);
         int32_t whole[4] = {0};
         for (size_t r = 0; r < 4 * PIO_ROWS && step.inverse != 0; r++) {
           int32_t code = pio_block_code(s.blocks[r / PIO_ROWS], w->quant, r % PIO_ROWS, in_group);
@@ -79,7 +80,7 @@ void pio_gemm_back_int8_scalar(float *y, size_t y_stride, const struct pio_matri
         }
         for (size_t i = 0; i < 4; i++) sums[i] = fmaf((float)whole[i], step.scale, sums[i]);
       }
-      pio_back_fold(parts, minima);
+      pio_transposed_fold(parts, minima);
       float least = (parts[0] + parts[1]) + (parts[2] + parts[3]);
       float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]) + least;
       float *out = y + t * y_stride + col;
@@ -88,9 +89,9 @@ void pio_gemm_back_int8_scalar(float *y, size_t y_stride, const struct pio_matri
   }
 }
 
-void pio_gemm_back_float_scalar(float *y, size_t y_stride, struct pio_floats w, const float *x,
-                                size_t x_stride, size_t x_step, size_t tokens, size_t rows,
-                                size_t cols, int accumulate) {
+void pio_gemm_transposed_float_scalar(float *y, size_t y_stride, struct pio_floats w,
+                                      const float *x, size_t x_stride, size_t x_step, size_t tokens,
+                                      size_t rows, size_t cols, int accumulate) {
   for (size_t t = 0; t < tokens; t++) {
     float *out = y + t * y_stride;
     for (size_t col = 0; col < cols && !accumulate; col++) out[col] = 0;

@@ -16,33 +16,33 @@ extension Saliency {
     _ selection: Selection
   ) -> Int {
     guard share > 0 else { return 0 }
-    let own = min(Self.pivots, share)
-    let words = min(Self.pivots, text.count)
+    let imagePivots = min(Self.pivots, share)
+    let textPivots = min(Self.pivots, text.count)
     var chosen: (Int, Int, Int, Int, Int, Int, Int, Int) = (0, 0, 0, 0, 0, 0, 0, 0)
     withUnsafeMutableBytes(of: &chosen) { bytes in
       let pivots = bytes.assumingMemoryBound(to: Int.self)
       measureKeys(text, input, selection)
       selection.sort(text)
-      for rank in 0..<words { pivots[own + rank] = selection.ranked(rank) }
+      for rank in 0..<textPivots { pivots[imagePivots + rank] = selection.ranked(rank) }
       measureKeys(span, input, selection)
       selection.begin(span)
       selection.sort(span)
-      for rank in 0..<own {
+      for rank in 0..<imagePivots {
         pivots[rank] = selection.ranked(rank)
         selection.keep(pivots[rank])
       }
-      let count = own + words
+      let count = imagePivots + textPivots
       for index in 0..<count {
         let pivot = pivots[index]
         let unlike = Unlike(
           saliency: self, selection: selection, hidden: input.probe.hidden, pivot: pivot,
           first: span.lowerBound)
         operations.pool.run(span.count, unlike)
-        let quota = (share - own) / count + (index < (share - own) % count ? 1 : 0)
+        let quota = (share - imagePivots) / count + (index < (share - imagePivots) % count ? 1 : 0)
         selection.fillUp(quota, span)
       }
     }
-    return (own + words) * span.count * 3 * config.dim
+    return (imagePivots + textPivots) * span.count * 3 * config.dim
   }
 
   /// L1 norms of the rows' keys, all heads together, or of the rows themselves, into `scores`.

@@ -105,12 +105,12 @@ struct HeadLoss {
     let sums = others(part)
     if let tile {
       let rows = pio_floats(data: tile, stride: head.columns, kind: UInt32(PIO_F32.rawValue))
-      operations.kernels.gradients.gemm_back_float(
+      operations.kernels.gradients.gemm_transposed_float(
         sums.base, sums.dim, rows, first, logits.dim, 1, input.count, chunk.count, sums.dim,
         Int32(adds))
     } else {
       var matrix = weight.matrix
-      operations.kernels.gradients.gemm_back_int8(
+      operations.kernels.gradients.gemm_transposed_int8(
         sums.base, sums.dim, &matrix, 0, chunk.count, 0, weight.groupCount, first, logits.dim,
         input.count, Int32(adds))
     }
@@ -141,7 +141,7 @@ struct HeadLoss {
   ) {
     let kernels = operations.kernels
     let state = maximum(part, proxy)
-    let best = kernels.greatest(logits, weight.rows)
+    let best = kernels.argmax(logits, weight.rows)
     if best == weight.rows { state.pointee.logit = .nan }  // one is no number, or infinite
     guard !state.pointee.logit.isNaN else {
       return logits.update(repeating: 0, count: weight.rows)
@@ -210,10 +210,10 @@ private struct HeadMerge: ParallelBody {
       let factor = expf(state.logit - most)
       let (sums, greatest) = (loss.others(part)[task], loss.greatest(part)[task])
       // Another part's maximum is one of the others.
-      let own: Float = part == best ? 0 : 1
-      others += factor * (state.others + own)
+      let added: Float = part == best ? 0 : 1
+      others += factor * (state.others + added)
       for column in 0..<out.dim {
-        row[column] += factor * (sums[column] + own * greatest[column])
+        row[column] += factor * (sums[column] + added * greatest[column])
       }
     }
     let greatest = loss.greatest(best)[task]

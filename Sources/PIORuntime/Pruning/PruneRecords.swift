@@ -24,7 +24,7 @@ public struct PruningStage: Equatable, Sendable {
   /// Of the whole stage, all images together.
   public var milliseconds: Double
   /// Multiply-adds of the whole stage.
-  public var multiplications: Int
+  public var macs: Int
   /// What the stage ranked by, for each of the `before` tokens; empty where it ranks by no number.
   public var scores: [Float]
   /// The tokens that `scores` speaks of, in the order of the decoder's rows; -1: the class token.
@@ -73,7 +73,7 @@ struct PruneRecords {
     var offset: Int32
     var hasScores: Bool
     var milliseconds: Double
-    var multiplications: Int
+    var macs: Int
   }
 
   private let records: UnsafeMutableBufferPointer<Record>
@@ -113,7 +113,7 @@ struct PruneRecords {
     precondition(index < records.count && offset + tokenCount <= candidates.count, "records")
     records[index] = Record(
       afterLayer: afterLayer, image: Int32(image), before: Int32(tokenCount), after: 0,
-      offset: Int32(offset), hasScores: hasScores, milliseconds: 0, multiplications: 0)
+      offset: Int32(offset), hasScores: hasScores, milliseconds: 0, macs: 0)
     count.pointee += 1
     return offset
   }
@@ -177,11 +177,11 @@ struct PruneRecords {
   }
 
   /// What the last `imageCount` records, one stage, took.
-  func finish(imageCount: Int, milliseconds: Double, multiplications: Int) {
+  func finish(imageCount: Int, milliseconds: Double, macs: Int) {
     let end = Int(count.pointee)
     for index in (end - imageCount)..<end {
       records[index].milliseconds = milliseconds
-      records[index].multiplications = multiplications
+      records[index].macs = macs
     }
   }
 
@@ -193,7 +193,7 @@ struct PruneRecords {
         sum.encodeMilliseconds += record.milliseconds
       } else if record.image == 0 {
         sum.prefillMilliseconds += record.milliseconds
-        sum.prefillMACs += record.multiplications
+        sum.prefillMACs += record.macs
       }
     }
     return sum
@@ -222,7 +222,7 @@ struct PruneRecords {
       place: isEncoder ? .encoder : .lm, afterLayer: isEncoder ? nil : Int(record.afterLayer),
       image: Int(record.image), before: Int(record.before), after: Int(record.after),
       kept: left.filter { $0 >= 0 }, keepsClassToken: left.contains(-1), merged: merged,
-      milliseconds: record.milliseconds, multiplications: record.multiplications,
+      milliseconds: record.milliseconds, macs: record.macs,
       scores: record.hasScores ? Array(scores[all]) : [],
       candidates: candidates[all].map { Int($0) })
   }

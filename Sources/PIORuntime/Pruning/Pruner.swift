@@ -37,9 +37,9 @@ struct Pruner {
   ) {
     let regions = plan.pruning
     pruning = plan.limits.pruning
-    kept = arena.buffer(plan.kept)
+    kept = arena.buffer(plan.prompt.kept)
     var selection = Selection(operations: operations, regions: regions.selection, arena: arena)
-    selection.origins = arena.buffer(plan.visualOrigins)
+    selection.origins = arena.buffer(plan.prompt.visualOrigins)
     self.selection = selection
     records = PruneRecords(regions.records, arena: arena)
     lastQuery = Rows(
@@ -84,7 +84,7 @@ struct Pruner {
       return rowCount
     }
     let start = ProcessStatus.monotonicMilliseconds
-    var multiplications = try rank(visual, input)
+    var macs = try rank(visual, input)
     var count = 0
     var row = 0
     var seen = 0
@@ -99,7 +99,7 @@ struct Pruner {
       let share = Share(
         count: owed - given, span: span, tokenCount: tokenCount, image: image,
         layout: visual.layouts[image], text: visual.end..<rowCount, origins: visual.origins)
-      visual[image] = keepShare(share, visual, &count, &multiplications, input)
+      visual[image] = keepShare(share, visual, &count, &macs, input)
       given = owed
       row = span.upperBound
     }
@@ -107,19 +107,19 @@ struct Pruner {
     for row in 0..<count { visual.origins[row] = visual.origins[Int(kept[row])] }
     records.finish(
       imageCount: visual.imageCount,
-      milliseconds: ProcessStatus.monotonicMilliseconds - start, multiplications: multiplications)
+      milliseconds: ProcessStatus.monotonicMilliseconds - start, macs: macs)
     return count
   }
 
   /// One image's part of a stage. Returns where its rows will be.
   private func keepShare(
-    _ share: Share, _ visual: VisualRows, _ count: inout Int, _ multiplications: inout Int,
+    _ share: Share, _ visual: VisualRows, _ count: inout Int, _ macs: inout Int,
     _ input: StageInput
   ) -> Range<Int> {
     let (first, span) = (count, share.span)
     records.begin(image: share.image, afterLayer: input.afterLayer, span, visual)
     if ranks(input) { records.note(scores: selection.scores, span, visual) }
-    multiplications += select(share, into: &count, input)
+    macs += select(share, into: &count, input)
     records.note(kept: kept[first..<count], visual)
     return first..<count
   }
@@ -173,7 +173,7 @@ struct Pruner {
     let out = kept.baseAddress! + count
     let span = share.span
     let hidden = input.probe.hidden
-    var multiplications = 0
+    var macs = 0
     switch method(input) {
     case .none, .visionzip: preconditionFailure("a stage without a method")
     case .uniform: spread(share)
@@ -185,17 +185,17 @@ struct Pruner {
       let isEntry = input.afterLayer == 0 && pruning.entry == .cells
       let covering = isEntry ? share.count : Int(pruning.coverage * Float(share.count))
       keepBestOfCells(covering, share)
-      multiplications = selection.keepDistinct(
+      macs = selection.keepDistinct(
         share.count, of: span, in: hidden, threshold: pruning.nmsThreshold)
     case .fastv: selection.keepHighest(share.count, of: span)
     case .dart:
-      multiplications = saliency!.keepUnlikePivots(
+      macs = saliency!.keepUnlikePivots(
         share.count, of: span, text: share.text, input, selection)
-    case .divprune: multiplications = selection.keepDiverse(share.count, of: span, in: hidden)
+    case .divprune: macs = selection.keepDiverse(share.count, of: span, in: hidden)
     }
     selection.keepRowsBetween(span, share.layout)
     count += selection.write(span, to: out)
-    return multiplications
+    return macs
   }
 
   /// Of the tokens in the grid that shows the image whole, those of the highest score in cells of about as many.

@@ -136,40 +136,44 @@ public struct Pruning: Equatable, Sendable {
 
   /// The stages of the decoder for a prompt with `tokenCount` visual tokens.
   public func schedule(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> Schedule {
-    try flow(tokenCount: tokenCount, layerCount: layerCount).schedule
+    try route(tokenCount: tokenCount, layerCount: layerCount).schedule
   }
 
   /// How many of a prompt's `tokenCount` visual tokens enter the decoder, and what it does with them.
-  package func flow(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> (
-    entering: Int, schedule: Schedule
+  package func route(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> (
+    entryCount: Int, schedule: Schedule
   ) {
     guard method != .none, tokenCount > 0 else { return (tokenCount, .none) }
-    let average: Int
     switch budget {
     case .all: return (tokenCount, .none)
     case .stages(let stages):
       let schedule = try Schedule(stages, layerCount: layerCount)
       return try method.zips ? zipped(schedule, tokenCount) : (tokenCount, schedule)
-    case .average(let budget): average = budget
-    case .fraction(let part): average = Int((part * Double(tokenCount)).rounded(.down))
+    case .average(let count):
+      return try route(averaging: count, of: tokenCount, layerCount: layerCount)
+    case .fraction(let part):
+      // A NaN is none of them.
+      let count = part > 0 ? min(1, part) * Double(tokenCount) : 0
+      return try route(
+        averaging: Int(count.rounded(.down)), of: tokenCount, layerCount: layerCount)
     }
+  }
+
+  private func route(
+    averaging average: Int, of tokenCount: Int, layerCount: Int
+  ) throws(ScheduleError) -> (entryCount: Int, schedule: Schedule) {
     guard average >= 1 else { throw .budgetTooSmall(budget: average, smallest: 1) }
-    if method == .visionzip { return (min(average, tokenCount), .none) }
-    if method == .visionzipPIO {
-      let entering = 3 * average / 2
-      guard average >= 2, layerCount >= 2, entering < tokenCount else {
-        let schedule = try Schedule(
-          averaging: average, of: tokenCount, layerCount: layerCount, rule: scheduleRule)
-        return (tokenCount, schedule)
-      }
+    if average >= tokenCount { return (tokenCount, .none) }
+    if method == .visionzip { return (average, .none) }
+    let entryCount = 3 * average / 2
+    if method == .visionzipPIO, average >= 2, layerCount >= 2, entryCount < tokenCount {
       let stage = Schedule.Stage(afterLayer: layerCount / 2, keep: average / 2)
-      return (entering, try Schedule([stage], layerCount: layerCount))
+      return (entryCount, try Schedule([stage], layerCount: layerCount))
     }
     if let layer = method.publishedLayer {
-      return (
-        tokenCount,
-        try Schedule(cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
-      )
+      let schedule = try Schedule(
+        cutAfter: layer, averaging: average, of: tokenCount, layerCount: layerCount)
+      return (tokenCount, schedule)
     }
     let schedule = try Schedule(
       averaging: average, of: tokenCount, layerCount: layerCount, rule: scheduleRule)
@@ -178,7 +182,7 @@ public struct Pruning: Equatable, Sendable {
 
   /// A schedule by hand whose stage before the first layer is the encoder's.
   private func zipped(_ schedule: Schedule, _ tokenCount: Int) throws(ScheduleError) -> (
-    entering: Int, schedule: Schedule
+    entryCount: Int, schedule: Schedule
   ) {
     guard let first = schedule.stages.first, first.afterLayer == 0 else {
       throw .encoderStageMissing(method: method.rawValue)

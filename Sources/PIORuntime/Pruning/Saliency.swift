@@ -42,7 +42,7 @@ struct Probe {
 ///
 /// W_vᵀ dO is one vector for each p and h, so that two products with as many rows as the prompt are left: keys and
 /// values going forward, keys going back. Weights of any kind. Derivatives are in f32, but for the few proxy rows' own in
-/// front of a product with quantized weights, which are rounded to 8 bits as activations are (`gemm_back_int8`): in the
+/// front of a product with quantized weights, which are rounded to 8 bits as activations are (`gemm_transposed_int8`): in the
 /// demo that moves the rank correlation with f32 by less than 0.0001. Allocates nothing.
 /// Source: PIO-FVLM, arXiv:2602.04657, whose code runs automatic differentiation over the whole block.
 struct Saliency {
@@ -143,7 +143,7 @@ struct Saliency {
         start = chunk.upperBound
       }
     }
-    return multiplications(probe, s.count, visual.tokenCount)
+    return macs(probe, s.count, visual.tokenCount)
   }
 
   /// The attention of the proxy rows, `(head · proxy, earlier rows, then the probe's)`.
@@ -303,14 +303,14 @@ struct Saliency {
   }
 
   /// Multiply-adds of the matrix products, of which the attention's own are the smallest part.
-  private func multiplications(_ probe: Probe, _ proxies: Int, _ visualRows: Int) -> Int {
-    Saliency.multiplications(
+  private func macs(_ probe: Probe, _ proxies: Int, _ visualRows: Int) -> Int {
+    Saliency.macs(
       config, rows: probe.proxies.upperBound, earlierRows: probe.earlierRows, proxies: proxies,
       visualRows: visualRows)
   }
 
   /// The same from the numbers alone: `rows` up to the last proxy row, `visualRows` of which are ranked.
-  static func multiplications(
+  static func macs(
     _ config: TextConfig, rows: Int, earlierRows: Int = 0, proxies: Int, visualRows: Int
   ) -> Int {
     let keyDim = config.kvHeadCount * config.headDim

@@ -30,6 +30,15 @@ struct SaliencyRegions: Equatable, Sendable {
   let headLogits: Region<Float>
   let headMaxima: Region<HeadMaximum>
 
+  /// Nil where no way to prune that is planned for computes with a block.
+  init?(
+    _ layout: inout Layout, _ text: TextConfig, limits: Limits, promptRows: Int, chunkRows: Int
+  ) {
+    let readsBlock = limits.prunings.contains { $0.prunes && $0.method.readsBlock }
+    guard readsBlock && promptRows > limits.contextRows else { return nil }
+    self.init(&layout, text, promptRows: promptRows, chunkRows: chunkRows)
+  }
+
   init(_ layout: inout Layout, _ text: TextConfig, promptRows: Int, chunkRows: Int) {
     let proxies = maxProxyRows
     let keyDim = text.kvHeadCount * text.headDim

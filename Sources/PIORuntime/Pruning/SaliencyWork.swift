@@ -172,11 +172,11 @@ struct SaliencyWork: ParallelBody {
 
   /// One proxy row's attention in one head; what lies behind it gets none.
   private func softmax(_ pair: Int) {
-    let own = block.map { $0.proxies.lowerBound + pair % heads.proxyCount + 1 } ?? 0
-    let behind = (block?.proxies.upperBound ?? 0) - own
-    let seen = earlierRows + own
+    let visible = block.map { $0.proxies.lowerBound + pair % heads.proxyCount + 1 } ?? 0
+    let behind = (block?.proxies.upperBound ?? 0) - visible
+    let seen = earlierRows + visible
     let first =
-      block.map { $0.firstVisible(from: own - 1) } ?? cache.firstVisible(fromRow: seen - 1)
+      block.map { $0.firstVisible(from: visible - 1) } ?? cache.firstVisible(fromRow: seen - 1)
     weights[pair].update(repeating: 0, count: first)
     operations.kernels.gradients.softmax(weights[pair] + first, scale, seen - first)
     (weights[pair] + seen).update(repeating: 0, count: behind)
@@ -186,16 +186,16 @@ struct SaliencyWork: ParallelBody {
   private func attend(_ group: Int, _ thread: Int) {
     let pair = firstPair(group)
     let gradients = operations.kernels.gradients
-    let own = pio_floats(
+    let probed = pio_floats(
       data: values.base + group * config.headDim, stride: values.dim, kind: UInt32(PIO_F32.rawValue)
     )
-    gradients.gemm_back_float(
-      heads.attended[pair], config.headDim, own, weights[pair] + earlierRows, weights.dim, 1,
+    gradients.gemm_transposed_float(
+      heads.attended[pair], config.headDim, probed, weights[pair] + earlierRows, weights.dim, 1,
       heads.rowsPerGroup, probe.proxies.upperBound, config.headDim, 0)
     forEachTile(group, thread, values: true) { rows, begin in
       let earlier = pio_floats(
         data: rows.base, stride: rows.dim, kind: UInt32(PIO_F32.rawValue))
-      gradients.gemm_back_float(
+      gradients.gemm_transposed_float(
         heads.attended[pair], config.headDim, earlier, weights[pair] + begin, weights.dim, 1,
         heads.rowsPerGroup, rows.count, config.headDim, 1)
     }
@@ -220,7 +220,7 @@ struct SaliencyWork: ParallelBody {
     }
     let queries = pio_floats(
       data: heads.queries[pair], stride: config.headDim, kind: UInt32(PIO_F32.rawValue))
-    kernels.gradients.gemm_back_float(
+    kernels.gradients.gemm_transposed_float(
       keys.base + group * config.headDim, keys.dim, queries, slopes[pair], 1, slopes.dim,
       keys.count, count, config.headDim, 0)
   }
@@ -229,7 +229,7 @@ struct SaliencyWork: ParallelBody {
   private func valueSlopes(_ column: Int, _ dx: Rows, _ projected: Rows, _ first: Int) {
     let part = pio_floats(
       data: projected.base + column, stride: projected.dim, kind: UInt32(PIO_F32.rawValue))
-    operations.kernels.gradients.gemm_back_float(
+    operations.kernels.gradients.gemm_transposed_float(
       dx.base + column, dx.dim, part, weights.base + earlierRows + first, 1, weights.dim,
       dx.count, heads.queries.count, min(columnsPerTask, dx.dim - column), 1)
   }

@@ -134,7 +134,7 @@ struct Selection {
     var front = 0
     for rank in 0..<count where isKept(Int(order[rank])) {
       let row = order[rank]
-      for place in (front..<rank).reversed() { order[place + 1] = order[place] }
+      for index in (front..<rank).reversed() { order[index + 1] = order[index] }
       order[front] = row
       front += 1
     }

@@ -181,6 +181,8 @@ struct CLIPRegions: Equatable, Sendable {
   /// Nil where the encoder hands over every row.
   let zip: ZipRegions?
   let chunkRows: Int
+  /// Where everything ends, also the patches.
+  let end: Int
 
   /// `image` lays out what is needed until the patches are prepared. Returns where that ends, too.
   static func reserve(
@@ -204,7 +206,7 @@ struct CLIPRegions: Equatable, Sendable {
       inner: layout.reserve(chunk * max(config.hiddenDim, connectorDim)),
       zip: limits.prunings.contains { $0.prunes && $0.method.zips }
         ? ZipRegions(&layout, config, threadCount: limits.threadCount) : nil,
-      chunkRows: chunk)
+      chunkRows: chunk, end: max(layout.end, patches.offset + patches.byteCount))
     return (regions, imageEnd)
   }
 }

@@ -86,7 +86,9 @@ enum VisionRegions: Equatable, Sendable {
   case llava(LLaVARegions)
   case llavaNext(LLaVANextRegions)
 
-  init(_ layout: inout Layout, _ vision: VisionConfig, limits: Limits, chunkRows: Int) {
+  /// Nil where no image comes.
+  init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
+    guard let vision, limits.imageCount > 0 else { return nil }
     switch vision {
     case .llava(let config):
       self = .llava(LLaVARegions(&layout, config, limits: limits, chunkRows: chunkRows))
@@ -103,11 +105,11 @@ enum VisionRegions: Equatable, Sendable {
     }
   }
 
-  /// Where the prepared patches end, which the tower's first step reads.
-  var patchesEnd: Int {
+  /// Where everything ends that the encoder reads.
+  var end: Int {
     switch self {
-    case .llava(let regions): regions.tower.patches.offset + regions.tower.patches.byteCount
-    case .llavaNext(let regions): regions.tower.patches.offset + regions.tower.patches.byteCount
+    case .llava(let regions): regions.tower.end
+    case .llavaNext(let regions): regions.tower.end
     }
   }
 }
@@ -145,6 +147,13 @@ extension VisionConfig {
   public var fewestTiles: Int? {
     guard case .llavaNext(let config) = self else { return nil }
     return config.resolutions.map(config.tileCount).min()
+  }
+
+  /// The same with images made square in another way; nil where they have a shape of their own.
+  func with(fit: ImagePreprocessing.Fit) -> VisionConfig? {
+    guard case .llava(var config) = self else { return nil }
+    config.preprocessing = config.preprocessing.with(fit: fit, side: config.tower.imageSize)
+    return .llava(config)
   }
 
   /// Whether an image's class token is one of its tokens.

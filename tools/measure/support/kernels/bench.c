@@ -208,7 +208,7 @@ struct back {
   const float *x;
   float *y;
   size_t tokens;
-  pio_gemm_back *kernel;
+  pio_gemm_transposed *kernel;
 };
 
 // A group of columns is a task, as in the runtime.
@@ -228,7 +228,7 @@ static void add_back(const char *what, size_t rows, size_t cols, size_t tokens) 
       *b = (struct back){.w = matrix(rows, cols, 32, kinds[kind].quant), .tokens = tokens};
       b->x = floats(tokens * rows);
       b->y = floats(tokens * cols);
-      b->kernel = small ? k->gradients.gemm_back_int8 : k->gradients.gemm_back;
+      b->kernel = small ? k->gradients.gemm_transposed_int8 : k->gradients.gemm_transposed;
       snprintf(name, sizeof name, "back %s, %s, %s", what, kinds[kind].name,
                small ? "int8" : "f32");
       add_case(name, run_back, b, (double)(rows * cols * tokens), "GMAC/s",

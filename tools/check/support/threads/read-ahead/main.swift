@@ -12,7 +12,9 @@ enum RuntimeError: Error {
 extension WeightUnits {
   /// Units of a few windows each, the head in blocks that end inside one.
   init(vision: Int, layers: Int, blocks: Int) {
-    func range(_ index: Int) -> Range<Int> { index * 2 * Self.window..<(index + 1) * 2 * Self.window }
+    func range(_ index: Int) -> Range<Int> {
+      index * 2 * Self.window..<(index + 1) * 2 * Self.window
+    }
     self.vision = (0..<vision).map(range)
     self.layers = (0..<layers).map { range(vision + $0) }
     let start = 2 * Self.window * (vision + layers)
@@ -39,8 +41,9 @@ guard fwrite(bytes, 1, byteCount, output) == byteCount, fclose(output) == 0 else
 func residency(_ share: Int) -> Residency {
   let sizes = units.layers.map(\.count).reduce(0, +) + units.head.map(\.bytes.count).reduce(0, +)
   return Residency(
-    fitting: units, decoderFree: sizes * share / 100, encoderFree: 6 * WeightUnits.window,
-    pictureFree: nil, usesHeadInside: false, isConversation: true, streamsAll: share == 0)
+    fitting: units,
+    in: .init(decoder: sizes * share / 100, encoder: 6 * WeightUnits.window, image: .max),
+    usesHeadInside: false, isConversation: true, streamsAll: share == 0)
 }
 
 var checked = 0

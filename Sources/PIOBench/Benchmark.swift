@@ -1,4 +1,5 @@
 import PIOFormat
+import PIORuntime
 
 /// Times of one thing done several times, and beside each what the machine could do just then.
 public struct Samples: Equatable, Sendable {

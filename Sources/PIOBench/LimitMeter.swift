@@ -1,4 +1,5 @@
 import CPIOKernels
+import PIORuntime
 import PIOThreads
 
 /// What this machine can do at most with so many threads, measured by loops that do nothing else.

@@ -1,4 +1,5 @@
 import PIOFormat
+import PIORuntime
 
 /// What a computation has to do at least, counted from the model's numbers: to hold times against the machine.
 public struct Work: Equatable, Sendable {
@@ -14,11 +15,11 @@ public struct Work: Equatable, Sendable {
     precondition(rows.count == text.layerCount, "Work: one row count for each layer")
     let queryDim = text.headCount * text.headDim
     let keyDim = text.kvHeadCount * text.headDim
-    let whole = 2 * text.dim * keyDim
-    let ofNeeded = 2 * text.dim * queryDim + 3 * text.dim * text.hiddenDim
+    let keysAndValues = 2 * text.dim * keyDim
+    let others = 2 * text.dim * queryDim + 3 * text.dim * text.hiddenDim
     for (layer, count) in rows.enumerated() {
       let isLast = layer + 1 == text.layerCount
-      weightMACs += count * whole + (isLast ? 1 : count) * ofNeeded
+      weightMACs += count * keysAndValues + (isLast ? 1 : count) * others
       attentionMACs += 2 * queryDim * (isLast ? count : count * (count + 1) / 2)
     }
     weightMACs += text.dim * text.vocabSize

@@ -1,4 +1,5 @@
 import PIOFormat
+import PIORuntime
 
 /// Answers about one image, pruned one way: times in milliseconds, round by round.
 public struct PrunedRuns: Sendable {

@@ -1,7 +1,7 @@
 import CPIOKernels
 import Testing
 
-// Products with transposed weights whose other factor is 8 bits: the definition is `gemm_back_int8`'s.
+// Products with transposed weights whose other factor is 8 bits: the definition is `gemm_transposed_int8`'s.
 
 private struct Shape: CustomTestStringConvertible {
   let rows, cols, group: Int
@@ -31,7 +31,7 @@ extension UnsafePointer<pio_kernels> {
     let (xStride, yStride) = (x.count / tokens, y.count / tokens)
     w.withMatrix { matrix in
       for (begin, end) in [(0, w.groups / 2), (w.groups / 2, w.groups)] {
-        pointee.gradients.gemm_back_int8(
+        pointee.gradients.gemm_transposed_int8(
           &y, yStride, matrix, rows.lowerBound, rows.upperBound, begin, end, x, xStride, tokens,
           accumulate ? 1 : 0)
       }
