@@ -110,6 +110,7 @@ public struct Engine: ~Copyable {
       memory.residency, file.pages, method: readAhead,
       dropsCache: memory.dropsCache(SystemMemory()),
       locks: limits.locksWeights)
+    bindCallingThread(threadCount: limits.threadCount)
     pool = ThreadPool(threadCount: limits.threadCount)
     let operations = Operations(kernels: table.pointee, pool: pool, plan: plan, arena: arena)
     let decoder = Decoder(
