@@ -56,7 +56,15 @@ enum Tool {
   static func run(
     _ arguments: [String], input: String = "", environment: [String: String] = [:]
   ) -> Result {
-    let command = self.command + arguments
+    run(command: command + arguments, input: input, environment: environment)
+  }
+
+  /// A line of the shell, whose standard input is empty.
+  static func shell(_ line: String) -> Result { run(command: ["/bin/sh", "-c", line]) }
+
+  private static func run(
+    command: [String], input: String = "", environment: [String: String] = [:]
+  ) -> Result {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: command[0])
     process.arguments = Array(command.dropFirst())
