@@ -143,8 +143,14 @@ private func json(_ text: String) -> Any {
       #"{"model_type":"llava","image_token_id":7,"vision_config":{}}"#,
       #"{"size":224,"crop_size":224}"#)
     let vision = try #require(config.vision)
-    #expect(
-      (vision.dim, vision.imageSize, vision.patchSize, vision.layerCount) == (768, 224, 32, 11))
+    // What `CLIPVisionConfig` and `LlavaConfig` of transformers say where a checkpoint says nothing.
+    #expect((vision.dim, vision.hiddenDim, vision.headCount) == (768, 3072, 12))
+    #expect((vision.imageSize, vision.patchSize) == (224, 32))
+    #expect(vision.layerNormEpsilon == 1e-5 && vision.activation == .quickGelu)
+    // Of 12 layers; the feature is what the last but one gives.
+    #expect(vision.layerCount == 11 && vision.dropsClassToken)
+    #expect(vision.projectorActivation == .gelu && vision.projectorBias)
+    #expect(vision.projectorHiddenDim == config.text.dim && vision.resolutions.isEmpty)
   }
 
   @Test func readsTheStepsOfTheProcessor() throws {

@@ -47,52 +47,63 @@ struct TiledPruningTests {
     }
   }
 
-  /// Whatever the image, the method and the budget: as many tokens as the schedule says, and room for all rows.
+  /// Whatever the image, the method and the budget: as many tokens as the schedule says, and room for all rows. What
+  /// cannot be reached is refused: by the plan for the largest image, else by the image's own turn.
   @Test(arguments: betweenLayers, [6, 20, 45])
   func aLayerHasItsTokensAndTheEndsOfTheirLines(_ method: PruneMethod, budget: Int) throws {
-    var engine: Engine
-    do {
-      engine = try self.engine("next-mistral-window") {
-        $0.pruning.method = method
-        $0.pruning.budget = .average(budget)
+    var pruning = Pruning()
+    pruning.method = method
+    pruning.budget = .average(budget)
+    let config = try self.engine("next-mistral-window").config
+    let (layerCount, vision) = (config.text.layerCount, try #require(config.vision))
+    guard isReached(pruning, vision.maxVisualTokenCount, layerCount) else {
+      // Two of three layers see every token before these cut.
+      #expect(method.publishedLayer == 2)
+      #expect(budget * layerCount < 2 * vision.maxVisualTokenCount + 1)
+      #expect(throws: RuntimeError.self) {
+        _ = try self.engine("next-mistral-window") { $0.pruning = pruning }
       }
-    } catch RuntimeError.schedule(let error) {
-      // Behind two of three layers there is little left to save.
-      #expect(method.publishedLayer == 2, "\(error)")
       return
     }
-    let layerCount = engine.config.text.layerCount
+    var engine = try self.engine("next-mistral-window") { $0.pruning = pruning }
+    let tokens = try engine.rawTokens(prompt, isFirst: true)
     for shape in ["square", "wide", "tall", "flat"] {
       engine.reset()
-      let tokens = try engine.rawTokens(prompt, isFirst: true)
-      let rows: ImageRows
-      do {
-        let (_, generation) = try run(
-          &engine, tokens, images: [image(shape, "next-mistral-window")], count: 3)
-        rows = try imageRows(engine, shape)
-        #expect(generation.visualTokens == rows.tokenCount)
-        #expect(generation.prefilledTokens == tokens.count - 1 + rows.rowCount)
-      } catch RuntimeError.schedule {
-        continue
-      }
-      let schedule = try engine.pruning.schedule(
-        tokenCount: rows.tokenCount, layerCount: layerCount)
-      for stage in engine.pruningStages {
-        #expect(
-          stage.after
-            == min(stage.before, schedule.stages.first { $0.afterLayer == stage.afterLayer }!.keep))
-        #expect(stage.kept.count == stage.after && stage.kept == stage.kept.sorted())
-        #expect(stage.kept.allSatisfy { (0..<rows.tokenCount).contains($0) })
-        #expect(stage.candidates.count == stage.before)
-      }
-      if let last = engine.pruningStages.last {
-        let behind = Set(
-          last.kept.filter { $0 >= rows.wholeCount }
-            .map { ($0 - rows.wholeCount) / rows.lineLength })
-        let text = engine.cachedRows.last! - last.after - behind.count
-        #expect((tokens.count - 1...tokens.count + 3).contains(text), "\(shape)")
-      }
+      let rows = try imageRows(engine, shape)
+      let images = [image(shape, "next-mistral-window")]
+      try #require(isReached(pruning, rows.tokenCount, layerCount), "a smaller image needs less")
+      let (_, generation) = try run(&engine, tokens, images: images, count: 3)
+      #expect(generation.visualTokens == rows.tokenCount)
+      #expect(generation.prefilledTokens == tokens.count - 1 + rows.rowCount)
+      try checkStages(engine, rows)
+      // The prompt but for the image, and the answer's tokens that were run: the last one of a cut-off answer was not.
+      let answered = generation.tokens.count - (generation.finishReason == .length ? 1 : 0)
+      #expect(engine.cachedRows.last! == tokens.count - 1 + answered + lastRows(engine, rows))
     }
+  }
+
+  private func isReached(_ pruning: Pruning, _ tokenCount: Int, _ layerCount: Int) -> Bool {
+    (try? pruning.schedule(tokenCount: tokenCount, layerCount: layerCount)) != nil
+  }
+
+  private func checkStages(_ engine: borrowing Engine, _ rows: ImageRows) throws {
+    let schedule = try engine.pruning.schedule(
+      tokenCount: rows.tokenCount, layerCount: engine.config.text.layerCount)
+    for stage in engine.pruningStages {
+      let keep = try #require(schedule.stages.first { $0.afterLayer == stage.afterLayer }).keep
+      #expect(stage.after == min(stage.before, keep))
+      #expect(stage.kept.count == stage.after && stage.kept == stage.kept.sorted())
+      #expect(stage.kept.allSatisfy { (0..<rows.tokenCount).contains($0) })
+      #expect(stage.candidates.count == stage.before)
+    }
+  }
+
+  /// Rows of the image in the last layer: its tokens, and an end for each line that has one.
+  private func lastRows(_ engine: borrowing Engine, _ rows: ImageRows) -> Int {
+    guard let last = engine.pruningStages.last else { return rows.rowCount }
+    let lines = last.kept.filter { $0 >= rows.wholeCount }
+      .map { ($0 - rows.wholeCount) / rows.lineLength }
+    return last.after + Set(lines).count
   }
 
   private func imageRows(_ engine: borrowing Engine, _ shape: String) throws -> ImageRows {
