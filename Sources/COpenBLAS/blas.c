@@ -3,6 +3,7 @@
 
 #ifdef PIO_BLAS
 #include <pthread.h>
+#include <stdlib.h>
 
 enum { row_major = 101, no_trans = 111, trans = 112 };
 typedef void sgemm_function(int, int, int, int, int, int, float, const float *, int, const float *,
@@ -26,19 +27,24 @@ static void load(void) {
 
 #else
 #include <dlfcn.h>
-#include <stdlib.h>
 
 // OpenBLAS is loaded at the first product: linked, its start-up (threads, buffers, 30 MB of code)
 // is paid by every run of the quantized path, which never calls it.
 static void load(void) {
-  setenv("OPENBLAS_NUM_THREADS", "1", 1);  // before its constructor: our pool's threads call it
   void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
   if (!library) return;
   config = (const char *(*)(void))dlsym(library, "openblas_get_config");
   sgemm = (sgemm_function *)dlsym(library, "cblas_sgemm");
+  // Our pool's threads call it, each for itself.
+  void (*set_threads)(int) = (void (*)(int))dlsym(library, "openblas_set_num_threads");
+  if (set_threads) set_threads(1);
 }
 
 #endif
+
+void pio_blas_set_environment(void) {
+  setenv("OPENBLAS_NUM_THREADS", "1", 1);
+}
 
 int pio_sgemm(float *y, size_t y_stride, const float *w, size_t w_stride, const float *x,
               size_t x_stride, size_t tokens, size_t rows, size_t cols, int accumulate) {
@@ -65,6 +71,9 @@ int pio_sgemm(float *y, size_t y_stride, const float *w, size_t w_stride, const 
 
 const char *pio_blas_name(void) {
   return NULL;
+}
+
+void pio_blas_set_environment(void) {
 }
 
 #endif

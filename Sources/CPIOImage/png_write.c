@@ -1,9 +1,7 @@
-#include <errno.h>
 #include <png.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "image.h"
 
@@ -58,29 +56,4 @@ enum pio_image_code pio_png_write(pio_image_sink *sink, void *context, const uin
   png_write_end(codec, info);
   png_destroy_write_struct(&codec, &info);
   return PIO_IMAGE_OK;
-}
-
-static int write_to_file(void *context, const uint8_t *bytes, size_t count) {
-  return fwrite(bytes, 1, count, context) != count;
-}
-
-enum pio_image_code pio_png_write_file(const char *path, const uint8_t *rgb, uint32_t width,
-                                       uint32_t height, size_t stride,
-                                       struct pio_image_error *error) {
-  memset(error, 0, sizeof *error);
-  FILE *file = fopen(path, "wbe");
-  if (file == NULL) {
-    const int number = errno;
-    pio_fail(error, PIO_IMAGE_CANNOT_OPEN, 0, "cannot open");
-    error->system_errno = number;
-    return PIO_IMAGE_CANNOT_OPEN;
-  }
-  enum pio_image_code code = pio_png_write(write_to_file, file, rgb, width, height, stride, error);
-  if (fclose(file) != 0 && code == PIO_IMAGE_OK) {
-    const int number = errno;
-    code = pio_fail(error, PIO_IMAGE_CANNOT_OPEN, 0, "cannot write");
-    error->system_errno = number;
-  }
-  if (code != PIO_IMAGE_OK) unlink(path);
-  return code;
 }

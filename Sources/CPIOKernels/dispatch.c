@@ -1,6 +1,7 @@
 // The tables, and which of them this CPU can run.
 #include "CPIOKernels.h"
 #include "internal.h"
+#include "isa.h"
 #include "tables.h"
 
 #if defined(__x86_64__)
@@ -9,15 +10,25 @@
 #include <sys/auxv.h>
 #endif
 
-static const struct pio_kernels scalar = PIO_TABLE("scalar", scalar, scalar);
+static const struct pio_kernels scalar = PIO_TABLE(PIO_ISA_SCALAR, scalar, scalar);
+
+// A table, and whether this CPU can run it.
+struct variant {
+  const struct pio_kernels *kernels;
+  int (*runs)(void);
+};
+
+static int runs_always(void) {
+  return 1;
+}
 
 #if defined(__x86_64__)
 
-static const struct pio_kernels avx2 = PIO_TABLE("avx2", avx2, avx2);
-static const struct pio_kernels avxvnni = PIO_TABLE("avxvnni", avxvnni, avx2);
-static const struct pio_kernels avx512vnni = PIO_TABLE("avx512vnni", avx512vnni, avx512);
+static const struct pio_kernels avx2 = PIO_TABLE(PIO_ISA_AVX2, avx2, avx2);
+static const struct pio_kernels avxvnni = PIO_TABLE(PIO_ISA_AVXVNNI, avxvnni, avx2);
+static const struct pio_kernels avx512vnni = PIO_TABLE(PIO_ISA_AVX512VNNI, avx512vnni, avx512);
 static const struct pio_kernels avx512vnni_wide =
-    PIO_TABLE("avx512vnni-wide", avx512vnni_wide, avx512);
+    PIO_TABLE(PIO_ISA_AVX512VNNI_WIDE, avx512vnni_wide, avx512);
 
 // The compiler's runtime asks cpuid, and xgetbv whether the system saves the registers.
 static int runs_avx2(void) {
@@ -37,6 +48,14 @@ static int runs_avx512vnni(void) {
          __builtin_cpu_supports("avx512vnni");
 }
 
+static const struct variant variants[] = {
+    {&scalar, runs_always},
+    {&avx2, runs_avx2},
+    {&avxvnni, runs_avxvnni},
+    {&avx512vnni, runs_avx512vnni},
+    {&avx512vnni_wide, runs_avx512vnni},
+};
+
 // Tiles of two row-blocks: measured on Intel's cores (CPUID family 6, model 207), where a product
 // of 512 tokens gets 1.2 times faster with int4 and 1.3 times with int8. Zen 4 begins one 64-byte
 // product a cycle and has nothing to gain.
@@ -49,20 +68,11 @@ const struct pio_kernels *pio_kernels_best(void) {
   return runs_avxvnni() ? &avxvnni : runs_avx2() ? &avx2 : &scalar;
 }
 
-const struct pio_kernels *pio_kernels_named(const char *isa) {
-  if (strcmp(isa, scalar.isa) == 0) return &scalar;
-  if (strcmp(isa, avx2.isa) == 0 && runs_avx2()) return &avx2;
-  if (strcmp(isa, avxvnni.isa) == 0 && runs_avxvnni()) return &avxvnni;
-  if (strcmp(isa, avx512vnni.isa) == 0 && runs_avx512vnni()) return &avx512vnni;
-  if (strcmp(isa, avx512vnni_wide.isa) == 0 && runs_avx512vnni()) return &avx512vnni_wide;
-  return NULL;
-}
-
 #elif defined(__aarch64__)
 
-static const struct pio_kernels neon = PIO_TABLE("neon", neon, neon);
-static const struct pio_kernels dotprod = PIO_TABLE("dotprod", dotprod, neon);
-static const struct pio_kernels i8mm = PIO_TABLE("i8mm", i8mm, neon);
+static const struct pio_kernels neon = PIO_TABLE(PIO_ISA_NEON, neon, neon);
+static const struct pio_kernels dotprod = PIO_TABLE(PIO_ISA_DOTPROD, dotprod, neon);
+static const struct pio_kernels i8mm = PIO_TABLE(PIO_ISA_I8MM, i8mm, neon);
 
 #if defined(__linux__)
 static int runs_dotprod(void) {
@@ -80,29 +90,43 @@ static int runs_i8mm(void) {
 }
 #endif
 
+static const struct variant variants[] = {
+    {&scalar, runs_always},
+    {&neon, runs_always},
+    {&dotprod, runs_dotprod},
+    {&i8mm, runs_i8mm},
+};
+
 const struct pio_kernels *pio_kernels_best(void) {
   return runs_i8mm() ? &i8mm : runs_dotprod() ? &dotprod : &neon;
 }
 
-const struct pio_kernels *pio_kernels_named(const char *isa) {
-  if (strcmp(isa, scalar.isa) == 0) return &scalar;
-  if (strcmp(isa, neon.isa) == 0) return &neon;
-  if (strcmp(isa, dotprod.isa) == 0 && runs_dotprod()) return &dotprod;
-  if (strcmp(isa, i8mm.isa) == 0 && runs_i8mm()) return &i8mm;
-  return NULL;
-}
-
 #else
+
+static const struct variant variants[] = {{&scalar, runs_always}};
 
 const struct pio_kernels *pio_kernels_best(void) {
   return &scalar;
 }
 
-const struct pio_kernels *pio_kernels_named(const char *isa) {
-  return strcmp(isa, scalar.isa) == 0 ? &scalar : NULL;
+#endif
+
+const struct pio_kernels *pio_kernels_runnable(size_t index) {
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    if (!variants[i].runs()) continue;
+    if (index == 0) return variants[i].kernels;
+    index--;
+  }
+  return NULL;
 }
 
-#endif
+const struct pio_kernels *pio_kernels_named(const char *isa) {
+  const struct pio_kernels *found;
+  for (size_t i = 0; (found = pio_kernels_runnable(i)) != NULL; i++) {
+    if (strcmp(isa, found->isa) == 0) return found;
+  }
+  return NULL;
+}
 
 const struct pio_kernels *pio_kernels_scalar(void) {
   return &scalar;

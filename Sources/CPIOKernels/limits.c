@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "CPIOLimits.h"
+#include "isa.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -58,7 +59,7 @@ static uint64_t read_scalar(const void *data, size_t count) {
   return sum[0];
 }
 
-static const struct pio_limit_loops scalar = {"scalar", int8_macs_scalar, f32_flops_scalar,
+static const struct pio_limit_loops scalar = {PIO_ISA_SCALAR, int8_macs_scalar, f32_flops_scalar,
                                               read_scalar, NULL};
 
 #if defined(__x86_64__)
@@ -108,7 +109,7 @@ __attribute__((target("avx2"))) static uint64_t read_ahead_avx2(const void *data
   READ_AVX2(data, count, 4096);
 }
 
-static const struct pio_limit_loops avx2 = {"avx2", int8_macs_avx2, f32_flops_avx2, read_avx2,
+static const struct pio_limit_loops avx2 = {PIO_ISA_AVX2, int8_macs_avx2, f32_flops_avx2, read_avx2,
                                             read_ahead_avx2};
 
 __attribute__((target("avx2,avxvnni"))) static uint64_t int8_macs_avxvnni(uint64_t rounds) {
@@ -117,7 +118,7 @@ __attribute__((target("avx2,avxvnni"))) static uint64_t int8_macs_avxvnni(uint64
   return rounds * 12 * 32;
 }
 
-static const struct pio_limit_loops avxvnni = {"avxvnni", int8_macs_avxvnni, f32_flops_avx2,
+static const struct pio_limit_loops avxvnni = {PIO_ISA_AVXVNNI, int8_macs_avxvnni, f32_flops_avx2,
                                                read_avx2, read_ahead_avx2};
 
 __attribute__((target("avx512f,avx512vnni"))) static uint64_t int8_macs_avx512vnni(
@@ -134,11 +135,11 @@ __attribute__((target("avx512f"))) static uint64_t f32_flops_avx512(uint64_t rou
 }
 
 // Loads of 32 bytes: measured, those of 64 read less a second (Zen 4: 23 against 25 GB/s).
-static const struct pio_limit_loops avx512vnni = {"avx512vnni", int8_macs_avx512vnni,
+static const struct pio_limit_loops avx512vnni = {PIO_ISA_AVX512VNNI, int8_macs_avx512vnni,
                                                   f32_flops_avx512, read_avx2, read_ahead_avx2};
 
 static const struct pio_limit_loops avx512vnni_wide = {
-    "avx512vnni-wide", int8_macs_avx512vnni, f32_flops_avx512, read_avx2, read_ahead_avx2};
+    PIO_ISA_AVX512VNNI_WIDE, int8_macs_avx512vnni, f32_flops_avx512, read_avx2, read_ahead_avx2};
 
 static const struct pio_limit_loops *const all[] = {&avx2, &avxvnni, &avx512vnni, &avx512vnni_wide,
                                                     &scalar};
@@ -191,11 +192,11 @@ __attribute__((target("arch=armv8.2-a+dotprod+i8mm"))) static uint64_t int8_macs
   return rounds * 16 * 32;
 }
 
-static const struct pio_limit_loops neon = {"neon", int8_macs_neon, f32_flops_neon, read_neon,
+static const struct pio_limit_loops neon = {PIO_ISA_NEON, int8_macs_neon, f32_flops_neon, read_neon,
                                             NULL};
-static const struct pio_limit_loops dotprod = {"dotprod", int8_macs_dotprod, f32_flops_neon,
+static const struct pio_limit_loops dotprod = {PIO_ISA_DOTPROD, int8_macs_dotprod, f32_flops_neon,
                                                read_neon, NULL};
-static const struct pio_limit_loops i8mm = {"i8mm", int8_macs_i8mm, f32_flops_neon, read_neon,
+static const struct pio_limit_loops i8mm = {PIO_ISA_I8MM, int8_macs_i8mm, f32_flops_neon, read_neon,
                                             NULL};
 
 static const struct pio_limit_loops *const all[] = {&neon, &dotprod, &i8mm, &scalar};

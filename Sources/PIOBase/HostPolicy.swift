@@ -5,9 +5,9 @@ public struct HostPolicy: Equatable, Sendable {
   /// A page of the model file that cannot be read ends the process in one line and exit code 1. Otherwise the signal
   /// is the host's business.
   public var handlesReadErrors: Bool
-  /// The calling thread is bound to one of the cores that the pool's threads are chosen from.
+  /// The calling thread is bound to the cores that the pool's threads run on, where cores differ.
   public var bindsCallingThread: Bool
-  /// Environment variables that OpenBLAS reads when it is loaded are set where they are missing.
+  /// The environment variable by which OpenBLAS starts no threads when it is loaded is set.
   public var setsEnvironment: Bool
   /// Heap that the image codecs have given back goes back to the system.
   public var trimsHeap: Bool

@@ -115,7 +115,8 @@ public final class AnswerLog {
         return false
       }
       guard let (key, answer) = parse(line) else {
-        throw .badLine(path: path, line: number, problem: "not an answer of an evaluation")
+        throw .badLine(
+          path: path, line: number, problem: "not an answer that an evaluation has kept")
       }
       answers[key] = answer
       wholeBytes += line.count + 1

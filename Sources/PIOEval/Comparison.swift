@@ -45,12 +45,12 @@ public struct Comparison: Sendable {
     /// Of the decoder.
     public var layers: Int
     /// Images have unequally many tokens.
-    public var isTiled: Bool
+    public var countsVary: Bool
 
-    public init(tokens: Int, layers: Int, isTiled: Bool = false) {
+    public init(tokens: Int, layers: Int, countsVary: Bool = false) {
       self.tokens = tokens
       self.layers = layers
-      self.isTiled = isTiled
+      self.countsVary = countsVary
     }
   }
 
@@ -81,35 +81,36 @@ public struct Comparison: Sendable {
     _ variants: [Variant], budgets: [Budget], shape: Shape,
     controls: [Setting.Image] = []
   ) {
-    var settings: [Setting] = []
-    func add(_ setting: Setting) -> Int {
-      if let index = settings.firstIndex(of: setting) { return index }
-      settings.append(setting)
-      return settings.count - 1
+    var settings = SettingList()
+    _ = settings.add(Setting(unpruned: .own, shape))
+    self.controls = controls.map {
+      ("\($0.rawValue) image", settings.add(Setting(unpruned: $0, shape)))
     }
-    var unpruned = Pruning()
-    unpruned.method = .none
-    func whole(_ image: Setting.Image) -> Setting {
-      Setting(
-        image: image, pruning: unpruned,
-        rows: [Int](repeating: shape.tokens, count: shape.layers), stages: [],
-        identity: "image=\(image.rawValue)")
-    }
-    _ = add(whole(.own))
-    self.controls = controls.map { ("\($0.rawValue) image", add(whole($0))) }
     sections = budgets.map { budget in
-      Section(
-        budget: budget,
-        cells: variants.map { variant in
-          do {
-            let setting = try Setting(variant.pruning, budget, shape)
-            return Cell(variant: variant, setting: add(setting), problem: nil)
-          } catch {
-            return Cell(variant: variant, setting: nil, problem: "\(error)")
-          }
-        })
+      Section(budget: budget, cells: variants.map { settings.cell($0, budget, shape) })
     }
-    self.settings = settings
+    self.settings = settings.all
+  }
+
+  /// Each setting once, whatever it is called.
+  private struct SettingList {
+    var all: [Setting] = []
+
+    /// Its place.
+    mutating func add(_ setting: Setting) -> Int {
+      if let index = all.firstIndex(of: setting) { return index }
+      all.append(setting)
+      return all.count - 1
+    }
+
+    mutating func cell(_ variant: Variant, _ budget: Budget, _ shape: Shape) -> Cell {
+      do {
+        let setting = try Setting(variant.pruning, budget, shape)
+        return Cell(variant: variant, setting: add(setting), problem: nil)
+      } catch {
+        return Cell(variant: variant, setting: nil, problem: "\(error)")
+      }
+    }
   }
 
   /// Whether any way to prune can be measured, or nothing was to be.
@@ -119,6 +120,15 @@ public struct Comparison: Sendable {
 }
 
 extension Comparison.Setting {
+  init(unpruned image: Image, _ shape: Comparison.Shape) {
+    var pruning = Pruning()
+    pruning.method = .none
+    self.init(
+      image: image, pruning: pruning,
+      rows: [Int](repeating: shape.tokens, count: shape.layers), stages: [],
+      identity: "image=\(image.rawValue)")
+  }
+
   /// Throws where the way to prune cannot reach the budget.
   init(_ pruning: Pruning, _ budget: Comparison.Budget, _ shape: Comparison.Shape)
     throws(RuntimeError)
@@ -141,17 +151,22 @@ extension Comparison.Setting {
       throw .schedule(error)
     }
     let rows = route.schedule.tokens(route.entryCount, layerCount: shape.layers)
-    var stages: [Schedule.Stage] = []
-    var left = shape.tokens
-    for stage in [Schedule.Stage(afterLayer: 0, keep: route.entryCount)] + route.schedule.stages
-    where stage.keep < left {
-      stages.append(stage)
-      left = stage.keep
-    }
+    let entry = Schedule.Stage(afterLayer: 0, keep: route.entryCount)
+    let stages = Self.dropping([entry] + route.schedule.stages, of: shape.tokens)
     self.init(
       image: .own, pruning: pruning, rows: rows, stages: stages,
       // Stages of smaller images differ where those of the largest are equal.
-      identity: identityText(pruning, stages) + (shape.isTiled ? " \(pruning.budget)" : ""))
+      identity: identityText(pruning, stages) + (shape.countsVary ? " \(pruning.budget)" : ""))
+  }
+
+  /// Those of the stages that drop something.
+  private static func dropping(_ stages: [Schedule.Stage], of count: Int) -> [Schedule.Stage] {
+    var left = count
+    return stages.filter { stage in
+      guard stage.keep < left else { return false }
+      left = stage.keep
+      return true
+    }
   }
 
   public static func == (a: Self, b: Self) -> Bool { a.identity == b.identity }

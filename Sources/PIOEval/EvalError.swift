@@ -31,13 +31,13 @@ public enum EvalError: Error, Equatable, CustomStringConvertible {
       "cannot write \(path): \(String(cString: strerror(errno)))"
     case .notAFile(let path): "\(path) is not a regular file"
     case .lineTooLong(let path, let line, let maxBytes):
-      "\(path), line \(line): more than \(maxBytes) bytes"
+      "\(path), line \(line): longer than \(maxBytes) bytes"
     case .badLine(let path, let line, let problem): "\(path), line \(line): \(problem)"
     case .tooManyQuestions(let path, let limit):
       "\(path) has more than \(limit) questions; --limit takes the first ones"
     case .tooManyFamilies(let path, let limit):
       "\(path) has more than \(limit) families of questions"
-    case .noQuestions(let path): "\(path) has no question"
+    case .noQuestions(let path): "\(path) has no questions"
     case .answersInUse(let path): "\(path) is in use by another evaluation"
     case .badVariant(let text, let problem): "--prune '\(text)': \(problem)"
     case .nothingToCompare: "no way to prune works at any of these budgets"

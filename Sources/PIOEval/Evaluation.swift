@@ -36,7 +36,7 @@ public struct Evaluation: Sendable {
   /// Questions times settings.
   public var answerCount: Int { questions.questions.count * comparison.settings.count }
 
-  /// The ways to prune that an runtime must be planned for.
+  /// The ways to prune that a runtime must be planned for.
   public var prunings: [Pruning] { comparison.settings.map(\.pruning) }
 
   /// Asks what `log` has no answer to, and returns all answers: for each setting those of each question.
@@ -45,63 +45,86 @@ public struct Evaluation: Sendable {
   public func run(
     _ runtime: inout Runtime, _ slot: Slot, _ log: AnswerLog, progress: (Int, Int) -> Void
   ) throws(EvalError) -> [[Answer]] {
-    let settingKeys = comparison.settings.map { digest("\(identity) \($0.identity)") }
-    var imageDigests: [UInt64] = []
-    for image in questions.images {
-      imageDigests.append(try fileDigest(path(of: image.image)))
-    }
-    func key(_ setting: Int, _ question: Int, _ image: Int) -> AnswerLog.Key {
-      let text = questions.questions[question].text
-      var seen = hexadecimal(imageDigests[image])
-      switch comparison.settings[setting].image {
-      case .own: break
-      case .grey: seen = "grey"
-      case .wrong: seen = hexadecimal(imageDigests[wrong(image)])
-      }
-      return AnswerLog.Key(setting: settingKeys[setting], question: digest("\(seen) \(text)"))
-    }
-    var missing = 0
-    for (image, entry) in questions.images.enumerated() {
-      for question in entry.questions {
-        for setting in comparison.settings.indices where log[key(setting, question, image)] == nil {
-          missing += 1
-        }
-      }
+    let keys = try AnswerKeys(self)
+    let missing = order.reduce(0) { sum, asked in
+      sum + comparison.settings.indices.count { log[keys[$0, asked]] == nil }
     }
     var asker = Asker(evaluation: self)
     var done = 0
     progress(0, missing)
-    for (image, entry) in questions.images.enumerated() {
-      for question in entry.questions {
-        var new: [(key: AnswerLog.Key, answer: Answer)] = []
-        for setting in comparison.settings.indices {
-          let key = key(setting, question, image)
-          guard log[key] == nil else { continue }
-          new.append((key, try asker.ask(&runtime, slot, question, image, setting)))
-          done += 1
-          progress(done, missing)
-        }
-        try log.append(new)
+    for asked in order {
+      var new: [(key: AnswerLog.Key, answer: Answer)] = []
+      for setting in comparison.settings.indices where log[keys[setting, asked]] == nil {
+        new.append((keys[setting, asked], try asker.ask(&runtime, slot, asked, setting)))
+        done += 1
+        progress(done, missing)
       }
+      try log.append(new)
     }
+    return answers(log, keys)
+  }
+
+  private func answers(_ log: AnswerLog, _ keys: AnswerKeys) -> [[Answer]] {
     let none = Answer(text: "", prefillMilliseconds: 0)
     var answers = [[Answer]](
       repeating: [Answer](repeating: none, count: questions.questions.count),
       count: comparison.settings.count)
-    for (image, entry) in questions.images.enumerated() {
-      for question in entry.questions {
-        for setting in comparison.settings.indices {
-          answers[setting][question] = log[key(setting, question, image)] ?? none
-        }
+    for asked in order {
+      for setting in comparison.settings.indices {
+        answers[setting][asked.question] = log[keys[setting, asked]] ?? none
       }
     }
     return answers
+  }
+
+  /// A question and the image it is about.
+  fileprivate struct Asked {
+    let image: Int
+    let question: Int
+  }
+
+  /// Image after image, so that each is encoded once.
+  private var order: some Sequence<Asked> {
+    questions.images.indices.lazy.flatMap { image in
+      questions.images[image].questions.lazy.map { Asked(image: image, question: $0) }
+    }
   }
 
   fileprivate func path(of image: String) -> String { "\(folder)/\(image)" }
 
   /// The image that stands for a wrong one: the next.
   fileprivate func wrong(_ image: Int) -> Int { (image + 1) % questions.images.count }
+}
+
+/// Under which names the answers are kept.
+private struct AnswerKeys {
+  private let evaluation: Evaluation
+  private let settings: [UInt64]
+  private let images: [UInt64]
+
+  /// Reads every image once.
+  init(_ evaluation: Evaluation) throws(EvalError) {
+    self.evaluation = evaluation
+    settings = evaluation.comparison.settings.map {
+      digest("\(evaluation.identity) \($0.identity)")
+    }
+    var images: [UInt64] = []
+    for image in evaluation.questions.images {
+      images.append(try fileDigest(evaluation.path(of: image.image)))
+    }
+    self.images = images
+  }
+
+  subscript(setting: Int, asked: Evaluation.Asked) -> AnswerLog.Key {
+    let text = evaluation.questions.questions[asked.question].text
+    let seen =
+      switch evaluation.comparison.settings[setting].image {
+      case .own: hexadecimal(images[asked.image])
+      case .grey: "grey"
+      case .wrong: hexadecimal(images[evaluation.wrong(asked.image)])
+      }
+    return AnswerLog.Key(setting: settings[setting], question: digest("\(seen) \(text)"))
+  }
 }
 
 /// Keeps the encoded images that the next question may need.
@@ -112,13 +135,13 @@ private struct Asker {
   init(evaluation: Evaluation) { self.evaluation = evaluation }
 
   mutating func ask(
-    _ runtime: inout Runtime, _ slot: Slot, _ question: Int, _ image: Int, _ setting: Int
+    _ runtime: inout Runtime, _ slot: Slot, _ asked: Evaluation.Asked, _ setting: Int
   ) throws(EvalError) -> Answer {
-    let entry = evaluation.questions.questions[question]
+    let entry = evaluation.questions.questions[asked.question]
     let setting = evaluation.comparison.settings[setting]
     do {
       runtime.reset(slot)
-      let image = try encoding(&runtime, image, setting)
+      let image = try encoding(&runtime, asked.image, setting)
       let tokens = try runtime.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
       var request = Request(
         tokens: tokens, images: [.file(evaluation.path(of: entry.image))],
@@ -166,7 +189,9 @@ private struct Asker {
     return image
   }
 
-  private func greyEncoding(_ runtime: inout Runtime, _ pruning: Pruning) throws(RuntimeError) -> EncodedImage {
+  private func greyEncoding(
+    _ runtime: inout Runtime, _ pruning: Pruning
+  ) throws(RuntimeError) -> EncodedImage {
     do {
       return try SampleImage.withGreyFile { try runtime.encode(.file($0), pruning) }
     } catch let error as RuntimeError {

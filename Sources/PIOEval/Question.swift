@@ -64,7 +64,7 @@ public struct QuestionSet: Sendable {
   /// Reads JSON lines: `image`; `question` or `text`; `answer`, a list of `answers`, or `label` (yes, no); and where
   /// there is one a `family` or `category`. Other keys are passed over, empty lines too.
   ///
-  /// The file is nobody's word: a line has at most 64 KiB and 1,024 values, an image's name stays inside its folder.
+  /// The file is not trusted: a line has at most 64 KiB and 1,024 values, an image's name stays inside its folder.
   /// `limit`: only the first ones.
   public init(path: String, limit: Int? = nil) throws(EvalError) {
     let file = try LineFile(path: path, maxLineBytes: Self.maxLineBytes)
@@ -97,7 +97,7 @@ public struct QuestionSet: Sendable {
     let value = try line.withUnsafeBytes { bytes throws(JSONError) in
       try JSONReader.parse(bytes, nodeLimit: maxNodes)
     }
-    guard case .object(let members) = value else { throw Problem(description: "no JSON object") }
+    guard case .object(let members) = value else { throw Problem(description: "not a JSON object") }
     func string(_ keys: String...) throws -> String? {
       for key in keys {
         switch members[key] {
@@ -105,17 +105,17 @@ public struct QuestionSet: Sendable {
         case .string(let text): return text
         // POPE's ids and GQA's numbers stay what they say.
         case .integer(let number): return String(number)
-        default: throw Problem(description: "'\(key)' is not a text")
+        default: throw Problem(description: "'\(key)' is not a string")
         }
       }
       return nil
     }
-    guard let image = try string("image") else { throw Problem(description: "no 'image'") }
+    guard let image = try string("image") else { throw Problem(description: "'image' is missing") }
     guard isInside(image) else {
       throw Problem(description: "'image' must name a file inside the folder of images")
     }
     guard let text = try string("question", "text"), !text.isEmpty else {
-      throw Problem(description: "no 'question' (nor 'text')")
+      throw Problem(description: "'question' (or 'text') is missing")
     }
     let family = try string("family", "category") ?? "questions"
     guard !family.isEmpty, family.utf8.count <= maxFamilyBytes else {
@@ -127,7 +127,7 @@ public struct QuestionSet: Sendable {
   private static func truth(_ members: [String: JSONValue]) throws -> Question.Truth {
     let given = ["answer", "answers", "label"].filter { members[$0] != nil }
     guard given.count == 1 else {
-      throw Problem(description: "one of 'answer', 'answers' and 'label' is needed")
+      throw Problem(description: "exactly one of 'answer', 'answers' and 'label' is needed")
     }
     switch members[given[0]] {
     case .string(let text) where given[0] == "answer": return .answer(text)
@@ -142,11 +142,11 @@ public struct QuestionSet: Sendable {
       return .answers(
         try values.map {
           guard case .string(let text) = $0 else {
-            throw Problem(description: "'answers' has something that is not a text")
+            throw Problem(description: "'answers' must be a list of strings")
           }
           return text
         })
-    default: throw Problem(description: "'\(given[0])' is not what it should be")
+    default: throw Problem(description: "'\(given[0])' has the wrong type")
     }
   }
 

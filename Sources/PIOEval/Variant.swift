@@ -21,12 +21,13 @@ public struct Variant: Equatable, Sendable {
       pruning.method = method
     } else {
       throw .badVariant(
-        text: text, problem: "no method: \(Self.allNames.joined(separator: ", ")), all")
+        text: text,
+        problem: "unknown method; known are \(Self.allNames.joined(separator: ", ")), all")
     }
     pruning.seed = seed
     for part in parts.dropFirst() {
       guard Self.set(part, &pruning) else {
-        throw .badVariant(text: text, problem: "'\(part)' is no option of a method")
+        throw .badVariant(text: text, problem: "'\(part)' is not a valid option of a method")
       }
     }
     name = text
@@ -50,32 +51,26 @@ public struct Variant: Equatable, Sendable {
     guard sides.count == 2 else { return false }
     let value = String(sides[1])
     switch sides[0] {
-    case "positions":
-      guard let positions = PrunedPositions(rawValue: value) else { return false }
-      pruning.positions = positions
-    case "proxy-rows":
-      guard let rows = ProxyRows(rawValue: value) else { return false }
-      pruning.proxyRows = rows
-    case "proxy-block":
-      guard let block = ProxyBlock(rawValue: value) else { return false }
-      pruning.proxyBlock = block
-    case "nms-threshold":
-      guard let threshold = Float(value), threshold >= -1, threshold <= 2 else { return false }
-      pruning.nmsThreshold = threshold
-    case "coverage":
-      guard let part = Float(value), part >= 0, part <= 1 else { return false }
-      pruning.coverage = part
-    case "entry":
-      guard let entry = EntrySelection(rawValue: value) else { return false }
-      pruning.entry = entry
-    case "patch-score":
-      guard let score = PatchScore(rawValue: value) else { return false }
-      pruning.patchScore = score
-    case "seed":
-      guard let seed = UInt64(value) else { return false }
-      pruning.seed = seed
+    case "positions": return store(PrunedPositions(rawValue: value), in: &pruning.positions)
+    case "proxy-rows": return store(ProxyRows(rawValue: value), in: &pruning.proxyRows)
+    case "proxy-block": return store(ProxyBlock(rawValue: value), in: &pruning.proxyBlock)
+    case "nms-threshold": return store(number(value, in: -1...2), in: &pruning.nmsThreshold)
+    case "coverage": return store(number(value, in: 0...1), in: &pruning.coverage)
+    case "entry": return store(EntrySelection(rawValue: value), in: &pruning.entry)
+    case "patch-score": return store(PatchScore(rawValue: value), in: &pruning.patchScore)
+    case "seed": return store(UInt64(value), in: &pruning.seed)
     default: return false
     }
+  }
+
+  private static func number(_ text: String, in range: ClosedRange<Float>) -> Float? {
+    Float(text).flatMap { range.contains($0) ? $0 : nil }
+  }
+
+  /// Returns whether there is a value.
+  private static func store<Value>(_ value: Value?, in target: inout Value) -> Bool {
+    guard let value else { return false }
+    target = value
     return true
   }
 }

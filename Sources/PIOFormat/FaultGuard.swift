@@ -1,7 +1,13 @@
 import Glibc
 import Synchronization
 
-/// Turns SIGBUS in a mapped file into one line on stderr and exit code 1.
+/// From here on a mapped file that was cut short, or that the disk cannot give any more, ends the process in one line and
+/// exit code 1, and not with SIGBUS.
+///
+/// For the owner of a process, never for a library: there is one handler of a signal in a process.
+public func installReadErrorHandler() { FaultGuard.install() }
+
+/// Turns SIGBUS in a mapped file into one line on stderr and exit code 1, once `install` has been called.
 ///
 /// The kernel raises it where a page of the mapping cannot be had: the file was cut short, or the disk cannot be read.
 /// There is no way to go on: the page may be needed in the middle of a product. A fault anywhere else keeps its default.
@@ -15,18 +21,16 @@ enum FaultGuard {
   }
 
   private static let capacity = 32
-  private static let installing = Mutex<Bool>(false)
+  /// Whether the handler is there; held while the entries change.
+  private static let isInstalled = Mutex<Bool>(false)
   private static let isReporting = Atomic<Bool>(false)
 
   static func watch(_ bytes: UnsafeRawBufferPointer, path: String) {
-    installing.withLock { isInstalled in
-      if !isInstalled { install() }
-      isInstalled = true
-      guard let slots,
+    isInstalled.withLock { _ in
+      let slots = entries()
+      guard
         let free = (0..<capacity).first(where: { slots[$0].end.load(ordering: .relaxed) == 0 })
-      else {
-        return
-      }
+      else { return }
       let text = Array(
         "error: \(path) was cut short or cannot be read any more while it is in use\n".utf8)
       let message = UnsafeMutablePointer<UInt8>.allocate(capacity: text.count)
@@ -40,7 +44,7 @@ enum FaultGuard {
   }
 
   static func forget(_ bytes: UnsafeRawBufferPointer) {
-    installing.withLock { _ in
+    isInstalled.withLock { _ in
       guard let slots else { return }
       let start = UInt(bitPattern: bytes.baseAddress!)
       for index in 0..<capacity
@@ -55,19 +59,29 @@ enum FaultGuard {
   /// What the handler reads: a plain word, initialised without code, so that reading it is safe in a signal handler.
   nonisolated(unsafe) private static var slots: UnsafeMutablePointer<Entry>?
 
-  private static func install() {
+  /// The files that are mapped, whether the handler is there or not.
+  private static func entries() -> UnsafeMutablePointer<Entry> {
+    if let slots { return slots }
     let entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
     for index in 0..<capacity { (entries + index).initialize(to: Entry()) }
     slots = entries
-    // Made now: a signal handler must not be the first to ask for it.
-    isReporting.store(false, ordering: .relaxed)
-    var action = sigaction()
-    action.__sigaction_handler.sa_sigaction = { _, info, _ in
-      let address = UInt(bitPattern: info?.pointee._sifields._sigfault.si_addr)
-      FaultGuard.report(address, isSent: (info?.pointee.si_code ?? 0) <= 0)
+    return entries
+  }
+
+  static func install() {
+    isInstalled.withLock { isInstalled in
+      guard !isInstalled else { return }
+      isInstalled = true
+      // Made now: a signal handler must not be the first to ask for it.
+      isReporting.store(false, ordering: .relaxed)
+      var action = sigaction()
+      action.__sigaction_handler.sa_sigaction = { _, info, _ in
+        let address = UInt(bitPattern: info?.pointee._sifields._sigfault.si_addr)
+        FaultGuard.report(address, isSent: (info?.pointee.si_code ?? 0) <= 0)
+      }
+      action.sa_flags = SA_SIGINFO
+      sigaction(SIGBUS, &action, nil)
     }
-    action.sa_flags = SA_SIGINFO
-    sigaction(SIGBUS, &action, nil)
   }
 
   /// In the signal handler: async-signal-safe calls alone.

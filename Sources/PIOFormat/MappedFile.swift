@@ -3,8 +3,8 @@ import Synchronization
 
 /// A regular file mapped read-only. Sole owner: the pages are unmapped when it dies.
 ///
-/// A page that can no longer be read (the file was cut short, the disk failed) ends the process with one line and exit
-/// code 1, by `FaultGuard`, and not with SIGBUS.
+/// A page that can no longer be read (the file was cut short, the disk failed) is a SIGBUS, which
+/// `installReadErrorHandler` turns into one line and exit code 1.
 public struct MappedFile: ~Copyable, @unchecked Sendable {
   public let bytes: UnsafeRawBufferPointer  // valid while this value lives
   private let descriptor: Int32

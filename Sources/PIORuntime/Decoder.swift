@@ -41,7 +41,8 @@ struct Decoder {
     self.stream = stream
     self.operations = operations
     chunkRows = layout.chunkRows
-    hidden = Rows(base: arena.pointer(layout.prompt.hidden), count: layout.promptRows, dim: config.dim)
+    hidden = Rows(
+      base: arena.pointer(layout.prompt.hidden), count: layout.promptRows, dim: config.dim)
     pruner = Pruner(
       config: config, weights: weights, stream: stream, operations: operations, plan: layout,
       arena: arena)

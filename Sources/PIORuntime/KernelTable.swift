@@ -13,6 +13,9 @@ package func kernelTable(_ isa: String?) throws(RuntimeError) -> UnsafePointer<p
 
 /// Names of all kernels that this CPU and this build can run, the oracle first.
 package func runnableKernels() -> [String] {
-  ["scalar", "avx2", "avxvnni", "avx512vnni", "avx512vnni-wide", "neon", "dotprod", "i8mm"]
-    .filter { pio_kernels_named($0) != nil }
+  var names: [String] = []
+  while let table = pio_kernels_runnable(names.count) {
+    names.append(String(cString: table.pointee.isa))
+  }
+  return names
 }

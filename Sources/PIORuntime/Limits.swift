@@ -111,7 +111,6 @@ public struct Limits: Equatable, Sendable {
     // As many pixels in a shape of up to 16:1; the resizer's tables grow with the longest edge.
     image.maxEdge = min(image.maxEdge, 4 * Int(Double(maxImagePixels).squareRoot().rounded(.up)))
     image.maxCodecBytes = codecBytes
-    image.trimsHeap = true
     return image
   }
 }

@@ -23,10 +23,12 @@ final class Model {
   let visualSpans: UnsafeMutableBufferPointer<Int32>
   let visualOrigins: UnsafeMutableBufferPointer<Int32>
   let textBuffer: UnsafeMutableBufferPointer<UInt8>
+  private let imageLimits: ImageLimits
   private let embeddingRow: UnsafeMutableBufferPointer<UInt8>
 
   init(_ file: consuming ModelFile, _ options: RuntimeOptions) throws(RuntimeError) {
     let table = try kernelTable(options.isa)
+    options.host.apply()
     tokenizer = try loadTokenizer(of: file)
     let sizes = try ModelSizes(file, maxPieceBytes: tokenizer.maxPieceByteCount)
       .with(fit: options.fit)
@@ -38,6 +40,9 @@ final class Model {
     stream = WeightStream(
       plan.residency, file.pages, method: options.readAhead,
       dropsCache: plan.dropsCache(SystemMemory()), locks: plan.limits.locksWeights)
+    if options.host.bindsCallingThread {
+      bindCallingThread(threadCount: plan.limits.threadCount)
+    }
     let pool = ThreadPool(threadCount: plan.limits.threadCount)
     operations = Operations(kernels: table.pointee, pool: pool, plan: layout, arena: arena)
     decoder = Decoder(
@@ -46,6 +51,9 @@ final class Model {
     encoder = VisionEncoder(
       plan, config, VisionParts(binding: binding, stream: stream, operations: operations),
       arena: arena)
+    var imageLimits = plan.limits.image(codecBytes: plan.codecByteCount)
+    imageLimits.trimsHeap = options.host.trimsHeap
+    self.imageLimits = imageLimits
     isa = String(cString: table.pointee.isa)
     visualSpans = arena.buffer(layout.prompt.visualSpans)
     visualOrigins = arena.buffer(layout.prompt.visualOrigins)
@@ -82,13 +90,12 @@ final class Model {
   /// Reads an image's header: what it will come to.
   func open(_ image: Image) throws(RuntimeError) -> PromptImage {
     guard let vision = config.vision else { throw .modelTakesNoImages }
-    let limits = plan.limits.image(codecBytes: plan.codecByteCount)
     do {
       let open =
         switch image {
-        case .file(let path): try OpenImage(path: path, limits: limits)
+        case .file(let path): try OpenImage(path: path, limits: imageLimits)
         case .bytes(let bytes, let name):
-          try OpenImage(bytes: bytes, name: name, limits: limits)
+          try OpenImage(bytes: bytes, name: name, limits: imageLimits)
         }
       let size = PixelSize(height: open.info.height, width: open.info.width)
       return .open(open, LoadedImage(size: size, layout: vision.layout(size)))

@@ -22,7 +22,8 @@ final class SlotState {
   init(_ layout: ArenaLayout, text: TextConfig, kernels: pio_kernels, arena: borrowing Arena) {
     cache = KVArena(layout, text: text, arena: arena)
     sampler = Sampler(
-      Sampling(), seen: arena.buffer(layout.slot.seen), candidates: arena.buffer(layout.slot.candidates),
+      Sampling(), seen: arena.buffer(layout.slot.seen),
+      candidates: arena.buffer(layout.slot.candidates),
       kernels: kernels)
   }
 

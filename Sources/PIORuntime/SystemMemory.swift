@@ -1,4 +1,4 @@
-import Glibc
+import PIOThreads
 
 /// What memory this machine, and the control groups around this process, have for it.
 public struct SystemMemory: Sendable {
@@ -11,7 +11,7 @@ public struct SystemMemory: Sendable {
 
   /// `root`: in front of every path that is read.
   public init(root: String = "") {
-    let memory = Self.lines(root + "/proc/meminfo")
+    let memory = lines(of: root + "/proc/meminfo")
     func field(_ name: String) -> Int? {
       memory.first { $0.hasPrefix(name) }
         .flatMap { $0.dropFirst(name.count).split(separator: " ").first }.flatMap { Int($0) }
@@ -25,8 +25,8 @@ public struct SystemMemory: Sendable {
 
   /// The limits of the process's own groups and of those around them.
   private static func groupLimits(root: String) -> [Int] {
-    let mounts = lines(root + "/proc/self/mountinfo").compactMap(Mount.init)
-    return lines(root + "/proc/self/cgroup").flatMap { line -> [Int] in
+    let mounts = lines(of: root + "/proc/self/mountinfo").compactMap(Mount.init)
+    return lines(of: root + "/proc/self/cgroup").flatMap { line -> [Int] in
       // `5:memory:/user.slice` (version 1) or `0::/user.slice` (version 2).
       let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
       guard parts.count == 3 else { return [] }
@@ -70,19 +70,9 @@ public struct SystemMemory: Sendable {
 
   /// A limit in bytes; nil: none, or none that means anything.
   private static func limit(_ path: String) -> Int? {
-    guard let value = lines(path).first.flatMap({ Int($0) }), value < 1 << 60 else { return nil }
-    return value
-  }
-
-  private static func lines(_ path: String) -> [String] {
-    guard let file = fopen(path, "re") else { return [] }
-    defer { fclose(file) }
-    var result: [String] = []
-    var bytes = [CChar](repeating: 0, count: 4096)
-    while fgets(&bytes, 4096, file) != nil, result.count < 4096 {
-      let line = bytes.prefix { $0 != 0 && $0 != 10 }
-      result.append(String(decoding: line.map(UInt8.init(bitPattern:)), as: UTF8.self))
+    guard let value = lines(of: path).first.flatMap({ Int($0) }), value < 1 << 60 else {
+      return nil
     }
-    return result
+    return value
   }
 }

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 private let processorFolder = "/sys/devices/system/cpu"
 
@@ -86,12 +82,12 @@ private func capacity(root: String, processor: Int) -> Int? {
 }
 
 /// The lines of a small file, without their ends; none where it cannot be read.
-func lines(of path: String) -> [String] {
+package func lines(of path: String) -> [String] {
   guard let file = fopen(path, "re") else { return [] }
   defer { fclose(file) }
   var result: [String] = []
   var bytes = [CChar](repeating: 0, count: 4096)
-  while fgets(&bytes, 4096, file) != nil, result.count < 1000 {
+  while fgets(&bytes, 4096, file) != nil, result.count < 4096 {
     let line = bytes.prefix { $0 != 0 && $0 != 10 }
     result.append(String(decoding: line.map(UInt8.init(bitPattern:)), as: UTF8.self))
   }

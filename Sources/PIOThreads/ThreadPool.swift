@@ -14,24 +14,21 @@ public final class ThreadPool: Sendable {
   private let shared: Shared
   private let workers: Workers
 
-  /// Where CPUs differ and the big ones are enough for all threads, the workers and the thread that makes the pool
-  /// stay on the big ones from here on: a worker on a small core would hold up every `run`.
+  /// Where CPUs differ and the big ones are enough for all threads, the workers stay on the big ones: a worker on a
+  /// small core would hold up every `run`. So would the calling thread, which is not the pool's:
+  /// `bindCallingThread(threadCount:)` is for whoever owns it.
   ///
   /// Traps unless `threadCount` is in 1…1024 and the system grants that many threads.
   public convenience init(threadCount: Int) {
-    let (big, isHeterogeneous) = bigProcessors()
-    let fits = isHeterogeneous && threadCount <= big.count
-    self.init(threadCount: threadCount, processors: fits ? big : nil)
+    self.init(threadCount: threadCount, processors: processors(forThreads: threadCount))
   }
 
-  /// - Parameter processors: what the workers and the calling thread are restricted to; nil: nothing changes.
+  /// - Parameter processors: what the workers are restricted to; nil: what the calling thread is.
   package init(threadCount: Int, processors: [Int]?) {
     precondition((1...1024).contains(threadCount), "ThreadPool: threadCount must be in 1…1024")
     self.threadCount = threadCount
-    // Before the workers are made: they inherit it.
-    if let processors { restrictThread(to: processors) }
     shared = Shared(spinCount: threadCount <= availableProcessors().count ? 20_000 : 0)
-    workers = Workers(count: threadCount - 1, shared)
+    workers = Workers(count: threadCount - 1, shared, processors)
   }
 
   deinit {
@@ -102,17 +99,19 @@ struct Job {
 private struct Workers: @unchecked Sendable {
   private let handles: UnsafeMutableBufferPointer<pthread_t>
 
-  init(count: Int, _ shared: Shared) {
+  init(count: Int, _ shared: Shared, _ processors: [Int]?) {
     handles = .allocate(capacity: count)
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
     pthread_attr_setstacksize(&attributes, 1 << 20)  // kernels keep below 128 KiB of stack
     for index in 0..<count {
-      let start = Unmanaged.passRetained(WorkerStart(shared: shared, thread: index + 1))
+      let start = Unmanaged.passRetained(
+        WorkerStart(shared: shared, thread: index + 1, processors: processors))
       let failure = pthread_create(
         handles.baseAddress! + index, &attributes,
         { argument in
           let start = Unmanaged<WorkerStart>.fromOpaque(argument!).takeRetainedValue()
+          if let processors = start.processors { restrictThread(to: processors) }
           start.shared.serve(thread: start.thread)
           return nil
         }, start.toOpaque())
@@ -130,9 +129,11 @@ private struct Workers: @unchecked Sendable {
 private final class WorkerStart: Sendable {
   let shared: Shared
   let thread: Int
+  let processors: [Int]?
 
-  init(shared: Shared, thread: Int) {
+  init(shared: Shared, thread: Int, processors: [Int]?) {
     self.shared = shared
     self.thread = thread
+    self.processors = processors
   }
 }

@@ -17,15 +17,15 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
   case edgeTooLong(path: String, width: Int, height: Int, maxEdge: Int)
   /// `neededBytes` is 0 where the codec does not say.
   case codecMemory(path: String, message: String, neededBytes: Int, maxBytes: Int)
-  case cannotWrite(path: String, errno: Int32, message: String)
+  case cannotEncode(width: Int, height: Int, message: String)
   case badPreparation(what: String, found: String)
 
   public var description: String {
     switch self {
     case .cannotOpen(let path, let errno):
       "\(path): cannot open the image: \(String(cString: strerror(errno)))"
-    case .cannotWrite(let path, let errno, let message):
-      "\(path): cannot write the image: \(errno != 0 ? String(cString: strerror(errno)) : message)"
+    case .cannotEncode(let width, let height, let message):
+      "cannot make a PNG of \(width) x \(height) pixels: \(message)"
     case .notAFile(let path):
       "\(path): not a regular file"
     case .unknownFormat(let path, let found):

@@ -1,10 +1,4 @@
-import CPIOImage
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 /// A drawn image, for measurements that want one, whatever it shows.
 public enum SampleImage {
@@ -29,21 +23,32 @@ public enum SampleImage {
   private static func store(
     _ pixels: [UInt8], _ width: Int, _ height: Int
   ) throws(ImageError) -> Int32 {
+    let encoded = try encodePNG(pixels, width: width, height: height)
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     let template = "\(folder)/pioedge-image-XXXXXX"
     var name = Array(template.utf8CString)
-    var descriptor = mkstemp(&name)
+    let descriptor = mkstemp(&name)
     guard descriptor >= 0 else { throw .cannotOpen(path: template, errno: errno) }
     unlink(&name)
-    var error = pio_image_error()
-    let code = pio_png_write(
-      writeAll, &descriptor, pixels, UInt32(width), UInt32(height), 3 * width, &error)
-    guard code == PIO_IMAGE_OK else {
-      let failure = errno
+    let code = write(encoded, to: descriptor)
+    guard code == 0 else {
       close(descriptor)
-      throw .cannotOpen(path: template, errno: failure)
+      throw .cannotOpen(path: template, errno: code)
     }
     return descriptor
+  }
+
+  /// Returns 0 or an errno.
+  private static func write(_ bytes: [UInt8], to descriptor: Int32) -> Int32 {
+    var done = 0
+    while done < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress! + done, $0.count - done)
+      }
+      if count < 0 && errno != EINTR { return errno }
+      done += max(0, count)
+    }
+    return 0
   }
 
   private static func pixels(_ width: Int, _ height: Int) -> [UInt8] {
@@ -64,18 +69,3 @@ public enum SampleImage {
     }
   }
 }
-
-/// Writes a piece to the descriptor that `context` points to.
-private let writeAll:
-  @convention(c) (
-    UnsafeMutableRawPointer?, UnsafePointer<UInt8>?, Int
-  ) -> Int32 = { context, bytes, count in
-    let descriptor = context!.assumingMemoryBound(to: Int32.self).pointee
-    var done = 0
-    while done < count {
-      let written = write(descriptor, bytes! + done, count - done)
-      if written < 0 && errno != EINTR { return 1 }
-      done += max(0, written)
-    }
-    return 0
-  }

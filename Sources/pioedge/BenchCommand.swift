@@ -10,19 +10,22 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Measure a model's speed, and how near it comes to what this machine can do.",
+    usage: "pioedge bench <model> [<options>]\npioedge bench --limits",
     discussion: """
       Examples:
         pioedge bench llava.piom
         pioedge bench llava.piom -p 512 -n 128 --threads 1 --json
-        pioedge bench llava.piom --image                     also an image: encoding, first token
-        pioedge bench llava.piom --image --visual-tokens 192,128,64    pruned against unpruned
-        pioedge bench llava.piom --kv int8 --depth 1024      decoding behind 1024 rows
-        pioedge bench --limits                               what this machine can do, no model
+        pioedge bench llava.piom --image            (an image too: encoding, first token)
+        pioedge bench llava.piom --image --visual-tokens 192,64  (pruned and unpruned)
+        pioedge bench llava.piom --depth 1024       (decoding behind 1024 rows)
+        pioedge bench --limits                      (what this machine can do, no model)
 
-      Tokens and the image are made up; each figure is the median of --repetitions runs behind one that
-      does not count. Shares are of what plain loops reach here at the same number of threads.
-      With --visual-tokens one prompt (an image and \(Benchmark.textRowsWithPrunedImage) text tokens) is answered with -n tokens, unpruned
-      and with each count in turn; -p and decoding are then measured only where -p asks for it.
+      Tokens and the image are made up; each figure is the median of --repetitions runs, after one that does not count.
+      Shares are of what plain loops reach here with the same number of threads. With --visual-tokens one prompt (an
+      image and \(Benchmark.textRowsWithPrunedImage) text tokens) is answered with -n tokens, unpruned and with each count in turn; prefill and decoding
+      alone are then measured only where -p asks for it.
+
+      \(everyOption("bench"))
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
@@ -31,7 +34,7 @@ struct BenchCommand: ParsableCommand {
   @Option(
     name: [.customShort("p"), .customLong("prompt")],
     help: ArgumentHelp(
-      "Prompt lengths to measure, in tokens (default 128,512,640, as far as the model goes).",
+      "Prompt lengths to measure, in tokens (default: 128,512,640, as far as the model goes).",
       valueName: "n,…"))
   var prompts: String?
 
@@ -40,13 +43,14 @@ struct BenchCommand: ParsableCommand {
     help: ArgumentHelp("Tokens to decode; 0: none.", valueName: "n"))
   var generate = 64
 
-  @Option(help: ArgumentHelp("Rows in the cache before decoding is measured.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Rows in the cache before decoding is measured.", valueName: "n"))
   var depth = 0
 
   @Option(name: .shortAndLong, help: ArgumentHelp("Runs of each measurement.", valueName: "n"))
   var repetitions = 5
 
-  @Flag(help: "Also show the model an image: encoding, and the time to the first token.")
+  @Flag(help: "Measure with an image too: encoding, and the time to the first token.")
   var image = false
 
   @Flag(help: "Measure the machine alone: integer and f32 arithmetic, reading from memory.")
@@ -55,10 +59,10 @@ struct BenchCommand: ParsableCommand {
   @Flag(help: "One JSON object instead of a table.")
   var json = false
 
-  @Flag(help: "Print the memory plan to stderr.")
+  @Flag(help: ArgumentHelp("Print the memory plan to stderr.", visibility: .hidden))
   var verbose = false
 
-  @OptionGroup(title: "Session") var session: SessionOptions
+  @OptionGroup var session: SessionOptions
 
   private static let defaultPrompts = [128, 512, 640]
 
@@ -69,20 +73,14 @@ struct BenchCommand: ParsableCommand {
           ? "--limits measures the machine and takes no model"
           : "a model is needed, or --limits for the machine alone")
     }
-    guard (0...1 << 20).contains(generate) else {
-      throw ValidationError("-n takes a whole number from 0 to 1048576")
-    }
-    guard (0...1 << 20).contains(depth) else {
-      throw ValidationError("--depth takes a whole number from 0 to 1048576")
-    }
-    guard (1...1000).contains(repetitions) else {
-      throw ValidationError("--repetitions takes a whole number from 1 to 1000")
-    }
+    try require(generate, 0...(1 << 20), "-n")
+    try require(depth, 0...(1 << 20), "--depth")
+    try require(repetitions, 1...1000, "--repetitions")
     guard image || !prunes else {
-      throw ValidationError("--visual-tokens and --schedule prune an image: they need --image")
+      throw ValidationError("--visual-tokens and --schedule need --image")
     }
     guard !prunes || depth == 0 else {
-      throw ValidationError("--depth is for decoding alone, not for --visual-tokens")
+      throw ValidationError("--depth cannot be used with --visual-tokens or --schedule")
     }
     _ = try promptLengths()
   }
@@ -106,9 +104,10 @@ struct BenchCommand: ParsableCommand {
   private func measureMachine() throws {
     let isa = String(cString: try kernelTable(kernelsFromEnvironment()).pointee.isa)
     let threads = session.threads ?? defaultThreadCount()
+    bindCallingThread(threadCount: threads)
     let meter = try LimitMeter(isa: isa, threadCount: threads)
     let report = LimitsReport(isa: isa, threads: threads, limits: LimitsReport.Rates(meter))
-    try printOutput(json ? jsonLine(report) : report.text)
+    try printOutput(json ? jsonText(report) : report.text)
   }
 
   private func measure(_ path: String) throws {
@@ -117,74 +116,27 @@ struct BenchCommand: ParsableCommand {
     guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     try session.room.checkCompute(file)
     let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))
-    var report = BenchReport(path: path, file: file, repetitions: repetitions)
+    let model = BenchedModel(path, file)
     let limits = try sessionLimits(file.config, lengths)
-    var runtime = try Runtime(
-      file, limits: limits, isa: kernelsFromEnvironment(), host: .command)
+    var runtime = try Runtime(file, limits: limits, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin()
     if verbose { printError(PlanReport(runtime.plan).table) }
-    report.loadMs = ProcessStatus.monotonicMilliseconds - start
-    report.readyMs = ProcessStatus.millisecondsSinceStart
-    report.describe(runtime)
-
-    let meter = try LimitMeter(isa: runtime.isa, threadCount: report.threads)
-    let benchmark = Benchmark(repetitions: repetitions)
-    for length in lengths {
-      let samples = try benchmark.prefill(&runtime, slot, tokens: length) {
-        report.noteClock()
-        return meter.int8GMACs()
-      }
-      report.addPrefill(length, samples)
-    }
+    var run = try BenchRun(
+      model, runtime, slot, repetitions: repetitions,
+      loadMilliseconds: ProcessStatus.monotonicMilliseconds - start)
+    for length in lengths { try run.measurePrefill(&runtime, tokens: length) }
     if prunes {
-      try withSampleImage(for: runtime.config) { path in
-        let runs = try benchmark.compare(
-          limits.prunings, &runtime, slot, image: path, answerTokens: max(1, generate))
-        report.noteClock()
-        report.setBudgets(runs)
-      }
-    } else if image {
-      try withSampleImage(for: runtime.config) { path in
-        let times = try benchmark.firstToken(
-          &runtime, slot, image: path, textRows: Benchmark.textRowsWithImage
-        ) {
-          report.noteClock()
-          return meter.int8GMACs()
-        }
-        report.setImageEncode(times.encode)
-        report.setFirstToken(times.total, rows: times.rows)
-      }
+      try run.comparePrunings(&runtime, limits.prunings, answerTokens: max(1, generate))
+    } else if image, let vision = model.config.vision {
+      try run.measureImage(&runtime, vision)
     } else if let longest = lengths.max() {
-      let times = try benchmark.firstToken(&runtime, slot, image: nil, textRows: longest) {
-        report.noteClock()
-        return meter.int8GMACs()
-      }
-      report.setFirstToken(times.total, rows: times.rows)
+      try run.measureFirstToken(&runtime, image: nil, textRows: longest)
     }
-    // Last, and the peak before the first read: the memory that is read is none of the model's.
     if generate > 0 && (!prunes || !lengths.isEmpty) {
-      let samples = try benchmark.decode(&runtime, slot, tokens: generate, depth: depth) {
-        report.notePeak()
-        report.noteClock()
-        return meter.readGBs()
-      }
-      report.setDecode(generate, depth: depth, samples)
+      try run.measureDecode(&runtime, tokens: generate, depth: depth)
     }
-    report.notePeak()
-    report.limits = LimitsReport.Rates(meter)
-    try printOutput(json ? jsonLine(report) : report.text)
-  }
-
-  /// As a cheap camera gives it; for a model that cuts images into tiles, one that fills the resolution that gives it
-  /// the most rows.
-  private func withSampleImage(
-    for config: ModelConfig, _ body: (String) throws -> Void
-  ) throws {
-    let largest = config.vision.flatMap { vision in
-      vision.resolutions.max { vision.rowCount($0) < vision.rowCount($1) }
-    }
-    try SampleImage.withFile(
-      width: largest?.width ?? 640, height: largest?.height ?? 480, body)
+    run.finish()
+    try printOutput(json ? jsonText(run.report) : run.report.text)
   }
 
   /// The session's flags, with room for what is measured unless --context says otherwise.
@@ -212,7 +164,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   private func defaultPrompts(_ config: ModelConfig) -> [Int] {
-    let visualRows = image ? config.vision?.maxVisualRowCount ?? 0 : 0
+    let visualRows = image ? config.vision?.maxRowCount ?? 0 : 0
     let fitting = Self.defaultPrompts.filter { $0 + 1 + visualRows <= config.text.maxPositions }
     return fitting.isEmpty ? [max(1, config.text.maxPositions / 2)] : fitting
   }
@@ -222,7 +174,7 @@ struct BenchCommand: ParsableCommand {
     guard let prompts else { return nil }
     return try prompts.split(separator: ",", omittingEmptySubsequences: false).map { part in
       guard let length = Int(part), (1...1 << 20).contains(length) else {
-        throw ValidationError("-p takes whole numbers from 1 to 1048576 with commas between")
+        throw ValidationError("-p takes whole numbers from 1 to 1048576, separated by commas")
       }
       return length
     }

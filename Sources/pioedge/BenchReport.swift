@@ -1,4 +1,3 @@
-import FoundationEssentials
 import PIOBench
 import PIOFormat
 import PIORuntime
@@ -43,34 +42,31 @@ struct BenchReport: Encodable {
 
   /// At the slowest of the moments behind each run.
   struct Clock: Encodable {
-    let slowest: ProcessorClock
+    let lowestMhz: Int
+    let possibleMhz: Int
+    @Nullable var hottestCelsius: Int?
+    /// For people.
+    let text: String
 
-    func encode(to encoder: any Encoder) throws {
-      var container = encoder.container(keyedBy: CodingKeys.self)
-      try container.encode(slowest.lowestMHz, forKey: .lowestMHz)
-      try container.encode(slowest.possibleMHz, forKey: .possibleMHz)
-      try container.encode(slowest.hottestCelsius, forKey: .hottestCelsius)
-    }
+    private enum CodingKeys: CodingKey { case lowestMhz, possibleMhz, hottestCelsius }
 
-    var text: String {
-      "\(slowest.lowestMHz) of \(slowest.possibleMHz) MHz at the slowest"
+    init(_ slowest: ProcessorClock) {
+      lowestMhz = slowest.lowestMHz
+      possibleMhz = slowest.possibleMHz
+      hottestCelsius = slowest.hottestCelsius
+      text =
+        "\(slowest.lowestMHz) of \(slowest.possibleMHz) MHz at the slowest"
         + (slowest.hottestCelsius.map { ", \($0) °C at the hottest" } ?? "")
         + (slowest.isBelowFullSpeed ? ": not at full speed" : "")
-    }
-
-    enum CodingKeys: String, CodingKey {
-      case lowestMHz = "lowest_mhz"
-      case possibleMHz = "possible_mhz"
-      case hottestCelsius = "hottest_celsius"
     }
   }
 
   var model: String
   var modelBytes: Int
   var cpu = processorName()
-  var isa = ""
-  var threads = 1
-  var kv = ""
+  var isa: String
+  var threads: Int
+  var kv: String
   var repetitions: Int
   var prefill: [Prefill] = []
   @Nullable var decode: Decode?
@@ -82,189 +78,34 @@ struct BenchReport: Encodable {
   var budgets: [BudgetReport]?
   /// Of the last of them.
   var pruning: BudgetReport.Stages?
-  var loadMs = 0.0
-  var readyMs = 0.0
+  var loadMs: Double
+  var readyMs: Double
   var limits: LimitsReport.Rates?
   /// Nil where the system does not say.
   @Nullable var clock: Clock?
   var peakResidentBytes = 0
-
-  private let config: ModelConfig
-  private let isQuantized: Bool
-  private let decodeWeightByteCount: Int
-  private var kvKind = KVKind.f16
-
-  init(path: String, file: borrowing ModelFile, repetitions: Int) {
-    model = path
-    modelBytes = file.byteCount
-    config = file.config
-    isQuantized = file.firstFloatMatrix == nil
-    decodeWeightByteCount = Work.decodeWeightByteCount(file.tensors, file.config.text)
-    self.repetitions = repetitions
-  }
-
-  mutating func describe(_ runtime: borrowing Runtime) {
-    isa = runtime.isa
-    threads = runtime.plan.limits.threadCount
-    kvKind = runtime.plan.limits.kv
-    kv = kvKind.rawValue
-  }
-
-  mutating func addPrefill(_ count: Int, _ samples: Samples) {
-    let rows = Array(repeating: count, count: config.text.layerCount)
-    let macs = Double(Work(prefilling: rows, config.text).weightMACs)
-    prefill.append(
-      Prefill(
-        tokens: count, tokensPerSecond: rate(count, samples.median),
-        tokensPerSecondMin: rate(count, samples.largest),
-        tokensPerSecondMax: rate(count, samples.smallest),
-        gmacs: macs / samples.median * 1e-6,
-        shareOfInt8Peak: Nullable(isQuantized ? samples.share(units: macs) : nil)))
-  }
-
-  mutating func setDecode(_ count: Int, depth: Int, _ samples: Samples) {
-    let cached = Work.cacheByteCount(rows: 1, config.text, kv: kvKind)
-    let rows = Double(depth) + Double(count + 1) / 2
-    let bytes = Double(count) * (Double(decodeWeightByteCount) + rows * Double(cached))
-    decode = Decode(
-      tokens: count, depth: depth, tokensPerSecond: rate(count, samples.median),
-      tokensPerSecondMin: rate(count, samples.largest),
-      tokensPerSecondMax: rate(count, samples.smallest),
-      gbs: bytes / samples.median * 1e-6, shareOfBandwidth: samples.share(units: bytes))
-  }
-
-  mutating func setImageEncode(_ samples: Samples) {
-    guard let vision = config.vision else { return }
-    // The largest resolution's tiles, and the one with the whole image.
-    let tiles = vision.resolutions.map { $0.width * $0.height }.max() ?? 0
-    let tileCount = 1 + tiles / (vision.imageSize * vision.imageSize)
-    let macs = Double(tileCount * Work(encodingAnImageFor: config.text.dim, vision).weightMACs)
-    imageEncodeMs = samples.median
-    image = Image(
-      encodeMsMin: samples.smallest, encodeMsMax: samples.largest,
-      gmacs: macs / samples.median * 1e-6,
-      shareOfInt8Peak: Nullable(isQuantized ? samples.share(units: macs) : nil))
-  }
-
-  mutating func setFirstToken(_ samples: Samples, rows: Int) {
-    timeToFirstTokenMs = samples.median
-    firstToken = FirstToken(rows: rows, msMin: samples.smallest, msMax: samples.largest)
-  }
-
-  /// The first of the runs is the unpruned one.
-  mutating func setBudgets(_ runs: [PrunedRuns]) {
-    let reports = runs.map { BudgetReport($0, against: runs[0], config.text, kv: kvKind) }
-    budgets = reports
-    pruning = reports.last?.pruning
-    imageEncodeMs = reports.last?.imageEncodeMs
-    timeToFirstTokenMs = reports.last?.timeToFirstTokenMs
-  }
-
-  /// While the CPUs still run as they did in what was just measured.
-  mutating func noteClock() {
-    guard let now = ProcessorClock() else { return }
-    clock = Clock(slowest: clock.map { $0.slowest.joined(with: now) } ?? now)
-  }
-
-  /// At the first call alone: later the measurement's own memory is in it.
-  mutating func notePeak() {
-    if peakResidentBytes == 0 { peakResidentBytes = ProcessStatus.peakResidentBytes }
-  }
-
-  private func rate(_ count: Int, _ milliseconds: Double) -> Double {
-    Double(count) / milliseconds * 1e3
-  }
-
-  enum CodingKeys: String, CodingKey {
-    case model, cpu, isa, threads, kv, repetitions, prefill, decode, image, limits, budgets
-    case pruning, clock
-    case modelBytes = "model_bytes"
-    case imageEncodeMs = "image_encode_ms"
-    case timeToFirstTokenMs = "time_to_first_token_ms"
-    case firstToken = "first_token"
-    case loadMs = "load_ms"
-    case readyMs = "ready_ms"
-    case peakResidentBytes = "peak_resident_bytes"
-  }
-}
-
-/// An optional that is printed as `null` instead of being left out.
-@propertyWrapper
-struct Nullable<Value: Encodable>: Encodable {
-  var wrappedValue: Value?
-
-  init(wrappedValue: Value?) { self.wrappedValue = wrappedValue }
-  init(_ value: Value?) { wrappedValue = value }
-
-  func encode(to encoder: any Encoder) throws {
-    var container = encoder.singleValueContainer()
-    if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
-  }
-}
-
-extension BenchReport.Prefill {
-  enum CodingKeys: String, CodingKey {
-    case tokens, gmacs
-    case tokensPerSecond = "tokens_per_second"
-    case tokensPerSecondMin = "tokens_per_second_min"
-    case tokensPerSecondMax = "tokens_per_second_max"
-    case shareOfInt8Peak = "share_of_int8_peak"
-  }
-}
-
-extension BenchReport.Decode {
-  enum CodingKeys: String, CodingKey {
-    case tokens, depth, gbs
-    case tokensPerSecond = "tokens_per_second"
-    case tokensPerSecondMin = "tokens_per_second_min"
-    case tokensPerSecondMax = "tokens_per_second_max"
-    case shareOfBandwidth = "share_of_bandwidth"
-  }
-}
-
-extension BenchReport.Image {
-  enum CodingKeys: String, CodingKey {
-    case gmacs
-    case encodeMsMin = "encode_ms_min"
-    case encodeMsMax = "encode_ms_max"
-    case shareOfInt8Peak = "share_of_int8_peak"
-  }
-}
-
-extension BenchReport.FirstToken {
-  enum CodingKeys: String, CodingKey {
-    case rows
-    case msMin = "ms_min"
-    case msMax = "ms_max"
-  }
 }
 
 /// What `bench --limits` prints.
 struct LimitsReport: Encodable {
   struct Rates: Encodable {
-    var int8GMACs: Double
-    var f32GFLOPs: Double
-    var readGBs: Double
+    var int8Gmacs: Double
+    var f32Gflops: Double
+    var readGbs: Double
 
     /// The best of five measurements of each, alternating.
     init(_ meter: LimitMeter) {
-      (int8GMACs, f32GFLOPs, readGBs) = (0, 0, 0)
+      (int8Gmacs, f32Gflops, readGbs) = (0, 0, 0)
       for _ in 0..<5 {
-        int8GMACs = max(int8GMACs, meter.int8GMACs())
-        f32GFLOPs = max(f32GFLOPs, meter.f32GFLOPs())
-        readGBs = max(readGBs, meter.readGBs())
+        int8Gmacs = max(int8Gmacs, meter.int8GMACs())
+        f32Gflops = max(f32Gflops, meter.f32GFLOPs())
+        readGbs = max(readGbs, meter.readGBs())
       }
     }
 
     var text: String {
-      "int8 \(decimal(int8GMACs, 1)) GMAC/s, f32 \(decimal(f32GFLOPs, 1)) GFLOP/s,"
-        + " reads \(decimal(readGBs, 1)) GB/s"
-    }
-
-    enum CodingKeys: String, CodingKey {
-      case int8GMACs = "int8_gmacs"
-      case f32GFLOPs = "f32_gflops"
-      case readGBs = "read_gbs"
+      "int8 \(decimal(int8Gmacs, 1)) GMAC/s, f32 \(decimal(f32Gflops, 1)) GFLOP/s,"
+        + " reads \(decimal(readGbs, 1)) GB/s"
     }
   }
 

@@ -10,11 +10,6 @@ struct BudgetReport: Encodable {
     var shareOfPrefill: Double
     /// Multiply-adds of the stages in the decoder.
     var macs: Int
-
-    enum CodingKeys: String, CodingKey {
-      case milliseconds, macs
-      case shareOfPrefill = "share_of_prefill"
-    }
   }
 
   struct Ratios: Encodable {
@@ -27,15 +22,6 @@ struct BudgetReport: Encodable {
     var prefillMacs: Double
     /// Rows filled behind the prompt.
     var kvBytes: Double
-
-    enum CodingKeys: String, CodingKey {
-      case prefill, answer
-      case prefillMin = "prefill_min"
-      case prefillMax = "prefill_max"
-      case firstToken = "first_token"
-      case prefillMacs = "prefill_macs"
-      case kvBytes = "kv_bytes"
-    }
   }
 
   var method: String
@@ -50,19 +36,6 @@ struct BudgetReport: Encodable {
   var kvCapacityBytes: Int
   var pruning: Stages
   var speedup: Ratios
-
-  enum CodingKeys: String, CodingKey {
-    case method, pruning, speedup
-    case visualTokensAverage = "visual_tokens_average"
-    case prefillMs = "prefill_ms"
-    case imageEncodeMs = "image_encode_ms"
-    case encodeShareOfFirstToken = "encode_share_of_first_token"
-    case timeToFirstTokenMs = "time_to_first_token_ms"
-    case answerMs = "answer_ms"
-    case prefillMacs = "prefill_macs"
-    case kvBytes = "kv_bytes"
-    case kvCapacityBytes = "kv_capacity_bytes"
-  }
 
   init(_ runs: PrunedRuns, against whole: PrunedRuns, _ text: TextConfig, kv: KVKind) {
     method = runs.pruning.prunes ? runs.pruning.method.rawValue : PruneMethod.none.rawValue

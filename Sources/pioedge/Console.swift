@@ -22,7 +22,7 @@ final class Output {
   }
 
   func check() throws(ConsoleError) {
-    guard failure == 0 else { throw .cannotWrite(what: "standard output", errno: failure) }
+    guard failure == 0 else { throw .cannotWrite(errno: failure) }
   }
 }
 
@@ -97,14 +97,14 @@ struct Input {
 }
 
 enum ConsoleError: Error, CustomStringConvertible {
-  case cannotWrite(what: String, errno: Int32)
+  case cannotWrite(errno: Int32)
   case cannotRead(errno: Int32)
   case inputTooLong(maxByteCount: Int)
 
   var description: String {
     switch self {
-    case .cannotWrite(let what, let errno):
-      "cannot write to \(what): \(String(cString: strerror(errno)))"
+    case .cannotWrite(let errno):
+      "cannot write to standard output: \(String(cString: strerror(errno)))"
     case .cannotRead(let errno): "cannot read standard input: \(String(cString: strerror(errno)))"
     case .inputTooLong(let maxByteCount):
       "the prompt on standard input is longer than \(maxByteCount) bytes"

@@ -94,36 +94,27 @@ struct ConvertCommand: ParsableCommand {
 
   func validate() throws {
     if target == nil, verifyAgainst == nil {
-      throw ValidationError("Missing expected argument '<target>'.")
+      throw ValidationError("a target is needed")
     }
     if verifyAgainst != nil, dryRun {
-      throw ValidationError("--verify-against reads a file that --dry-run does not write.")
+      throw ValidationError("--verify-against and --dry-run cannot be used together")
     }
     guard [32, 64, 128].contains(group) else {
-      throw ValidationError("--group is 32, 64 or 128, not \(group).")
+      throw ValidationError("--group takes 32, 64 or 128, not \(group)")
     }
     if let threads, !(1...1024).contains(threads) {
-      throw ValidationError("--threads is 1…1024, not \(threads).")
+      throw ValidationError("--threads takes a whole number from 1 to 1024")
     }
   }
 
   func run() throws {
     catchInterrupt()
+    bindCallingThread(threadCount: threads ?? defaultThreadCount())
     guard let target else { return try verify(source) }
     let start = ContinuousClock.now
-    var options = ConvertOptions(
-      source: source, target: target,
-      rules: EncodingRules(
-        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
-        visionWeights: visionWeights, group: group, keep: keep),
-      threadCount: threads ?? defaultThreadCount())
-    options.projector = mmproj
-    options.chatTemplate = chatTemplate
-    options.isDryRun = dryRun
-    options.replacesTarget = force
     var line = ProgressLine()
     do {
-      let report = try PIOConvert.convert(options) { progress in
+      let report = try PIOConvert.convert(options(target)) { progress in
         let label = progress.step == .hashing ? "hashing   " : "converting"
         line.show(label, done: progress.doneBytes, of: progress.totalBytes)
         return !interrupted.load(ordering: .relaxed)
@@ -136,6 +127,20 @@ struct ConvertCommand: ParsableCommand {
       throw fail(error)
     }
     if verifyAgainst != nil { try verify(target) }
+  }
+
+  private func options(_ target: String) -> ConvertOptions {
+    var options = ConvertOptions(
+      source: source, target: target,
+      rules: EncodingRules(
+        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
+        visionWeights: visionWeights, group: group, keep: keep),
+      threadCount: threads ?? defaultThreadCount())
+    options.projector = mmproj
+    options.chatTemplate = chatTemplate
+    options.isDryRun = dryRun
+    options.replacesTarget = force
+    return options
   }
 
   /// Reads a file again and prints how far it is from `verifyAgainst`.
@@ -214,7 +219,7 @@ func weightChoice(_ text: String) throws -> WeightChoice {
 
 func weightKind(_ text: String) throws -> TensorKind {
   guard let kind = TensorKind(name: text), kind != .bf16 else {
-    throw ValidationError("'\(text)' is none of int4, int4-affine, int8, f16, f32.")
+    throw ValidationError("unknown kind '\(text)'; known are int4, int4-affine, int8, f16, f32")
   }
   return kind
 }
@@ -222,7 +227,7 @@ func weightKind(_ text: String) throws -> TensorKind {
 func keepRule(_ text: String) throws -> KeepRule {
   guard let rule = KeepRule(text) else {
     throw ValidationError(
-      "'\(text)' is no PATTERN=KIND; kinds are int4, int4-affine, int8, f16, bf16, f32.")
+      "'\(text)' is not PATTERN=KIND; kinds are int4, int4-affine, int8, f16, bf16, f32")
   }
   return rule
 }

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import PIOConvert
 import PIOFormat
 import PIORuntime
@@ -98,12 +97,4 @@ extension VerifyReport {
             snrDb: $0.snrDecibels, largestError: $0.largestError)
         }))
   }
-}
-
-/// One JSON object on one line, keys sorted, `camelCase` as `snake_case`.
-func jsonText(_ value: some Encodable) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  return String(decoding: try encoder.encode(value), as: UTF8.self)
 }

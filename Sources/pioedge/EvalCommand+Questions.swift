@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 import PIOEval
 import PIOFormat
@@ -12,13 +11,7 @@ extension EvalCommand {
     let questions = try QuestionSet(path: questions!, limit: limit)
     let file = try room.open(model)
     guard let vision = file.config.vision else { throw RuntimeError.modelTakesNoImages }
-    let shape = Comparison.Shape(
-      tokens: vision.maxVisualTokenCount, layers: file.config.text.layerCount,
-      isTiled: vision.isTiled)
-    let comparison = Comparison(
-      try variants(), budgets: try budgets(layerCount: shape.layers), shape: shape,
-      controls: !controls ? [] : questions.images.count > 1 ? [.grey, .wrong] : [.grey])
-    guard !comparison.isEmpty else { throw EvalError.nothingToCompare }
+    let comparison = try comparison(file.config.text, vision, imageCount: questions.images.count)
     var limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
     limits.pruning = comparison.settings[0].pruning
     limits.alternatives = comparison.settings.dropFirst().map(\.pruning)
@@ -28,21 +21,38 @@ extension EvalCommand {
     if let report { try makeFolder(report) }
     let log = try AnswerLog(path: report.map { "\($0)/answers.jsonl" })
     // Three encoded images are kept beside what is planned: the process is measured with their memory in it.
-    let features = [Float](repeating: 0, count: 3 * vision.maxVisualRowCount * file.config.text.dim)
+    let features = [Float](repeating: 0, count: 3 * vision.maxRowCount * file.config.text.dim)
     var runtime = try Runtime(
-      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: .command)
+      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin()
     withExtendedLifetime(features) {}
-    var line = ProgressLine()
-    defer { line.clear() }
-    let answers = try evaluation.run(&runtime, slot, log) { done, missing in
-      line.show("asking", done: done, of: missing)
-    }
-    line.clear()
-    let results = Results(evaluation, answers)
+    let results = Results(evaluation, try ask(evaluation, &runtime, slot, log))
     if let report { try write(results, to: report, threads: limits.threadCount, isa: runtime.isa) }
     try printOutput(
       json ? jsonText(results) : results.summary(questions: questions.questions.count))
+  }
+
+  private func ask(
+    _ evaluation: Evaluation, _ runtime: inout Runtime, _ slot: Slot, _ log: AnswerLog
+  ) throws -> [[Answer]] {
+    var line = ProgressLine()
+    defer { line.clear() }
+    return try evaluation.run(&runtime, slot, log) { done, missing in
+      line.show("asking", done: done, of: missing)
+    }
+  }
+
+  private func comparison(
+    _ text: TextConfig, _ vision: VisionConfig, imageCount: Int
+  ) throws -> Comparison {
+    let shape = Comparison.Shape(
+      tokens: vision.maxVisualTokenCount, layers: text.layerCount,
+      countsVary: vision.hasSizesOfSeveralCounts)
+    let comparison = Comparison(
+      try variants(), budgets: try budgets(layerCount: shape.layers), shape: shape,
+      controls: !controls ? [] : imageCount > 1 ? [.grey, .wrong] : [.grey])
+    guard !comparison.isEmpty else { throw EvalError.nothingToCompare }
+    return comparison
   }
 
   private func budgets(layerCount: Int) throws -> [Comparison.Budget] {
@@ -78,12 +88,7 @@ extension EvalCommand {
       ("results.csv", results.csv), ("results.json", try jsonText(results) + "\n"),
     ]
     for (name, text) in files {
-      let path = "\(folder)/\(name)"
-      do {
-        try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
-      } catch {
-        throw EvalError.cannotWrite(path: path, errno: errno)
-      }
+      try writeFile(Array(text.utf8), to: "\(folder)/\(name)")
     }
   }
 }

@@ -43,7 +43,7 @@ extension EvalCommand {
     room.context = windowTokens + 8  // and what the tokenizer puts in front
     // An image's rows are planned, as in any session with the model.
     let limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
-    var runtime = try Runtime(file, limits: limits, host: .command)
+    var runtime = try Runtime(file, limits: limits, host: host)
     let slot = try runtime.begin()
     let tokens = runtime.tokenizer.encode(try contents(path), addSpecialTokens: false)
     let begin = runtime.tokenizer.encode("", addSpecialTokens: true).prefix(8)
@@ -53,7 +53,8 @@ extension EvalCommand {
     while done < tokens.count {
       let chunk = tokens[done..<min(done + windowTokens, tokens.count)]
       for value in try runtime.negativeLogLikelihoods(
-        of: Array(begin) + Array(chunk), in: slot) {
+        of: Array(begin) + Array(chunk), in: slot)
+      {
         sum += value
         count += 1
       }

@@ -6,28 +6,27 @@ import PIORuntime
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract:
-      "Measure what a model's answers are worth, whole and pruned, or how it predicts a text.",
+    abstract: "Measure how good a model's answers are, unpruned and pruned; or its perplexity.",
+    usage:
+      "pioedge eval <model> --questions <file> --images <folder> [<options>]\npioedge eval <model> --text <file> [<options>]",
     discussion: """
-      Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), \
-      "answers" (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each \
-      image is encoded once; every question is asked unpruned and with each method at each budget.
+      Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), "answers"
+      (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each image is encoded
+      once; every question is asked unpruned and with each method at each budget.
 
-      With --report the answers are kept in DIR/answers.jsonl as they come: an evaluation that was killed goes \
-      on where it was, and another one with the same folder asks only what is new. It writes report.md, \
-      results.csv and results.json; tools/plot-eval DIR draws them.
+      With --report, answers are kept in DIR/answers.jsonl as they come: a killed evaluation goes on where it was, and
+      another one with the same folder asks only what is new. It writes report.md, results.csv and results.json.
 
-      With --text: the perplexity of a text, exp of the mean of -log p of each token given those before it in \
-      the same window. Windows follow each other without overlap, each begins anew with what the tokenizer \
-      puts in front of a text; a window's first token is not counted.
+      With --text: the perplexity of a text, exp of the mean of -log p of each token given those before it in the same
+      window. Windows do not overlap; the first token of each is not counted.
 
       Examples:
         pioedge eval llava.piom --questions q.jsonl --images images
-        pioedge eval llava.piom --questions q.jsonl --images images --prune all \
-      --visual-tokens none,192,128,64,32 --report results
-        pioedge eval llava.piom --questions q.jsonl --images images --prune pio,published,random \
-      --schedule 2:64 --schedule 0:64 --controls
+        pioedge eval llava.piom --questions q.jsonl --images images --report results \
+      --prune pio,published,random --visual-tokens 192,64 --controls
         pioedge eval model.piom --text book.txt --window 256 --json
+
+      \(everyOption("eval"))
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
@@ -39,41 +38,23 @@ struct EvalCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The folder of their images.", valueName: "folder"))
   var images: String?
 
-  @Option(help: ArgumentHelp("Only the first so many questions.", valueName: "n"))
+  @Option(help: ArgumentHelp("Only the first n questions.", valueName: "n"))
   var limit: Int?
 
   @Option(
     help: ArgumentHelp(
-      "Budgets with commas between: visual tokens a layer sees on average; none: unpruned, which is asked in any case.",
-      valueName: "counts"))
+      "Budgets: visual tokens that a layer sees on average. Unpruned is asked in any case.",
+      valueName: "n,…"))
   var visualTokens: String?
 
   @Option(
     help: ArgumentHelp(
-      "Cuts by hand, the same for all methods: LAYER:COUNT,…, 0: before the first layer; repeat for several.",
-      valueName: "stages"))
-  var schedule: [String] = []
-
-  @Option(
-    help: ArgumentHelp(
-      "Budgets with commas between: the most visual tokens that any layer holds.",
-      valueName: "counts"))
-  var peak: String?
-
-  @Option(
-    help: ArgumentHelp(
-      "Methods with commas between (all: \(Variant.allNames.joined(separator: ", "))), each with options behind it: pio:coverage=0.5, visionzip:patch-score=received. The first is compared with each of the others.",
-      valueName: "methods"))
+      "Methods, each with options behind it, as in pio:coverage=0.5 (all: \(Variant.allNames.joined(separator: ", "))). The first is compared with each of the others.",
+      valueName: "method,…"))
   var prune = "pio"
 
   @Flag(help: "Also ask with a grey image and, where there are several, with a wrong one.")
   var controls = false
-
-  @Option(help: "For --prune random.")
-  var seed: UInt64 = 0
-
-  @Option(help: "How an image is made square: crop or pad (default: as the checkpoint says).")
-  var fit: Fit?
 
   @Option(help: ArgumentHelp("Folder for report and answers.", valueName: "folder"))
   var report: String?
@@ -81,17 +62,38 @@ struct EvalCommand: ParsableCommand {
   @Option(help: ArgumentHelp("A text, UTF-8, at most 64 MiB.", valueName: "file"))
   var text: String?
 
-  @Option(help: "Tokens of a window of the text.")
+  @Option(help: ArgumentHelp("Tokens of a window of the text (default: 512).", valueName: "n"))
   var window: Int?
-
-  @OptionGroup(title: "Session") var room: RoomOptions
 
   @Flag(help: "One JSON object instead of text.")
   var json = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Budgets: the most visual tokens that any layer holds.", valueName: "n,…",
+      visibility: .hidden))
+  var peak: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Cuts by hand, the same for all methods: LAYER:COUNT,…; 0: before the first layer; repeat for several.",
+      valueName: "stages", visibility: .hidden))
+  var schedule: [String] = []
+
+  @Option(help: ArgumentHelp("Of --prune random.", valueName: "n", visibility: .hidden))
+  var seed: UInt64 = 0
+
+  @Option(
+    help: ArgumentHelp(
+      "How an image is made square: crop or pad (default: as in the checkpoint).",
+      valueName: "kind", visibility: .hidden))
+  var fit: Fit?
+
+  @OptionGroup var room: RoomOptions
+
   func validate() throws {
     guard (text == nil) != (questions == nil) else {
-      throw ValidationError("give --questions or --text, one of them")
+      throw ValidationError("give either --questions or --text")
     }
     if text != nil {
       try validateText()
@@ -114,21 +116,21 @@ struct EvalCommand: ParsableCommand {
 
   private func validateText() throws {
     guard (2...1 << 20).contains(window ?? 512) else {
-      throw ValidationError("--window is 2…1,048,576, not \(window ?? 512).")
+      throw ValidationError("--window takes a whole number from 2 to 1048576")
     }
     guard room.context == nil else {
-      throw ValidationError("--window says how many rows there are, not --context.")
+      throw ValidationError("--text takes --window, not --context")
     }
     guard images == nil, limit == nil, visualTokens == nil, schedule.isEmpty, peak == nil,
       !controls, fit == nil, report == nil
-    else { throw ValidationError("--text goes with --window and the session's options alone") }
+    else { throw ValidationError("--text takes --window and the session's options alone") }
   }
 
   private func validateQuestions() throws {
     guard images != nil else {
       throw ValidationError("--questions needs --images, the folder of their images")
     }
-    guard window == nil else { throw ValidationError("--window goes with --text") }
+    guard window == nil else { throw ValidationError("--window is for --text") }
     guard limit.map({ $0 >= 1 }) ?? true else {
       throw ValidationError("--limit takes a whole number from 1")
     }
@@ -151,7 +153,7 @@ struct EvalCommand: ParsableCommand {
     return try text.split(separator: ",", omittingEmptySubsequences: false).compactMap { part in
       if part == "none" && option == "--visual-tokens" { return nil }
       guard let count = Int(part), (1...1 << 30).contains(count) else {
-        throw ValidationError("\(option) takes whole numbers from 1 with commas between")
+        throw ValidationError("\(option) takes whole numbers from 1, separated by commas")
       }
       return count
     }

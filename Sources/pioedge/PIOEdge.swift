@@ -1,4 +1,14 @@
 import ArgumentParser
+import PIOBase
+import PIORuntime
+
+/// What every command may do to the process: it is ours.
+let host = HostPolicy.command
+
+/// The last line of a command's discussion.
+func everyOption(_ command: String) -> String {
+  "These are the options that most people need; `pioedge \(command) --help-hidden` lists all."
+}
 
 @main
 struct PIOEdge: ParsableCommand {
@@ -9,4 +19,10 @@ struct PIOEdge: ParsableCommand {
       ConvertCommand.self, RunCommand.self, PlanCommand.self, BenchCommand.self, EvalCommand.self,
       InspectCommand.self,
     ])
+
+  static func main() {
+    // While there is one thread: the environment is changed.
+    host.apply()
+    main(nil)
+  }
 }

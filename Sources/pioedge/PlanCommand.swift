@@ -7,11 +7,11 @@ struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan",
     abstract: "Say where every byte of a run will go; nothing is run.",
+    usage: "pioedge plan <model> [<options>]",
     discussion: """
-      Takes what `run` takes, with the same defaults. A run has three phases that share their memory: an image is
-      decoded, it is encoded, the decoder runs. The peak is the largest of them.
-
-      A checkpoint's folder or a GGUF file is planned as `convert` would write it: nothing is converted.
+      Takes the options of `run`, with the same defaults. A run has three phases that share their memory: an image is
+      decoded, it is encoded, the decoder runs. The peak is the largest of them. A checkpoint's folder or a GGUF file
+      is planned as `convert` would write it; nothing is converted.
 
       Examples:
         pioedge plan llava.piom
@@ -21,6 +21,8 @@ struct PlanCommand: ParsableCommand {
         pioedge plan ./llava-1.5-7b-hf --weights int4 --memory-cap 4GiB
 
       Exit code 1: it does not fit under the cap.
+
+      \(everyOption("plan"))
       """)
 
   @Argument(
@@ -28,18 +30,17 @@ struct PlanCommand: ParsableCommand {
       "The .piom file, or what would be converted: a folder or a GGUF file.", valueName: "model"))
   var model: String
 
-  @OptionGroup(title: "Unless it is a .piom file") var conversion: PlannedConversion
-
-  @OptionGroup(title: "Session") var session: SessionOptions
-
   @Flag(help: "For a chat: room for several images, which come at any time.")
   var chat = false
 
   @Flag(help: "For `run --jsonl`: one conversation after another.")
   var jsonl = false
 
-  @Flag(help: "JSON instead of a table.")
+  @Flag(help: "One JSON object instead of a table.")
   var json = false
+
+  @OptionGroup var session: SessionOptions
+  @OptionGroup(title: "Conversion") var conversion: PlannedConversion
 
   func run() throws {
     do {
@@ -59,7 +60,7 @@ struct PlanCommand: ParsableCommand {
       for: sizes.config, images: 0, isChat: chat, isConversation: chat || jsonl, seed: 0)
     let plan = try Plan(sizes, limits: limits, process: process)
     let report = PlanReport(plan)
-    try printOutput(json ? jsonLine(report) : report.table)
+    try printOutput(json ? jsonText(report) : report.table)
     if let cap = limits.memoryCap, !plan.fits {
       throw RuntimeError.doesNotFit(
         cap: cap, smallest: plan.smallestCapBytes,
@@ -89,26 +90,37 @@ struct PlanCommand: ParsableCommand {
 struct PlannedConversion: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The decoder's matrices, as for `convert`: int4, int4-affine, int8, f16, f32, keep.",
+      "Of a checkpoint: the decoder's matrices, as for `convert`: int4, int4-affine, int8, f16, f32, keep.",
       valueName: "kind"),
     transform: weightChoice)
   var weights: WeightChoice?
 
-  @Option(help: "Columns that share a scale: 32, 64 or 128 (default: 32).")
+  @Option(
+    help: ArgumentHelp(
+      "Columns that share a scale: 32, 64 or 128 (default: 32).", valueName: "n",
+      visibility: .hidden))
   var group: Int?
 
-  @Option(help: "The vision encoder's matrices.", transform: weightKind)
+  @Option(
+    help: ArgumentHelp(
+      "The vision encoder's matrices.", valueName: "kind", visibility: .hidden),
+    transform: weightKind)
   var visionWeights: TensorKind?
 
-  @Option(help: ArgumentHelp("The vision encoder to a GGUF file.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "The vision encoder that belongs to a GGUF file.", valueName: "file", visibility: .hidden))
   var mmproj: String?
 
-  @Option(help: "Use this prompt template instead of the checkpoint's own.")
+  @Option(
+    help: ArgumentHelp(
+      "Use this prompt template instead of the checkpoint's own.", valueName: "name",
+      visibility: .hidden))
   var chatTemplate: String?
 
   mutating func validate() throws {
     if let group, ![32, 64, 128].contains(group) {
-      throw ValidationError("--group is 32, 64 or 128, not \(group).")
+      throw ValidationError("--group takes 32, 64 or 128, not \(group)")
     }
   }
 
@@ -119,7 +131,8 @@ struct PlannedConversion: ParsableArguments {
         || chatTemplate != nil
       {
         throw ValidationError(
-          "\(source) is no checkpoint: --weights and the like say how one would be converted.")
+          "\(source) is a .piom file: --weights and the like are for a checkpoint that would be converted."
+        )
       }
       return nil
     }

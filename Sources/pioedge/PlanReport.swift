@@ -28,15 +28,6 @@ struct PlanReport: Encodable {
     let lock: Bool
     let conversation: Bool
     let prefillChunkRows: Int
-
-    enum CodingKeys: String, CodingKey {
-      case context, images, threads, kv, compute, prune, stream, lock, conversation
-      case maxImagePixels = "max_image_pixels"
-      case codecMemory = "codec_memory"
-      case visualTokens = "visual_tokens"
-      case memoryCap = "memory_cap"
-      case prefillChunkRows = "prefill_chunk_rows"
-    }
   }
 
   let peakBytes: Int
@@ -48,14 +39,6 @@ struct PlanReport: Encodable {
   let limits: Settings
   let residentWeightBytes: Int
   let streamedBytesPerToken: Int
-
-  enum CodingKeys: String, CodingKey {
-    case fits, parts, phases, limits
-    case peakBytes = "peak_bytes"
-    case smallestCapBytes = "smallest_cap_bytes"
-    case residentWeightBytes = "resident_weight_bytes"
-    case streamedBytesPerToken = "streamed_bytes_per_token"
-  }
 
   init(_ plan: Plan) {
     func parts(_ phase: Plan.Phase) -> [Part] {
@@ -92,29 +75,25 @@ struct PlanReport: Encodable {
         line(
           name,
           phases.map { phase in
-            phase.parts.first { $0.name == name }.map { tenths($0.bytes) } ?? "-"
+            phase.parts.first { $0.name == name }.map { mebibyteText($0.bytes) } ?? "-"
           }))
     }
-    lines.append(line("together", phases.map { tenths($0.bytes) }))
+    lines.append(line("together", phases.map { mebibyteText($0.bytes) }))
     lines.append("")
-    lines.append("peak          \(peakBytes) bytes (\(mebibytes(peakBytes)))")
+    lines.append("peak          \(peakBytes) bytes (\(byteText(peakBytes)))")
     if let cap = limits.memoryCap {
-      lines.append("cap           \(cap) bytes (\(mebibytes(cap)))\(fits ? "" : ": DOES NOT FIT")")
+      lines.append("cap           \(cap) bytes (\(byteText(cap)))\(fits ? "" : ": DOES NOT FIT")")
     }
-    lines.append("smallest cap  \(smallestCapBytes) bytes (\(mebibytes(smallestCapBytes)))")
+    lines.append("smallest cap  \(smallestCapBytes) bytes (\(byteText(smallestCapBytes)))")
     if streamedBytesPerToken > 0 {
       lines.append(
-        "weights       \(mebibytes(residentWeightBytes)) stay, \(mebibytes(streamedBytesPerToken)) are read for each token"
+        "weights       \(byteText(residentWeightBytes)) stay, \(byteText(streamedBytesPerToken)) are read for each token"
       )
     }
     lines.append(
       "limits        \(limits.context) text rows, \(limits.images) image(s), \(limits.threads) thread(s), KV \(limits.kv), visual tokens \(limits.visualTokens), prefill in chunks of \(limits.prefillChunkRows) rows"
     )
     return lines.joined(separator: "\n")
-  }
-
-  private func tenths(_ bytes: Int) -> String {
-    String(mebibytes(bytes).dropLast(4))
   }
 
   private func padded(_ text: String, _ width: Int, left: Bool = false) -> String {

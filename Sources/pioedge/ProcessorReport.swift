@@ -31,10 +31,4 @@ struct ProcessorReport: Encodable {
         ["page size", "\(pageBytes) bytes"],
       ], right: [])
   }
-
-  enum CodingKeys: String, CodingKey {
-    case cpu, threads, processors, isa, runnable
-    case selfTestMs = "self_test_ms"
-    case pageBytes = "page_bytes"
-  }
 }

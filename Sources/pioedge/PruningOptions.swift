@@ -14,81 +14,113 @@ enum PruningPreset: String, ExpressibleByArgument, CaseIterable {
   case published
 }
 
-/// Which visual tokens the decoder's layers see.
-struct PruningOptions: ParsableArguments {
+/// How visual tokens are chosen.
+struct PruningDetails: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Visual tokens a layer sees on average, of all images of a prompt; the others are dropped on the way. A number, or a part of them: 11.1% (default: all).",
-      valueName: "count"))
-  var visualTokens: String?
-
-  @Option(
-    help:
-      "Where to drop visual tokens by hand: LAYER:COUNT, as in 1:92,10:54,15:22; 0: before the first layer."
-  )
-  var schedule: String?
-
-  @Option(
-    help:
-      "Which visual tokens are kept: \(PruneMethod.allCases.map(\.rawValue).joined(separator: ", ")) (none: all of them; default: pio)."
-  )
+      "Which visual tokens are kept (none: all of them; default: pio).", valueName: "method",
+      visibility: .hidden))
   var prune: PruneMethod?
 
   @Option(
-    help: "Positions behind a cut: original, or compact (numbered anew) (default: original).")
+    help: ArgumentHelp(
+      "Where visual tokens are dropped, instead of --visual-tokens: LAYER:COUNT, as in 1:92,10:54,15:22; 0: before the first layer.",
+      valueName: "stages", visibility: .hidden))
+  var schedule: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Positions of the tokens behind a cut: original, or compact (numbered anew) (default: original).",
+      valueName: "kind", visibility: .hidden))
   var positions: PrunedPositions?
 
   @Option(
-    help:
-      "pio: whose predictions make the loss, counted from the prompt's last row: last4 (the four before it), last2, final (default: last4)."
-  )
+    help: ArgumentHelp(
+      "pio: the rows whose predictions make the loss: last4 (the four before the prompt's last), last2 (the two), final (the last) (default: last4).",
+      valueName: "rows", visibility: .hidden))
   var proxyRows: ProxyRows?
 
   @Option(
-    help:
-      "pio: the block that the loss goes through: next (behind the cut) or current (default: next)."
-  )
+    help: ArgumentHelp(
+      "pio: the block that the loss goes through: next (behind the cut) or current (default: next).",
+      valueName: "block", visibility: .hidden))
   var proxyBlock: ProxyBlock?
 
   @Option(
-    help: "pio: cosine from which on two tokens count as the same; above 1: never (default: 0.9).")
+    help: ArgumentHelp(
+      "pio: cosine from which two tokens count as the same; above 1: never (default: 0.9).",
+      valueName: "cosine", visibility: .hidden))
   var nmsThreshold: Float?
 
   @Option(
-    help:
-      "pio: part of the kept tokens, 0 to 1, that are the most salient ones of the cells of a grid over the image (default: 0.5)."
-  )
+    help: ArgumentHelp(
+      "pio: part of the kept tokens, 0 to 1, taken as the most salient of each cell of a grid over the image (default: 0.5).",
+      valueName: "part", visibility: .hidden))
   var coverage: Float?
 
   @Option(
-    help:
-      "pio: what a stage before the first layer keeps: the most salient token of each cell of a grid (cells), evenly spaced ones (even), or as the other stages (saliency) (default: \(Pruning().entry.rawValue))."
-  )
+    help: ArgumentHelp(
+      "pio: what a stage before the first layer keeps: the most salient token of each cell of a grid (cells), evenly spaced ones (even), or as in the other stages (saliency) (default: \(Pruning().entry.rawValue)).",
+      valueName: "kind", visibility: .hidden))
   var entry: EntrySelection?
 
   @Option(
-    help:
-      "published: pio as its authors' code has it (compact positions, threshold 0.8, no coverage, their schedule); other options go before it."
-  )
+    help: ArgumentHelp(
+      "pio as in its authors' code (compact positions, threshold 0.8, no coverage, their schedule); other options override it.",
+      valueName: "name", visibility: .hidden))
   var pruningPreset: PruningPreset?
 
   @Option(
-    help:
-      "visionzip: patches are ranked by the attention of the class token (cls) or of all rows (received) (default: cls)."
-  )
+    help: ArgumentHelp(
+      "visionzip: rank patches by the attention of the class token (cls) or of all rows (received) (default: cls).",
+      valueName: "kind", visibility: .hidden))
   var patchScore: PatchScore?
 
   mutating func validate() throws {
-    guard visualTokens == nil || schedule == nil else {
-      throw ValidationError("--visual-tokens and --schedule say the same thing: give one of them")
-    }
-    _ = try budgets()
     guard coverage.map({ $0 >= 0 && $0 <= 1 }) ?? true else {
       throw ValidationError("--coverage takes a part from 0 to 1")
     }
     guard nmsThreshold.map({ $0 >= -1 && $0 <= 2 }) ?? true else {
-      throw ValidationError("--nms-threshold takes a cosine from -1, or up to 2 for none")
+      throw ValidationError(
+        "--nms-threshold takes a cosine from -1 to 1, or up to 2 for no threshold")
     }
+  }
+
+  /// What was given.
+  func set(_ pruning: inout Pruning) {
+    pruning.method = prune ?? pruning.method
+    pruning.positions = positions ?? pruning.positions
+    pruning.proxyRows = proxyRows ?? pruning.proxyRows
+    pruning.proxyBlock = proxyBlock ?? pruning.proxyBlock
+    pruning.nmsThreshold = nmsThreshold ?? pruning.nmsThreshold
+    pruning.coverage = coverage ?? pruning.coverage
+    pruning.entry = entry ?? pruning.entry
+    pruning.patchScore = patchScore ?? pruning.patchScore
+  }
+}
+
+/// Which visual tokens the decoder's layers see.
+@dynamicMemberLookup
+struct PruningOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Visual tokens that a layer sees on average, over all images of a prompt: a number, or a part as in 11.1% (default: all).",
+      valueName: "count"))
+  var visualTokens: String?
+
+  @OptionGroup(title: "Pruning") var details: PruningDetails
+
+  mutating func validate() throws {
+    guard visualTokens == nil || details.schedule == nil else {
+      throw ValidationError(
+        "--visual-tokens and --schedule both say how much is dropped: give one of them")
+    }
+    _ = try budgets()
+  }
+
+  subscript<Value>(dynamicMember path: WritableKeyPath<PruningDetails, Value>) -> Value {
+    get { details[keyPath: path] }
+    set { details[keyPath: path] = newValue }
   }
 
   /// What the command line says, for a model of this shape.
@@ -102,18 +134,11 @@ struct PruningOptions: ParsableArguments {
 
   /// The same for each count of --visual-tokens.
   func prunings(for config: ModelConfig, seed: UInt64) throws -> [Pruning] {
-    var pruning = pruningPreset == .published ? Pruning.published : Pruning()
-    pruning.method = prune ?? pruning.method
-    pruning.positions = positions ?? pruning.positions
-    pruning.proxyRows = proxyRows ?? pruning.proxyRows
-    pruning.proxyBlock = proxyBlock ?? pruning.proxyBlock
-    pruning.nmsThreshold = nmsThreshold ?? pruning.nmsThreshold
-    pruning.coverage = coverage ?? pruning.coverage
-    pruning.entry = entry ?? pruning.entry
-    pruning.patchScore = patchScore ?? pruning.patchScore
+    var pruning = details.pruningPreset == .published ? Pruning.published : Pruning()
+    details.set(&pruning)
     pruning.seed = seed
     var budgets = try budgets()
-    if let schedule {
+    if let schedule = details.schedule {
       let stages = try Schedule(parsing: schedule, layerCount: config.text.layerCount).stages
       budgets = [.stages(stages)]
     }

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import PIORuntime
 
 /// One stage and image in `run --json`'s `pruning`: these names are a contract.
@@ -9,7 +8,7 @@ struct StageReport: Encodable {
   }
 
   let stage: String
-  let afterLayer: Int?
+  @Nullable var afterLayer: Int?
   let image: Int
   let before: Int
   let after: Int
@@ -18,12 +17,6 @@ struct StageReport: Encodable {
   /// The encoder's class token is left too, and is none of the image's tokens.
   let classToken: Bool
   let milliseconds: Double
-
-  enum CodingKeys: String, CodingKey {
-    case stage, image, before, after, kept, merged, milliseconds
-    case afterLayer = "after_layer"
-    case classToken = "class_token"
-  }
 
   init(_ stage: PruningStage) {
     self.stage = stage.place.rawValue
@@ -35,20 +28,6 @@ struct StageReport: Encodable {
     merged = stage.merged.map { Merge(target: $0.target, sources: $0.sources) }
     classToken = stage.keepsClassToken
     milliseconds = (stage.milliseconds * 100).rounded() / 100
-  }
-
-  /// By hand, so that a missing layer is a null.
-  func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(stage, forKey: .stage)
-    try container.encode(afterLayer, forKey: .afterLayer)
-    try container.encode(image, forKey: .image)
-    try container.encode(before, forKey: .before)
-    try container.encode(after, forKey: .after)
-    try container.encode(kept, forKey: .kept)
-    try container.encode(merged, forKey: .merged)
-    try container.encode(classToken, forKey: .classToken)
-    try container.encode(milliseconds, forKey: .milliseconds)
   }
 }
 
@@ -67,8 +46,9 @@ struct SaliencyReport: Encodable {
     scores = stage.scores.map { $0.isFinite ? $0 : 0 }
   }
 
-  enum CodingKeys: String, CodingKey { case candidates, scores }
+  private enum CodingKeys: String, CodingKey { case candidates, scores }
 
+  /// The stage's keys, and these beside them.
   func encode(to encoder: any Encoder) throws {
     try stage.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)

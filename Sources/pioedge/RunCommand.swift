@@ -7,17 +7,19 @@ struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
     abstract: "Answer a question about an image, or chat.",
+    usage: "pioedge run <model> [<prompt>] [<options>]",
     discussion: """
       Examples:
         pioedge run llava.piom --image door.jpg "Is the door open?"
-        pioedge run llava.piom --image door.jpg              a chat, when started on a terminal
+        pioedge run llava.piom --image door.jpg          (on a terminal: a chat)
         echo "What is this?" | pioedge run llava.piom --image door.jpg
-        pioedge run llava.piom --raw --image door.jpg "USER: <image>\\nWhat is this? ASSISTANT:"
-        pioedge run llava.piom --image door.jpg "Open?" --memory-cap 1GiB --verbose
-        pioedge run llava.piom --jsonl < questions.jsonl     {"image": "door.jpg", "prompt": "Open?"} a line
+        pioedge run llava.piom --image door.jpg "Open?" --memory-cap 1GiB
+        pioedge run llava.piom --jsonl < questions.jsonl
 
       In a chat: /image FILE shows another image, /reset forgets the conversation, /quit ends.
-      Environment: PIOEDGE_ISA=NAME forces the kernels (`pioedge inspect --cpu` lists them).
+      A line of questions.jsonl: {"image": "door.jpg", "prompt": "Open?"}
+
+      \(everyOption("run"))
       """)
 
   @Argument(help: ArgumentHelp("The .piom file.", valueName: "model"))
@@ -26,20 +28,12 @@ struct RunCommand: ParsableCommand {
   @Argument(help: "The question; without one: from stdin, or a chat on a terminal.")
   var prompt: String?
 
-  @Option(help: "An image (JPEG or PNG); repeat for several.")
+  @Option(help: ArgumentHelp("An image (JPEG or PNG); repeat for several.", valueName: "file"))
   var image: [String] = []
 
-  @OptionGroup(title: "Session") var session: SessionOptions
-  @OptionGroup(title: "Sampling") var sampling: SamplingOptions
-
-  @Option(help: "What the model is told before the conversation.")
+  @Option(
+    help: ArgumentHelp("What the model is told before the conversation.", valueName: "text"))
   var system: String?
-
-  @Option(help: "How an image is made square: crop or pad (default: as the checkpoint says).")
-  var fit: Fit?
-
-  @Flag(help: "No chat template: the text exactly as given, <image> where an image goes.")
-  var raw = false
 
   @Flag(help: "One JSON object instead of text.")
   var json = false
@@ -50,38 +44,33 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Print timings and memory to stderr.")
   var stats = false
 
-  @Flag(help: "Print the memory plan to stderr before running.")
-  var verbose = false
-
-  @Flag(help: "Check every tensor's checksum before running.")
-  var verify = false
-
   @Option(
     help: ArgumentHelp(
-      "Diagnostic: write the logits that the first token is chosen from (f32, little-endian) to a file.",
-      valueName: "file"))
-  var dumpLogits: String?
+      "How an image is made square: crop or pad (default: as in the checkpoint).",
+      valueName: "kind", visibility: .hidden))
+  var fit: Fit?
 
-  @Option(
+  @Flag(
     help: ArgumentHelp(
-      "Write what each pruning stage ranked the visual tokens by, and what it kept, to a file (JSON).",
-      valueName: "file"))
-  var dumpSaliency: String?
+      "No chat template: the text exactly as given, <image> where an image goes.",
+      visibility: .hidden))
+  var raw = false
 
-  @Option(
-    help: ArgumentHelp(
-      "Draw what each pruning stage ranked and kept over the images (PNG); the words stand beside it in a file of that name and .json.",
-      valueName: "file"))
-  var explain: String?
+  @OptionGroup var session: SessionOptions
+  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Diagnostics") var diagnostics: DiagnosticOptions
 
   mutating func validate() throws {
     if jsonl {
-      guard prompt == nil, image.isEmpty, dumpLogits == nil, dumpSaliency == nil, explain == nil
-      else {
+      guard prompt == nil, image.isEmpty else {
         throw ValidationError("--jsonl takes prompts and images from stdin, not as arguments")
       }
+      guard !diagnostics.writesFiles else {
+        throw ValidationError(
+          "--dump-logits, --dump-saliency and --explain are about one answer, not for --jsonl")
+      }
     }
-    if raw && system != nil { throw ValidationError("--raw has no place for --system") }
+    if raw && system != nil { throw ValidationError("--raw and --system cannot be used together") }
   }
 
   func run() throws {
@@ -97,7 +86,7 @@ struct RunCommand: ParsableCommand {
   private func answer() throws {
     let start = ProcessStatus.monotonicMilliseconds
     let file = try session.room.open(model)
-    if verify { try file.verify() }
+    if diagnostics.verify { try file.verify() }
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     let isChat = prompt == nil && !jsonl && isatty(STDIN_FILENO) != 0
     let limits = try session.limits(
@@ -105,14 +94,13 @@ struct RunCommand: ParsableCommand {
       seed: sampling.seed)
     try session.room.checkCompute(file)
     var runtime = try Runtime(
-      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: .command)
+      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin(sampling.sampling)
-    if verbose { printError(PlanReport(runtime.plan).table) }
+    if diagnostics.verbose { printError(PlanReport(runtime.plan).table) }
     let loaded = ProcessStatus.monotonicMilliseconds - start
     let turns = Turns(
       slot: slot, raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
-      loadMilliseconds: loaded, dumpLogits: dumpLogits,
-      dumpSaliency: dumpSaliency, explain: explain)
+      loadMilliseconds: loaded, diagnostics: diagnostics)
     if jsonl {
       try turns.answerLines(&runtime)
     } else if let text = try prompt ?? piped(maxByteCount: runtime.maxTextBytes) {

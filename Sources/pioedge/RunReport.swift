@@ -1,4 +1,3 @@
-import FoundationEssentials
 import PIORuntime
 
 /// What `run --json` prints: these names are a contract.
@@ -10,15 +9,6 @@ struct RunReport: Encodable {
     var prefillMs: Double
     var firstTokenMs: Double
     var decodeTokensPerSecond: Double
-
-    enum CodingKeys: String, CodingKey {
-      case loadMs = "load_ms"
-      case imageDecodeMs = "image_decode_ms"
-      case imageEncodeMs = "image_encode_ms"
-      case prefillMs = "prefill_ms"
-      case firstTokenMs = "first_token_ms"
-      case decodeTokensPerSecond = "decode_tokens_per_second"
-    }
   }
 
   struct Counts: Encodable {
@@ -27,14 +17,6 @@ struct RunReport: Encodable {
     var visualTokensAverage: Double
     var prefilledTokens: Int
     var generatedTokens: Int
-
-    enum CodingKeys: String, CodingKey {
-      case promptTokens = "prompt_tokens"
-      case visualTokens = "visual_tokens"
-      case visualTokensAverage = "visual_tokens_average"
-      case prefilledTokens = "prefilled_tokens"
-      case generatedTokens = "generated_tokens"
-    }
   }
 
   struct Memory: Encodable {
@@ -46,15 +28,6 @@ struct RunReport: Encodable {
     var plannedPeakBytes: Int
     /// Of weights, read since the start.
     var loadedWeightBytes: Int
-
-    enum CodingKeys: String, CodingKey {
-      case peakResidentBytes = "peak_resident_bytes"
-      case modelBytes = "model_bytes"
-      case kvBytes = "kv_bytes"
-      case workingBytes = "working_bytes"
-      case plannedPeakBytes = "planned_peak_bytes"
-      case loadedWeightBytes = "loaded_weight_bytes"
-    }
   }
 
   var answer: String
@@ -66,11 +39,6 @@ struct RunReport: Encodable {
   var pruning: [StageReport]
   var isa: String
   var threads: Int
-
-  enum CodingKeys: String, CodingKey {
-    case answer, tokens, timings, counts, memory, pruning, isa, threads
-    case finishReason = "finish_reason"
-  }
 
   /// - Parameter firstTokenMilliseconds: from the start of the process, or of the line for `--jsonl`.
   init(
@@ -107,19 +75,12 @@ struct RunReport: Encodable {
       prefill \(counts.prefilledTokens) rows \(timings.prefillMs) ms, \
       first token after \(timings.firstTokenMs) ms, \
       \(counts.generatedTokens) tokens at \(timings.decodeTokensPerSecond) tokens/s
-      peak resident \(mebibytes(memory.peakResidentBytes)), planned \(mebibytes(memory.plannedPeakBytes)) \
-      (model file \(mebibytes(memory.modelBytes)), KV cache \(mebibytes(memory.kvBytes)), \
-      all working memory planned \(mebibytes(memory.workingBytes))); \(isa), \(threads) thread(s)
+      peak resident \(byteText(memory.peakResidentBytes)), planned \(byteText(memory.plannedPeakBytes)) \
+      (model file \(byteText(memory.modelBytes)), KV cache \(byteText(memory.kvBytes)), \
+      all working memory planned \(byteText(memory.workingBytes))); \(isa), \(threads) thread(s)
       """
   }
 }
 
 /// To a hundredth: what a clock on a shared machine is worth.
 private func rounded(_ x: Double) -> Double { (x * 100).rounded() / 100 }
-
-/// One line of JSON, keys sorted.
-func jsonLine(_ value: some Encodable) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  return String(decoding: try encoder.encode(value), as: UTF8.self)
-}

@@ -14,56 +14,108 @@ enum Fit: String, ExpressibleByArgument, CaseIterable {
   var preprocessing: ImagePreprocessing.Fit { self == .crop ? .crop : .pad }
 }
 
-/// What the plan must be told, but for pruning.
-struct RoomOptions: ParsableArguments {
-  @Option(
-    help:
-      "Text rows of the whole session, generated ones included (default 1024, or what the model has; bench: what is measured)."
-  )
-  var context: Int?
-
-  @Option(help: "Most tokens of one answer.")
-  var maxTokens = 256
-
-  @Option(help: "Most pixels of one image; larger ones are refused before they are decoded.")
-  var maxImagePixels = Limits().maxImagePixels
-
+/// How memory is used.
+struct MemoryOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Most tiles that an image is cut into beside the one that shows it whole, by a model that does so: fewer take less time and fewer tokens (default: as the checkpoint has it).",
-      valueName: "count"))
-  var maxTiles: Int?
-
-  @Option(
-    help: "How keys and values are kept: f32, f16 or int8 (default f16; f32 with --compute f32).")
-  var kv: KVKind?
-
-  @Option(help: "Threads (default: the big cores this process may use).")
-  var threads: Int?
-
-  @Option(help: "Arithmetic: auto (each tensor its own), f32, or quantized.")
-  var compute = Compute.auto
-
-  @Option(
-    help: ArgumentHelp(
-      "Most memory that the process may have resident: 256MiB, KiB, GiB or plain bytes; auto: what is available (default: no cap).",
-      valueName: "size"))
-  var memoryCap: MemoryCap?
-
-  @Option(
-    help:
-      "Weights that do not fit under the cap are read each time they are needed: auto, on (all of them) or off (none; the file is left to the kernel)."
-  )
+      "Whether decoder weights are read from the file each time they are needed: auto (those that do not fit under the cap), on (all) or off (none; the file is left to the kernel).",
+      valueName: "mode", visibility: .hidden))
   var stream = StreamMode.auto
 
-  @Flag(help: "Lock the weights that stay in memory (mlock).")
+  @Flag(help: ArgumentHelp("Lock the weights that stay in memory (mlock).", visibility: .hidden))
   var lock = false
 
   @Option(
     help: ArgumentHelp(
-      "Memory that the image codecs may take (default: what is needed later anyway, at least 8MiB).",
-      valueName: "size"))
+      "Memory for decoding images (default: what is needed later anyway, at least 8MiB).",
+      valueName: "size", visibility: .hidden))
   var codecMemory: ByteCount?
+
+  mutating func validate() throws {
+    guard !(stream == .off && lock) else {
+      throw ValidationError("--lock cannot be used with --stream off")
+    }
+    try require(
+      codecMemory.map { Limits.codecBytes.contains($0.value) } ?? true, "--codec-memory",
+      "1MiB to 1GiB", what: "a size")
+  }
+
+  func set(_ limits: inout Limits) {
+    limits.stream = stream
+    limits.locksWeights = lock
+    limits.codecBytes = codecMemory?.value
+  }
+}
+
+/// Refuses an option's value.
+func require(
+  _ holds: Bool, _ option: String, _ range: String, what: String = "a whole number"
+) throws {
+  guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
+}
+
+/// Refuses a number out of its range.
+func require(_ value: Int?, _ range: ClosedRange<Int>, _ option: String) throws {
+  try require(
+    value.map(range.contains) ?? true, option, "\(range.lowerBound) to \(range.upperBound)")
+}
+
+/// How long a session may be, and how it computes.
+struct RowOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Text tokens of the whole session, answers included (default: 1024, or what the model has; for bench: what is measured).",
+      valueName: "n", visibility: .hidden))
+  var context: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Most pixels of one image; larger ones are refused before they are decoded.",
+      valueName: "n", visibility: .hidden))
+  var maxImagePixels = Limits().maxImagePixels
+
+  @Option(
+    help: ArgumentHelp(
+      "Most tiles of one image, besides the one that shows it whole, for models that cut images into tiles: fewer take less time and fewer tokens (default: as in the checkpoint).",
+      valueName: "n", visibility: .hidden))
+  var maxTiles: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Keys and values in memory (default: f16; f32 with --compute f32).",
+      valueName: "kind", visibility: .hidden))
+  var kv: KVKind?
+
+  @Option(
+    help: ArgumentHelp(
+      "Arithmetic: auto (as each tensor is stored), f32 (exact and slow), or quantized (like auto, but refuses a model with floating-point matrices).",
+      valueName: "kind", visibility: .hidden))
+  var compute = Compute.auto
+
+  mutating func validate() throws {
+    try require(context, Limits.contextRows, "--context")
+    try require(maxImagePixels, Limits.maxImagePixels, "--max-image-pixels")
+    try require(maxTiles, 1...(1 << 16), "--max-tiles")
+  }
+}
+
+/// What the plan must be told, but for pruning.
+struct RoomOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Most tokens of one answer.", valueName: "n"))
+  var maxTokens = 256
+
+  @Option(
+    help: ArgumentHelp("Threads (default: the big cores this process may use).", valueName: "n"))
+  var threads: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Most memory that the process may have resident: 1GiB, 256MiB or bytes; auto: what is available (default: no cap).",
+      valueName: "size"))
+  var memoryCap: MemoryCap?
+
+  @OptionGroup(title: "Session") var rows: RowOptions
+  @OptionGroup(title: "Memory") var memory: MemoryOptions
 
   mutating func validate() throws {
     let system = SystemMemory()
@@ -72,34 +124,18 @@ struct RoomOptions: ParsableArguments {
     let total = min(system.totalBytes, limit ?? system.totalBytes)
     if case .bytes(let cap) = memoryCap, total > 0, cap.value > total {
       throw ValidationError(
-        "--memory-cap \(cap.value) is more than there is: \(total) bytes")
+        "--memory-cap \(cap.value) is more than this machine has: \(total) bytes")
     }
-    guard !(stream == .off && lock) else {
-      throw ValidationError(
-        "--lock keeps what streaming would keep: it cannot be with --stream off")
-    }
-    try require(
-      codecMemory.map { Limits.codecBytes.contains($0.value) } ?? true, "--codec-memory",
-      "1MiB to 1GiB", what: "a size")
-    try require(context, Limits.contextRows, "--context")
     try require(maxTokens, Limits.maxTokens, "--max-tokens")
-    try require(maxImagePixels, Limits.maxImagePixels, "--max-image-pixels")
-    try require(maxTiles, 1...65536, "--max-tiles")
     try require(threads, Limits.threadCount, "--threads")
   }
 
-  private func require(
-    _ value: Int?, _ range: ClosedRange<Int>, _ option: String
-  ) throws {
-    try require(
-      value.map(range.contains) ?? true, option, "\(range.lowerBound) to \(range.upperBound)")
+  var context: Int? {
+    get { rows.context }
+    set { rows.context = newValue }
   }
 
-  private func require(
-    _ holds: Bool, _ option: String, _ range: String, what: String = "a whole number"
-  ) throws {
-    guard holds else { throw ValidationError("\(option) takes \(what) from \(range)") }
-  }
+  var maxTiles: Int? { rows.maxTiles }
 
   /// The model, with the resolutions that `--max-tiles` leaves.
   func open(_ path: String) throws -> ModelFile {
@@ -112,10 +148,9 @@ struct RoomOptions: ParsableArguments {
   /// Refuses `--max-tiles` where it would leave nothing, or says nothing.
   func checkTiles(_ config: ModelConfig) throws {
     guard let maxTiles else { return }
-    guard let vision = config.vision, vision.isTiled else {
-      throw ValidationError("--max-tiles \(maxTiles), but the model cuts no image into tiles")
+    guard let least = config.vision?.fewestTiles else {
+      throw ValidationError("--max-tiles \(maxTiles), but the model does not cut images into tiles")
     }
-    let least = vision.resolutions.map(vision.tileCount).min()!
     guard least <= maxTiles else {
       throw ValidationError(
         "--max-tiles \(maxTiles), but each of the model's resolutions has \(least) tiles or more")
@@ -124,7 +159,7 @@ struct RoomOptions: ParsableArguments {
 
   /// Refuses `--compute quantized` for a file with a matrix that is not.
   func checkCompute(_ file: borrowing ModelFile) throws {
-    guard compute == .quantized, let name = file.firstFloatMatrix else { return }
+    guard rows.compute == .quantized, let name = file.firstFloatMatrix else { return }
     throw ValidationError("--compute quantized, but \(name) is stored in floating point")
   }
 
@@ -136,22 +171,32 @@ struct RoomOptions: ParsableArguments {
   func limits(for config: ModelConfig, imageCount: Int, isConversation: Bool) -> Limits {
     var limits = Limits()
     limits.isConversation = isConversation
-    limits.stream = stream
-    limits.locksWeights = lock
-    limits.codecBytes = codecMemory?.value
+    memory.set(&limits)
     switch memoryCap {
     case nil: break
     case .auto: limits.memoryCap = SystemMemory().availableBytes
     case .bytes(let cap): limits.memoryCap = cap.value
     }
     limits.imageCount = config.vision == nil ? 0 : imageCount
-    let visualRows = limits.imageCount * (config.vision?.maxVisualRowCount ?? 0)
+    let visualRows = limits.imageCount * (config.vision?.maxRowCount ?? 0)
     limits.contextRows = context ?? min(1024, max(2, config.text.maxPositions - visualRows))
-    limits.maxImagePixels = maxImagePixels
-    limits.kv = kv ?? (compute == .f32 ? .f32 : .f16)
-    limits.compute = compute
+    limits.maxImagePixels = rows.maxImagePixels
+    limits.kv = rows.kv ?? (rows.compute == .f32 ? .f32 : .f16)
+    limits.compute = rows.compute
     limits.threadCount = threads ?? min(Limits.threadCount.upperBound, defaultThreadCount())
     return limits
+  }
+}
+
+struct ImageCountOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Images of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text tokens, at most 4).",
+      valueName: "n", visibility: .hidden))
+  var images: Int?
+
+  mutating func validate() throws {
+    try require(images, Limits.imageCount, "--images")
   }
 }
 
@@ -160,20 +205,12 @@ struct RoomOptions: ParsableArguments {
 struct SessionOptions: ParsableArguments {
   @OptionGroup var room: RoomOptions
 
-  @Option(
-    help:
-      "Images of the whole session (default: those given with --image, at least 1; in a chat what fits beside 512 text rows, at most 4)."
-  )
-  var images: Int?
+  @OptionGroup(title: "Session") private var count: ImageCountOptions
+  @OptionGroup var pruning: PruningOptions
 
-  @OptionGroup(title: "Visual tokens") var pruning: PruningOptions
-
-  mutating func validate() throws {
-    let range = Limits.imageCount
-    guard images.map(range.contains) ?? true else {
-      throw ValidationError(
-        "--images takes a whole number from \(range.lowerBound) to \(range.upperBound)")
-    }
+  var images: Int? {
+    get { count.images }
+    set { count.images = newValue }
   }
 
   subscript<Value>(dynamicMember path: WritableKeyPath<RoomOptions, Value>) -> Value {
@@ -183,7 +220,7 @@ struct SessionOptions: ParsableArguments {
 
   /// What fits beside 512 text rows into the model's positions, at most 4.
   private func chatImages(_ config: ModelConfig) -> Int {
-    let rows = max(1, config.vision?.maxVisualRowCount ?? 1)
+    let rows = max(1, config.vision?.maxRowCount ?? 1)
     return min(4, (config.text.maxPositions - min(512, room.context ?? 512)) / rows)
   }
 
@@ -201,54 +238,5 @@ struct SessionOptions: ParsableArguments {
       isConversation: isConversation)
     limits.pruning = try pruning.pruning(for: config, seed: seed)
     return limits
-  }
-}
-
-/// How tokens are chosen.
-struct SamplingOptions: ParsableArguments {
-  @Option(help: "0: always the most likely token; higher: more varied.")
-  var temperature: Float = 0
-
-  @Option(name: .customLong("top-k"), help: "Only the k most likely tokens; 0: all.")
-  var topK = 0
-
-  @Option(
-    name: .customLong("top-p"), help: "Only the likeliest tokens that reach this probability.")
-  var topP: Float = 1
-
-  @Option(
-    name: .customLong("min-p"),
-    help: "Only tokens at least this fraction as likely as the likeliest.")
-  var minP: Float = 0
-
-  @Option(help: "Above 1: tokens already seen become less likely.")
-  var repetitionPenalty: Float = 1
-
-  @Option(help: "Seed of the random numbers; the same seed gives the same answer.")
-  var seed: UInt64 = 0
-
-  mutating func validate() throws {
-    guard temperature >= 0, temperature.isFinite else {
-      throw ValidationError("--temperature takes a number from 0")
-    }
-    guard topK >= 0 else { throw ValidationError("--top-k takes a whole number from 0") }
-    guard topP > 0, topP <= 1 else {
-      throw ValidationError("--top-p takes a number above 0, up to 1")
-    }
-    guard minP >= 0, minP <= 1 else { throw ValidationError("--min-p takes a number from 0 to 1") }
-    guard repetitionPenalty > 0, repetitionPenalty.isFinite else {
-      throw ValidationError("--repetition-penalty takes a number above 0")
-    }
-  }
-
-  var sampling: Sampling {
-    var sampling = Sampling()
-    sampling.temperature = temperature
-    sampling.topK = topK
-    sampling.topP = topP
-    sampling.minP = minP
-    sampling.repetitionPenalty = repetitionPenalty
-    sampling.seed = seed
-    return sampling
   }
 }

@@ -2,8 +2,11 @@ import CPIOKernels
 
 /// Every table this machine can run, the scalar one first.
 nonisolated(unsafe) let tables: [UnsafePointer<pio_kernels>] =
-  ["scalar", "avx2", "avxvnni", "avx512vnni", "avx512vnni-wide", "neon", "dotprod", "i8mm"]
-  .compactMap { (isa: String) in pio_kernels_named(isa) }
+  Array(
+    sequence(state: 0) { index in
+      defer { index += 1 }
+      return pio_kernels_runnable(index)
+    })
 
 func name(_ table: UnsafePointer<pio_kernels>) -> String { String(cString: table.pointee.isa) }
 

@@ -149,9 +149,16 @@ private func json(_ text: String) -> Any {
     let config = try read(
       #"{"model_type":"llava","image_token_id":7,"vision_config":{}}"#,
       #"{"size":224,"crop_size":224}"#)
-    let tower = try llava(config).tower
-    #expect(
-      (tower.dim, tower.imageSize, tower.patchSize, tower.layerCount) == (768, 224, 32, 11))
+    let vision = try llava(config)
+    let (tower, projector) = (vision.tower, vision.projector)
+    // What `CLIPVisionConfig` and `LlavaConfig` of transformers say where a checkpoint says nothing.
+    #expect((tower.dim, tower.hiddenDim, tower.headCount) == (768, 3072, 12))
+    #expect((tower.imageSize, tower.patchSize) == (224, 32))
+    #expect(tower.layerNormEpsilon == 1e-5 && tower.activation == .quickGelu)
+    // Of 12 layers; the feature is what the last but one gives.
+    #expect(tower.layerCount == 11 && vision.dropsClassToken)
+    #expect(projector.activation == .gelu && projector.bias)
+    #expect(projector.hiddenDim == config.text.dim)
   }
 
   @Test func readsTheStepsOfTheProcessor() throws {

@@ -48,7 +48,7 @@ struct AnswerLogTests {
     let other = Scratch.file("hello\nworld\n")
     #expect(
       throws: EvalError.badLine(
-        path: other, line: 1, problem: "not an answer of an evaluation")
+        path: other, line: 1, problem: "not an answer that an evaluation has kept")
     ) { _ = try AnswerLog(path: other) }
     #expect(Scratch.text(other) == "hello\nworld\n")
     let path = Scratch.file("")

@@ -27,23 +27,23 @@ struct QuestionTests {
   }
 
   @Test(arguments: [
-    ("{", "the text ends too soon at byte 1"), ("[]", "no JSON object"),
-    (#"{"question": "Q", "answer": "a"}"#, "no 'image'"),
-    (#"{"image": "a", "answer": "a"}"#, "no 'question' (nor 'text')"),
-    (#"{"image": "a", "question": "", "answer": "a"}"#, "no 'question' (nor 'text')"),
+    ("{", "the text ends too soon at byte 1"), ("[]", "not a JSON object"),
+    (#"{"question": "Q", "answer": "a"}"#, "'image' is missing"),
+    (#"{"image": "a", "answer": "a"}"#, "'question' (or 'text') is missing"),
+    (#"{"image": "a", "question": "", "answer": "a"}"#, "'question' (or 'text') is missing"),
     (
       #"{"image": "a", "question": "Q"}"#,
-      "one of 'answer', 'answers' and 'label' is needed"
+      "exactly one of 'answer', 'answers' and 'label' is needed"
     ),
     (
       #"{"image": "a", "question": "Q", "answer": "a", "label": "yes"}"#,
-      "one of 'answer', 'answers' and 'label' is needed"
+      "exactly one of 'answer', 'answers' and 'label' is needed"
     ),
     (#"{"image": "a", "question": "Q", "label": "maybe"}"#, "'label' is neither yes nor no"),
-    (#"{"image": "a", "question": "Q", "answers": []}"#, "'answers' is not what it should be"),
+    (#"{"image": "a", "question": "Q", "answers": []}"#, "'answers' has the wrong type"),
     (
       #"{"image": "a", "question": "Q", "answers": [1]}"#,
-      "'answers' has something that is not a text"
+      "'answers' must be a list of strings"
     ),
     (
       #"{"image": "../a", "question": "Q", "answer": "a"}"#,

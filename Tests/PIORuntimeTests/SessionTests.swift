@@ -19,7 +19,7 @@ struct SessionTests {
     try Golden.load(name).0.cases[0]
   }
 
-  @Test(arguments: [TensorKind.int8, .int4], [1, 3, 4])
+  @Test(arguments: [TensorKind.int8, .int4], [2, 3, 4])
   func theThreadCountChangesNoBit(_ weights: TensorKind, threads: Int) throws {
     let test = try testCase()
     var one = try tiny(weights: weights) { $0.threadCount = 1 }
@@ -107,6 +107,26 @@ struct SessionTests {
     var session = try tiny()
     var untouched = try tiny()
     let tokens = try session.rawTokens(test.prompt, isFirst: true)
+    try makeMistakes(&session, tokens, test)
+    let first = try run(&session, tokens, images: test.imagePaths, count: 5)
+    let expected = try run(&untouched, tokens, images: test.imagePaths, count: 5)
+    #expect(first.logits == expected.logits)
+    #expect(first.generation.tokens == expected.generation.tokens)
+    // And with a conversation behind it, which a mistake could lose or lengthen.
+    try makeMistakes(&session, tokens, test)
+    #expect(session.cachedRows == untouched.cachedRows)
+    let next = try session.rawTokens("And now?", isFirst: false)
+    let second = try run(&session, next, images: [], count: 5)
+    let expectedSecond = try run(&untouched, next, images: [], count: 5)
+    #expect(second.logits == expectedSecond.logits)
+    #expect(second.generation.tokens == expectedSecond.generation.tokens)
+    #expect(
+      second.generation.prefill.promptTokens == expectedSecond.generation.prefill.promptTokens)
+  }
+
+  private func makeMistakes(
+    _ session: inout Session, _ tokens: [Int32], _ test: Golden.Case
+  ) throws {
     let tooLong = [Int32](repeating: 20, count: session.plan.limits.contextRows)
     #expect(throws: RuntimeError.self) { _ = try run(&session, tooLong) }
     #expect(throws: RuntimeError.emptyPrompt) { _ = try run(&session, []) }
@@ -120,12 +140,13 @@ struct SessionTests {
       _ = try run(&session, [1, 1_000_000])
     }
     let three = [Int32](repeating: session.config.specialTokens.image, count: 3)
-    #expect(throws: RuntimeError.tooManyImages(needed: 3, limit: 2)) {
-      _ = try run(&session, three, images: test.imagePaths + test.imagePaths + test.imagePaths)
+    let images = test.imagePaths + test.imagePaths + test.imagePaths
+    do {
+      _ = try run(&session, three, images: images)
+      Issue.record("three images in a session for two")
+    } catch RuntimeError.tooManyImages(let needed, let limit) {
+      #expect(needed >= 3 && limit == 2)
     }
-    let found = try run(&session, tokens, images: test.imagePaths)
-    let expected = try run(&untouched, tokens, images: test.imagePaths)
-    #expect(found.logits == expected.logits)
   }
 
   @Test func aTextModelRefusesImages() throws {
@@ -137,13 +158,22 @@ struct SessionTests {
   }
 
   @Test func aFullContextEndsTheAnswerAsLength() throws {
-    var session = try tiny("text-only") { $0.contextRows = 12 }
-    let (_, generation) = try run(&session, [1, 30, 40, 50], count: 100)
-    if generation.finishReason == .length {
-      // 4 rows of prompt, then one for each token that was run; the last was not.
-      #expect(generation.tokens.count == 9)
+    // Prompts of four tokens, of which some are answered with more than fits: 4 rows of prompt, then one for each token
+    // that was run; the last was not.
+    var fullCount = 0
+    for first in Int32(20)..<40 {
+      var session = try tiny("text-only") { $0.contextRows = 12 }
+      let (_, generation) = try run(&session, [1, first, 40, 50], count: 100)
+      switch generation.finishReason {
+      case .length:
+        #expect(generation.tokens.count == 9)
+        #expect(session.cachedRows == session.cachedRows.map { _ in 12 })
+        fullCount += 1
+      case .stop: #expect(generation.tokens.count <= 9)
+      case .cancelled: Issue.record("nobody cancelled it")
+      }
     }
-    #expect(generation.tokens.count <= 9)
+    #expect(fullCount > 0, "no answer filled the context")
   }
 
   @Test func moreRowsThanTheModelHasPositionsAreRefused() throws {

@@ -165,23 +165,37 @@ func aGroupsShareOfTimeBoundsTheThreads(quotas: [String], threads: Int) throws {
   #expect((1...availableProcessors().count).contains(defaultThreadCount()))
 }
 
-/// On a thread of its own, whose affinity may change.
-@Test func workersAndTheirMakerStayOnTheGivenProcessors() {
+@Test func workersStayOnTheGivenProcessorsAndTheirMakerIsFree() {
   let only = availableProcessors().last!
   let before = availableProcessors()
   let lists = Lists()
+  let callers = allowedList()
+  let pool = ThreadPool(threadCount: 3, processors: [only])
+  pool.run(3) { _, thread in
+    lists.set(thread, allowedList())
+    usleep(50_000)  // so that one thread cannot take all
+  }
+  #expect(lists.values == [0: callers, 1: "\(only)", 2: "\(only)"])
+  #expect(allowedList() == callers)
+  #expect(availableProcessors() == before, "another thread was restricted")
+}
+
+/// On a thread of its own, whose affinity may change.
+@Test func aBoundThreadBindsTheWorkersThatItMakes() {
+  let only = availableProcessors().last!
+  let lists = Lists()
   let finished = DispatchSemaphore(value: 0)
   Thread.detachNewThread {
-    let pool = ThreadPool(threadCount: 3, processors: [only])
+    restrictThread(to: [only])
+    let pool = ThreadPool(threadCount: 3, processors: nil)
     pool.run(3) { _, thread in
       lists.set(thread, allowedList())
-      usleep(50_000)  // so that one thread cannot take all
+      usleep(50_000)
     }
     finished.signal()
   }
   finished.wait()
   #expect(lists.values == [0: "\(only)", 1: "\(only)", 2: "\(only)"])
-  #expect(availableProcessors() == before, "another thread was restricted")
 }
 
 @Test func anImpossibleProcessorRestrictsNothing() {

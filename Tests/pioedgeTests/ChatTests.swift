@@ -52,4 +52,14 @@ struct ChatTests {
     #expect(error.contains("/nonexistent.png") && error.contains("/nonsense is not known"))
     #expect(output.contains(answer(first, "What does the text say?")))
   }
+
+  /// More words than the context has rows, on one line of the terminal.
+  @Test func anImageWaitsBehindAQuestionThatIsTooLong() throws {
+    let long = String(repeating: "red ", count: 200)
+    let (output, error) = try chat(
+      ["--image", Tool.image(first), "--images", "3", "--context", "96"],
+      ["/image \(Tool.image(second))", long, "Describe the image."])
+    #expect(error.contains("error: "))
+    #expect(output.contains(answer(second, "Describe the image.")), "\(output)")
+  }
 }

@@ -133,7 +133,7 @@ struct EvalCommandTests {
     (["--questions", "q", "--images", "d", "--prune", "best"], "'best'"),
     (["--questions", "q", "--images", "d", "--visual-tokens", "0"], "whole numbers from 1"),
     (["--questions", "q", "--images", "d", "--window", "9"], "--window"),
-    (["--text", "t", "--limit", "9"], "--text goes with"),
+    (["--text", "t", "--limit", "9"], "--text takes"),
   ])
   func refusesWhatMakesNoSense(_ options: [String], _ words: String) {
     let result = Tool.run(["eval", Tool.demo] + options)

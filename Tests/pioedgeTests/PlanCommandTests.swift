@@ -90,7 +90,7 @@ struct PlanCommandTests {
 
   @Test func conversionOptionsAreForWhatIsNotConverted() {
     let result = Tool.run(["plan", Tool.demo, "--weights", "int4"])
-    #expect(result.status == 64 && result.error.contains("no checkpoint"))
+    #expect(result.status == 64 && result.error.contains("is a .piom file"))
     let missing = Tool.run(["plan", "/nowhere/model.piom"])
     #expect(missing.status == 1 && missing.error.contains("/nowhere/model.piom"))
   }

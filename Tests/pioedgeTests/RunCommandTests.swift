@@ -103,6 +103,41 @@ struct RunCommandTests {
     #expect(best == (json["tokens"] as? [Int])?.first)
   }
 
+  private static let diagnostics = ["--dump-logits", "--dump-saliency", "--explain"]
+
+  /// Nothing larger than 512 bytes can be written: each of these files is.
+  @Test(arguments: diagnostics)
+  func anOldFileSurvivesADiagnosticThatCannotBeWritten(_ option: String) throws {
+    let path = Tool.scratch.appendingPathComponent("old\(option)").path
+    let old = Data("what was there before".utf8)
+    try old.write(to: URL(fileURLWithPath: path))
+    let run =
+      Tool.command + [
+        "run", Tool.demo, "--image", image, question, "--visual-tokens", "64", option, path,
+      ]
+    let words = run.map { "'\($0)'" }.joined(separator: " ")
+    let result = Tool.shell("trap '' XFSZ; ulimit -f 1; exec \(words)")
+    #expect(result.status == 1)
+    #expect(isOneLine(result.error) && result.error.contains("File too large"), "\(result.error)")
+    #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == old)
+  }
+
+  /// Through links, so that a mistake costs the link and not the machine its device.
+  @Test(arguments: diagnostics)
+  func aDeviceSurvivesADiagnostic(_ option: String) throws {
+    let manager = FileManager.default
+    let link = Tool.scratch.appendingPathComponent("device\(option)").path
+    for (device, status) in [("/dev/full", 1), ("/dev/null", 0)] as [(String, Int32)] {
+      try manager.createSymbolicLink(atPath: link, withDestinationPath: device)
+      let result = Tool.run([
+        "run", Tool.demo, "--image", image, question, "--visual-tokens", "64", option, link,
+      ])
+      #expect(result.status == status, "\(result.error)")
+      #expect((try? manager.destinationOfSymbolicLink(atPath: link)) == device)
+      try? manager.removeItem(atPath: link)
+    }
+  }
+
   @Test(arguments: [
     ["run"], ["run", "m.piom", "--max-tokens", "0", "x"], ["run", "m.piom", "--kv", "int3", "x"],
     ["run", "m.piom", "--temperature", "-1", "x"], ["run", "m.piom", "--threads", "0", "x"],
@@ -113,6 +148,20 @@ struct RunCommandTests {
     let result = Tool.run(arguments)
     #expect(result.status == 64)
     #expect(result.error.contains("Usage:") && result.output.isEmpty)
+  }
+
+  @Test(arguments: ["run", "plan", "bench", "eval"])
+  func theHelpFitsTwoScreensAndSaysWhereTheRestIs(_ command: String) {
+    let short = Tool.run([command, "--help"]).output.split(
+      separator: "\n", omittingEmptySubsequences: false)
+    #expect(short.count <= 60)
+    #expect(short.allSatisfy { $0.count <= 100 })
+    #expect(short.contains { $0.contains("--help-hidden") })
+    let whole = Tool.run([command, "--help-hidden"]).output
+    for section in ["SESSION:", "MEMORY:"] {
+      #expect(whole.contains("\n\(section)\n") && !short.contains(Substring(section)))
+    }
+    #expect(whole.contains("--codec-memory") && whole.contains("--max-image-pixels"))
   }
 
   @Test func failuresExitWith1AndOneLine() throws {

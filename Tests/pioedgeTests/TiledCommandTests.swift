@@ -118,7 +118,7 @@ struct TiledCommandTests {
     let tight = Tool.run(["plan", model, "--memory-cap", "24MiB"])
     #expect(tight.status == 1 && tight.error.contains("--max-tiles 2"), "\(tight.error)")
     for (path, count, words) in [
-      (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "cuts no image"),
+      (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "does not cut images"),
       (model, "0", "1 to 65536"),
     ] {
       for command in [["run", path, "What?"], ["plan", path], ["bench", path]] {

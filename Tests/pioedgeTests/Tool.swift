@@ -59,6 +59,9 @@ enum Tool {
     execute(command + arguments, input: input, environment: environment)
   }
 
+  /// A line of the shell, whose standard input is empty.
+  static func shell(_ line: String) -> Result { execute(["/bin/sh", "-c", line]) }
+
   /// Any program, by its path.
   static func execute(
     _ command: [String], input: String = "", environment: [String: String] = [:]

@@ -92,9 +92,4 @@ enum pio_image_code pio_png_write(pio_image_sink *sink, void *context, const uin
                                   uint32_t width, uint32_t height, size_t stride,
                                   struct pio_image_error *error);
 
-/// The same into a new file at `path` (an existing one is replaced); removed again on failure.
-enum pio_image_code pio_png_write_file(const char *path, const uint8_t *rgb, uint32_t width,
-                                       uint32_t height, size_t stride,
-                                       struct pio_image_error *error);
-
 #endif

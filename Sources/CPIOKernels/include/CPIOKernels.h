@@ -204,8 +204,9 @@ struct pio_kernels {
 
 const struct pio_kernels *pio_kernels_scalar(void);  // the oracle, always there
 const struct pio_kernels *pio_kernels_best(void);    // what this CPU runs fastest
-// The table of that name (`scalar`, `avx2`, `avxvnni`, `avx512vnni`, `avx512vnni-wide`, `neon`,
-// `dotprod`, `i8mm`), or NULL where this CPU or this build lacks it.
+// Those that this CPU and this build can run, the scalar one first; NULL behind the last.
+const struct pio_kernels *pio_kernels_runnable(size_t index);
+// The one of that name (`isa.h`), or NULL where this CPU or this build lacks it.
 const struct pio_kernels *pio_kernels_named(const char *isa);
 
 // Runs a table's quantize, gemm, attention and gemm_transposed_int8 on small inputs, beside the
