@@ -238,6 +238,24 @@ class Tensor:
         return values.reshape(row_blocks * 16, -1)[: self.rows, : self.columns]
 
 
+# Feature bits of the header that have a number: this reader supports none of them.
+FEATURES = {
+    0: "SmolVLM (Idefics3)",
+    1: "Qwen2-VL",
+    2: "Qwen2.5-VL",
+    3: "Qwen3-VL",
+    16: "activations of more than 8 bits",
+}
+
+
+def feature_names(bits):
+    names = [name for bit, name in FEATURES.items() if bits >> bit & 1]
+    rest = bits & ~sum(1 << bit for bit in FEATURES)
+    if rest:
+        names.append(f"unknown features (bits 0x{rest:x})")
+    return " and ".join(names)
+
+
 class Model:
     """A .piom file, mapped read-only; raises Damaged where it breaks the format's rules."""
 
@@ -256,7 +274,7 @@ class Model:
         need(mark == 0x0102, "not little-endian")
         need(version == 1, f"format version {version} is not supported, only 1")
         need(xxh64(header[:56]) == header_checksum, "header is damaged")
-        need(features == 0, f"unknown feature bits 0x{features:x}")
+        need(features == 0, f"needs support for {feature_names(features)}, which this reader lacks")
         need(length == size, f"file has {size} bytes, needed {length}")
         self.version = version
         names_start = 64 + 48 * tensors

@@ -36,7 +36,7 @@ int pio_input_refill(struct pio_image *image) {
   if (input->fd < 0) return 0;
   ssize_t count;
   do {
-    count = read(input->fd, image->buffer, sizeof image->buffer);
+    count = read(input->fd, image->buffer, PIO_INPUT_BUFFER);
   } while (count < 0 && errno == EINTR);
   if (count < 0) input->failed_errno = errno;
   input->next = image->buffer;
@@ -78,15 +78,44 @@ static const char *foreign_format(const uint8_t *bytes, size_t count) {
   return "neither a JPEG nor a PNG";
 }
 
+/// Reads the header from the start of the input, and leaves the codec behind it.
 static enum pio_image_code read_header(struct pio_image *image) {
   static const uint8_t png_magic[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
   struct pio_input *input = &image->input;
+  input->next = image->bytes;
+  input->left = image->count;
+  image->header = (struct pio_image_header){.orientation = 1};
+  if (input->fd >= 0) {
+    image->buffer = malloc(PIO_INPUT_BUFFER);
+    if (image->buffer == NULL) {
+      return pio_fail(image->error, PIO_IMAGE_NO_MEMORY, PIO_INPUT_BUFFER, "out of memory");
+    }
+    if (lseek(input->fd, 0, SEEK_SET) != 0) input->failed_errno = errno;
+  }
+  if (input->failed_errno != 0) return pio_fail_at_end(image);
   if (input->left == 0 && !pio_input_refill(image) && input->failed_errno != 0) {
     return pio_fail_at_end(image);
   }
   if (input->left >= 8 && memcmp(input->next, png_magic, 8) == 0) return pio_png_open(image);
   if (input->left >= 3 && memcmp(input->next, "\xff\xd8\xff", 3) == 0) return pio_jpeg_open(image);
   return pio_fail(image->error, PIO_IMAGE_UNKNOWN, 0, foreign_format(input->next, input->left));
+}
+
+/// Gives back what the codec has taken.
+static void end_reading(struct pio_image *image) {
+  pio_jpeg_close(image);
+  pio_png_close(image);
+  free(image->buffer);
+  image->buffer = NULL;
+#ifdef __GLIBC__
+  // It goes to the system, not to a heap that only another image would use.
+  if (image->limits.trims_heap) malloc_trim(0);
+#endif
+}
+
+static void close_file(struct pio_image *image) {
+  if (image->input.fd >= 0) close(image->input.fd);
+  image->input.fd = -1;
 }
 
 static enum pio_image_code open_input(struct pio_image **out, int fd, const uint8_t *bytes,
@@ -98,11 +127,13 @@ static enum pio_image_code open_input(struct pio_image **out, int fd, const uint
     if (fd >= 0) close(fd);
     return pio_fail(error, PIO_IMAGE_NO_MEMORY, sizeof *image, "out of memory");
   }
-  image->input = (struct pio_input){.fd = fd, .next = bytes, .left = count};
+  image->input.fd = fd;
+  image->bytes = bytes;
+  image->count = count;
   image->limits = *limits;
-  image->header.orientation = 1;
   image->error = error;
   const enum pio_image_code code = read_header(image);
+  end_reading(image);
   *header = image->header;
   if (code == PIO_IMAGE_OK) {
     *out = image;
@@ -154,24 +185,37 @@ enum pio_image_code pio_image_open_bytes(struct pio_image **image, const uint8_t
   return open_input(image, -1, bytes, count, limits, header, error);
 }
 
+static int is_same(const struct pio_image_header *a, const struct pio_image_header *b) {
+  return a->format == b->format && a->width == b->width && a->height == b->height &&
+         a->components == b->components && a->orientation == b->orientation &&
+         a->whole_image == b->whole_image;
+}
+
+static enum pio_image_code decode(struct pio_image *image, pio_image_row *row, void *context) {
+  const struct pio_image_header first = image->header;
+  const enum pio_image_code code = read_header(image);
+  if (code != PIO_IMAGE_OK) return code;
+  if (!is_same(&image->header, &first)) {
+    return pio_fail(image->error, PIO_IMAGE_DAMAGED, 0, "the file was changed while it was open");
+  }
+  return image->jpeg != NULL ? pio_jpeg_decode(image, row, context)
+                             : pio_png_decode(image, row, context);
+}
+
 enum pio_image_code pio_image_decode(struct pio_image *image, pio_image_row *row, void *context,
                                      struct pio_image_error *error) {
   memset(error, 0, sizeof *error);
   image->error = error;
   if (image->decoded) return pio_fail(error, PIO_IMAGE_DAMAGED, 0, "already decoded");
   image->decoded = 1;
-  return image->jpeg != NULL ? pio_jpeg_decode(image, row, context)
-                             : pio_png_decode(image, row, context);
+  const enum pio_image_code code = decode(image, row, context);
+  end_reading(image);
+  close_file(image);
+  return code;
 }
 
 void pio_image_close(struct pio_image *image) {
   if (image == NULL) return;
-  pio_jpeg_close(image);
-  pio_png_close(image);
-  if (image->input.fd >= 0) close(image->input.fd);
+  close_file(image);
   free(image);
-#ifdef __GLIBC__
-  // What the codec had goes back to the system, not to a heap that only another image would use.
-  malloc_trim(0);
-#endif
 }

@@ -10,7 +10,7 @@ enum { PIO_INPUT_BUFFER = 16384, PIO_EXIF_BUFFER = 65536 };
 
 /// Bytes of a file or of memory, `left` of them at `next` without reading again.
 struct pio_input {
-  int fd;  // −1: memory
+  int fd;  // −1: memory, or a file that is closed again
   const uint8_t *next;
   size_t left;
   int failed_errno;  // of the read that failed; 0: the end was reached
@@ -21,6 +21,8 @@ struct pio_png;
 
 struct pio_image {
   struct pio_input input;
+  const uint8_t *bytes;  // of an image in memory
+  size_t count;
   struct pio_image_limits limits;
   struct pio_image_header header;
   struct pio_image_error *error;  // the current call's
@@ -28,7 +30,7 @@ struct pio_image {
   struct pio_png *png;
   int decoded;
   jmp_buf escape;
-  uint8_t buffer[PIO_INPUT_BUFFER];
+  uint8_t *buffer;  // PIO_INPUT_BUFFER bytes while a codec reads a file
 };
 
 /// Reads on; 0 at the end or after a failed read.

@@ -30,7 +30,7 @@ public struct Samples: Equatable, Sendable {
   }
 }
 
-/// Runs an engine on made-up tokens and takes the time.
+/// Runs a model on made-up tokens and takes the time.
 ///
 /// Each measurement begins with a run that does not count; `limit`, called behind each of the others, says what the
 /// machine can do.
@@ -44,14 +44,14 @@ public struct Benchmark: Sendable {
 
   /// A prompt of so many tokens in an empty cache, to its last row's logits.
   public func prefill(
-    _ engine: inout Engine, tokens count: Int, limit: () -> Double
+    _ runtime: inout Runtime, _ slot: Slot, tokens count: Int, limit: () -> Double
   ) throws(RuntimeError) -> Samples {
-    let request = Request(tokens: Benchmark.tokens(count, engine.config), maxTokens: 1)
+    let request = Request(tokens: Benchmark.tokens(count, runtime.config), maxTokens: 1)
     var (times, limits): ([Double], [Double]) = ([], [])
     for run in 0...repetitions {
-      engine.reset()
+      runtime.reset(slot)
       let start = ProcessStatus.monotonicMilliseconds
-      try engine.prefill(request)
+      _ = try runtime.append(request, to: slot)
       let time = ProcessStatus.monotonicMilliseconds - start
       guard run > 0 else { continue }
       times.append(time)
@@ -62,17 +62,17 @@ public struct Benchmark: Sendable {
 
   /// So many decode steps behind `depth` rows, each with the token that the one before chose.
   public func decode(
-    _ engine: inout Engine, tokens count: Int, depth: Int,
+    _ runtime: inout Runtime, _ slot: Slot, tokens count: Int, depth: Int,
     limit: () -> Double
   ) throws(RuntimeError) -> Samples {
-    let prompt = Request(tokens: Benchmark.tokens(depth, engine.config), maxTokens: 1)
+    let prompt = Request(tokens: Benchmark.tokens(depth, runtime.config), maxTokens: 1)
     var (times, limits): ([Double], [Double]) = ([], [])
     for run in 0...repetitions {
-      engine.reset()
-      if depth > 0 { try engine.prefill(prompt) }
-      var token = Benchmark.tokens(1, engine.config)[0]
+      runtime.reset(slot)
+      if depth > 0 { _ = try runtime.append(prompt, to: slot) }
+      var token = Benchmark.tokens(1, runtime.config)[0]
       let start = ProcessStatus.monotonicMilliseconds
-      for _ in 0..<count { token = try engine.decode(token) }
+      for _ in 0..<count { token = try runtime.decode(token, slot) }
       let time = ProcessStatus.monotonicMilliseconds - start
       guard run > 0 else { continue }
       times.append(time)
@@ -85,21 +85,21 @@ public struct Benchmark: Sendable {
   ///
   /// With an image: it, and `textRows` text rows around it; without: these alone. The limits are the encoder's.
   public func firstToken(
-    _ engine: inout Engine, image: String?, textRows: Int,
+    _ runtime: inout Runtime, _ slot: Slot, image: String?, textRows: Int,
     limit: () -> Double
   ) throws(RuntimeError) -> (total: Samples, encode: Samples, rows: Int) {
-    var tokens = Benchmark.tokens(textRows, engine.config)
-    if image != nil { tokens.insert(engine.config.specialTokens.image, at: tokens.count / 2) }
-    let request = Request(tokens: tokens, images: image.map { [$0] } ?? [], maxTokens: 1)
+    var tokens = Benchmark.tokens(textRows, runtime.config)
+    if image != nil { tokens.insert(runtime.config.specialTokens.image, at: tokens.count / 2) }
+    let request = Request(tokens: tokens, images: image.map { [.file($0)] } ?? [], maxTokens: 1)
     var (totals, encodes, limits): ([Double], [Double], [Double]) = ([], [], [])
     var rows = 0
     for run in 0...repetitions {
-      engine.reset()
-      let generation = try engine.generate(request) { _ in }
-      rows = generation.prefilledTokens
+      runtime.reset(slot)
+      let generation = try runtime.generate(slot, request) { _ in true }
+      rows = generation.prefill.rows
       guard run > 0 else { continue }
       totals.append(generation.firstTokenMilliseconds)
-      encodes.append(generation.imageEncodeMilliseconds)
+      encodes.append(generation.prefill.imageEncodeMilliseconds)
       limits.append(limit())
     }
     return (Samples(times: totals), Samples(times: encodes, limits: limits), rows)

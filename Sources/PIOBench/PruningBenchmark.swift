@@ -37,48 +37,48 @@ extension Benchmark {
   /// The same prompt with one image, answered once in each way to prune, then again, and so on: what disturbs the
   /// machine disturbs all of them.
   ///
-  /// The answer has `answerTokens` tokens, whatever they say. The engine's limits must name the ways (`Limits.pruning`,
+  /// The answer has `answerTokens` tokens, whatever they say. The runtime's limits must name the ways (`Limits.pruning`,
   /// `Limits.alternatives`).
   public func compare(
-    _ ways: [Pruning], _ engine: inout Engine, image: String, answerTokens: Int
+    _ ways: [Pruning], _ runtime: inout Runtime, _ slot: Slot, image: String, answerTokens: Int
   ) throws(RuntimeError) -> [PrunedRuns] {
     precondition(answerTokens > 0, "an answer of no tokens")
-    var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedImage, engine.config)
-    tokens.insert(engine.config.specialTokens.image, at: tokens.count / 2)
-    let request = Request(tokens: tokens, images: [image], maxTokens: 1)
+    var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedImage, runtime.config)
+    tokens.insert(runtime.config.specialTokens.image, at: tokens.count / 2)
+    var request = Request(tokens: tokens, images: [.file(image)], maxTokens: 1)
     var runs = ways.map { PrunedRuns($0) }
     for index in runs.indices {
-      runs[index].cacheCapacityBytes = try engine.cacheCapacityBytes(
+      runs[index].cacheCapacityBytes = try runtime.cacheCapacityBytes(
         ways[index], textRows: Benchmark.textRowsWithPrunedImage + answerTokens)
     }
     for round in 0...repetitions {
       for index in runs.indices {
-        try engine.setPruning(runs[index].pruning)
-        engine.reset()
+        request.pruning = runs[index].pruning
+        runtime.reset(slot)
         let start = ProcessStatus.monotonicMilliseconds
-        let generation = try engine.generate(request) { _ in }
-        let rows = engine.cachedRows
+        let generation = try runtime.generate(slot, request) { _ in true }
+        let rows = runtime.cachedRows(slot)
         var token = generation.tokens.first ?? tokens[0]
-        for _ in 1..<max(1, answerTokens) { token = try engine.decode(token) }
+        for _ in 1..<max(1, answerTokens) { token = try runtime.decode(token, slot) }
         let answer = ProcessStatus.monotonicMilliseconds - start
         guard round > 0 else { continue }
-        let cost = engine.pruningCost
-        runs[index].decode.append(generation.imageDecodeMilliseconds)
-        runs[index].encode.append(generation.imageEncodeMilliseconds)
-        runs[index].prefill.append(generation.prefillMilliseconds)
+        let cost = runtime.pruningCost
+        runs[index].decode.append(generation.prefill.imageDecodeMilliseconds)
+        runs[index].encode.append(generation.prefill.imageEncodeMilliseconds)
+        runs[index].prefill.append(generation.prefill.milliseconds)
         runs[index].firstToken.append(generation.firstTokenMilliseconds)
         runs[index].answer.append(answer)
         runs[index].stages.append(cost.prefillMilliseconds)
         runs[index].stageMACs = cost.prefillMACs
         runs[index].rows = rows
-        runs[index].visualTokensAverage = generation.visualTokensAverage
+        runs[index].visualTokensAverage = generation.prefill.visualTokensAverage
       }
     }
     return runs
   }
 }
 
-extension Engine {
+extension Runtime {
   /// Bytes of the cache in the plan of a session with one image that is pruned so, and `textRows` text rows.
   func cacheCapacityBytes(_ pruning: Pruning, textRows: Int) throws(RuntimeError) -> Int {
     var limits = plan.limits

@@ -25,16 +25,20 @@ public struct Work: Equatable, Sendable {
     weightMACs += text.dim * text.vocabSize
   }
 
-  /// One tile of an image, from its patches to the decoder's rows; every position attends to every other.
+  /// One input of the tower, from its patches to the decoder's rows; every position attends to every other.
   public init(encodingAnImageFor textDim: Int, _ vision: VisionConfig) {
-    let rows = vision.positionCount
-    let layer = rows * (4 * vision.dim * vision.dim + 2 * vision.dim * vision.hiddenDim)
-    let patchDim = 3 * vision.patchSize * vision.patchSize
-    let projector = vision.projectorHiddenDim * (vision.dim + textDim)
+    let (tower, projector, tokenCount): (CLIPConfig, ProjectorConfig, Int) =
+      switch vision {
+      case .llava(let config): (config.tower, config.projector, config.visualTokenCount)
+      case .llavaNext(let config): (config.tower, config.projector, config.tileTokenCount)
+      }
+    let rows = tower.positionCount
+    let layer = rows * (4 * tower.dim * tower.dim + 2 * tower.dim * tower.hiddenDim)
+    let patchDim = 3 * tower.patchSize * tower.patchSize
     weightMACs =
-      vision.patchCount * patchDim * vision.dim + vision.layerCount * layer
-      + vision.visualTokenCount * projector
-    attentionMACs = vision.layerCount * 2 * rows * rows * vision.dim
+      tower.patchCount * patchDim * tower.dim + tower.layerCount * layer
+      + tokenCount * projector.hiddenDim * (tower.dim + textDim)
+    attentionMACs = tower.layerCount * 2 * rows * rows * tower.dim
   }
 
   /// Bytes of weights that one decode step reads: the decoder's layers and the head, each once.

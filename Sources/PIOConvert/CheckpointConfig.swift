@@ -35,16 +35,22 @@ struct CheckpointConfig {
     text.tiedHead = try root.bool("tie_word_embeddings", default: text.tiedHead) || text.tiedHead
     let visionObject = try root.object("vision_config") ?? root.defaultVision
     try visionObject.refuseQuantized()
-    var vision = try visionObject.visionConfig(layerCount: &visionLayerCount)
-    try root.readProjector(&vision, visionLayerCount: visionLayerCount, textDim: text.dim)
+    var llava = LLaVAConfig()
+    llava.tower = try visionObject.clipConfig(layerCount: &visionLayerCount)
+    try root.readProjector(&llava, visionLayerCount: visionLayerCount, textDim: text.dim)
     if modelType == "llava_next" {
-      try root.readTiles(&vision)
-      vision.preprocessing = try tilePreprocessing(
-        folder: folder, imageSize: vision.imageSize, resolutions: vision.resolutions)
+      var next = LLaVANextConfig()
+      next.tower = llava.tower
+      next.projector = llava.projector
+      next.resolutions = try root.tiles(llava)
+      next.preprocessing = try tilePreprocessing(
+        folder: folder, imageSize: next.tower.imageSize, resolutions: next.resolutions)
+      vision = .llavaNext(next)
     } else {
-      vision.preprocessing = try imagePreprocessing(folder: folder, imageSize: vision.imageSize)
+      llava.preprocessing = try imagePreprocessing(
+        folder: folder, imageSize: llava.tower.imageSize)
+      vision = .llava(llava)
     }
-    self.vision = vision
     let key = root["image_token_index"] == nil ? "image_token_id" : "image_token_index"
     imageTokenID = try root.count(key, default: 32_000, in: 0...text.vocabSize - 1)
   }
@@ -132,13 +138,13 @@ extension ConfigObject {
   }
 
   /// LLaVA-NeXT's resolutions.
-  fileprivate func readTiles(_ vision: inout VisionConfig) throws(ConvertError) {
+  fileprivate func tiles(_ llava: LLaVAConfig) throws(ConvertError) -> [ImageResolution] {
     guard try bool("use_image_newline_parameter", default: true) else {
       throw unsupported("use_image_newline_parameter")
     }
     // Tiles are put together by their patches: there is no place for a class token.
-    guard vision.dropsClassToken else { throw unsupported("vision_feature_select_strategy") }
-    vision.resolutions = try resolutions("image_grid_pinpoints", imageSize: vision.imageSize)
+    guard llava.dropsClassToken else { throw unsupported("vision_feature_select_strategy") }
+    return try resolutions("image_grid_pinpoints", imageSize: llava.tower.imageSize)
   }
 
   /// `[[height, width], …]`, multiples of `imageSize`; without the key those of LLaVA-NeXT's processor.
@@ -177,32 +183,32 @@ extension ConfigObject {
       ])
   }
 
-  fileprivate func visionConfig(layerCount: inout Int) throws(ConvertError) -> VisionConfig {
+  fileprivate func clipConfig(layerCount: inout Int) throws(ConvertError) -> CLIPConfig {
     guard try string("model_type", default: "clip_vision_model") == "clip_vision_model" else {
       throw unsupported("model_type")
     }
     guard try int("num_channels", default: 3) == 3 else { throw unsupported("num_channels") }
-    var vision = VisionConfig()
-    vision.dim = try count("hidden_size", default: 768, in: dims)
-    vision.hiddenDim = try count("intermediate_size", default: 3072, in: dims)
+    var tower = CLIPConfig()
+    tower.dim = try count("hidden_size", default: 768, in: dims)
+    tower.hiddenDim = try count("intermediate_size", default: 3072, in: dims)
     layerCount = try count("num_hidden_layers", default: 12, in: 1...1024)
-    vision.headCount = try count("num_attention_heads", default: 12, in: 1...4096)
-    guard vision.dim % vision.headCount == 0 else {
+    tower.headCount = try count("num_attention_heads", default: 12, in: 1...4096)
+    guard tower.dim % tower.headCount == 0 else {
       throw failure("hidden_size", "is no multiple of num_attention_heads")
     }
-    vision.patchSize = try count("patch_size", default: 32, in: 1...1024)
-    vision.imageSize = try count("image_size", default: 224, in: vision.patchSize...8192)
-    guard vision.imageSize % vision.patchSize == 0 else {
-      throw failure("image_size", "\(vision.imageSize) is no multiple of patch_size")
+    tower.patchSize = try count("patch_size", default: 32, in: 1...1024)
+    tower.imageSize = try count("image_size", default: 224, in: tower.patchSize...8192)
+    guard tower.imageSize % tower.patchSize == 0 else {
+      throw failure("image_size", "\(tower.imageSize) is no multiple of patch_size")
     }
-    vision.layerNormEpsilon = Float(try double("layer_norm_eps", default: 1e-5))
-    vision.activation = try activation("hidden_act", default: "quick_gelu")
-    return vision
+    tower.layerNormEpsilon = Float(try double("layer_norm_eps", default: 1e-5))
+    tower.activation = try activation("hidden_act", default: "quick_gelu")
+    return tower
   }
 
   /// The feature layer and the projector, of the LLaVA configuration itself.
   fileprivate func readProjector(
-    _ vision: inout VisionConfig, visionLayerCount: Int, textDim: Int
+    _ llava: inout LLaVAConfig, visionLayerCount: Int, textDim: Int
   ) throws(ConvertError) {
     if case .array? = self["vision_feature_layer"] { throw unsupported("vision_feature_layer") }
     let layer = try int("vision_feature_layer", default: -2)
@@ -210,15 +216,15 @@ extension ConfigObject {
     guard (-visionLayerCount - 1...visionLayerCount).contains(layer) else {
       throw failure("vision_feature_layer", "\(layer) is not among \(visionLayerCount) layers")
     }
-    vision.layerCount = layer < 0 ? visionLayerCount + 1 + layer : layer
+    llava.tower.layerCount = layer < 0 ? visionLayerCount + 1 + layer : layer
     switch try string("vision_feature_select_strategy", default: "default") {
-    case "default": vision.dropsClassToken = true
-    case "full": vision.dropsClassToken = false
+    case "default": llava.dropsClassToken = true
+    case "full": llava.dropsClassToken = false
     default: throw unsupported("vision_feature_select_strategy")
     }
-    vision.projectorHiddenDim = textDim
-    vision.projectorActivation = try activation("projector_hidden_act", default: "gelu")
-    vision.projectorBias = try bool("multimodal_projector_bias", default: true)
+    llava.projector.hiddenDim = textDim
+    llava.projector.activation = try activation("projector_hidden_act", default: "gelu")
+    llava.projector.bias = try bool("multimodal_projector_bias", default: true)
   }
 
   private func activation(_ key: String, default name: String) throws(ConvertError) -> Activation {

@@ -5,35 +5,42 @@ import PIOFormat
 extension GGUFFile {
   func visionConfig(textDim: Int) throws(ConvertError) -> VisionConfig {
     try checkProjector()
-    var vision = VisionConfig()
+    var llava = LLaVAConfig()
     let (prefix, dims) = ("clip.vision.", 1...(1 << 20))
-    vision.dim = try needed(prefix + "embedding_length", in: dims)
-    vision.hiddenDim = try needed(prefix + "feed_forward_length", in: dims)
-    vision.headCount = try needed(prefix + "attention.head_count", in: 1...4096)
-    guard vision.dim % vision.headCount == 0 else {
+    llava.tower.dim = try needed(prefix + "embedding_length", in: dims)
+    llava.tower.hiddenDim = try needed(prefix + "feed_forward_length", in: dims)
+    llava.tower.headCount = try needed(prefix + "attention.head_count", in: 1...4096)
+    guard llava.tower.dim % llava.tower.headCount == 0 else {
       throw failure(prefix + "embedding_length", "is no multiple of the number of heads")
     }
-    vision.patchSize = try needed(prefix + "patch_size", in: 1...1024)
-    vision.imageSize = try needed(prefix + "image_size", in: vision.patchSize...8192)
-    guard vision.imageSize % vision.patchSize == 0 else {
+    llava.tower.patchSize = try needed(prefix + "patch_size", in: 1...1024)
+    llava.tower.imageSize = try needed(prefix + "image_size", in: llava.tower.patchSize...8192)
+    guard llava.tower.imageSize % llava.tower.patchSize == 0 else {
       throw failure(prefix + "image_size", "is no multiple of clip.vision.patch_size")
     }
-    vision.layerNormEpsilon =
+    llava.tower.layerNormEpsilon =
       Float(try number(prefix + "attention.layer_norm_epsilon") ?? 1e-5)
     guard try !bool("clip.use_silu", default: false) else {
       throw failure("clip.use_silu", "is not supported")
     }
-    vision.activation = try bool("clip.use_gelu", default: false) ? .gelu : .quickGelu
-    vision.layerCount = try featureLayer(dim: vision.dim)
+    llava.tower.activation = try bool("clip.use_gelu", default: false) ? .gelu : .quickGelu
+    llava.tower.layerCount = try featureLayer(dim: llava.tower.dim)
     guard let first = tensor("mm.0.weight") else { throw .missingTensor(name: "mm.0.weight") }
     guard first.shape.count == 2, dims.contains(first.shape[0]) else {
-      throw .wrongShape(tensor: first.name, needed: [textDim, vision.dim], found: first.shape)
+      throw .wrongShape(tensor: first.name, needed: [textDim, llava.tower.dim], found: first.shape)
     }
-    vision.projectorHiddenDim = first.shape[0]
-    vision.projectorBias = tensor("mm.0.bias") != nil
-    vision.resolutions = try resolutions(imageSize: vision.imageSize)
-    try readPreprocessing(&vision)
-    return vision
+    llava.projector.hiddenDim = first.shape[0]
+    llava.projector.bias = tensor("mm.0.bias") != nil
+    let resolutions = try resolutions(imageSize: llava.tower.imageSize)
+    llava.preprocessing = try preprocessing(
+      imageSize: llava.tower.imageSize, isTiled: !resolutions.isEmpty)
+    guard !resolutions.isEmpty else { return .llava(llava) }
+    var next = LLaVANextConfig()
+    next.tower = llava.tower
+    next.projector = llava.projector
+    next.preprocessing = llava.preprocessing
+    next.resolutions = resolutions
+    return .llavaNext(next)
   }
 
   private func checkProjector() throws(ConvertError) {
@@ -99,22 +106,24 @@ extension GGUFFile {
 
   /// As LLaVA-1.5 was trained: padded to a square with the mean colour, resized bicubically. A tile with the whole
   /// image is stretched.
-  private func readPreprocessing(_ vision: inout VisionConfig) throws(ConvertError) {
+  private func preprocessing(
+    imageSize: Int, isTiled: Bool
+  ) throws(ConvertError) -> ImagePreprocessing {
     var steps = ImagePreprocessing()
     let key = "clip.vision.image_aspect_ratio"
-    switch try text(key) ?? (vision.isTiled ? "anyres" : "pad") {
-    case "anyres" where vision.isTiled: steps.fit = .stretch
-    case "pad" where !vision.isTiled: steps.fit = .pad
-    case "square" where !vision.isTiled: steps.fit = .crop
+    switch try text(key) ?? (isTiled ? "anyres" : "pad") {
+    case "anyres" where isTiled: steps.fit = .stretch
+    case "pad" where !isTiled: steps.fit = .pad
+    case "square" where !isTiled: steps.fit = .crop
     case let ratio: throw failure(key, "'\(ratio.shortened)' is not supported (pad, square are)")
     }
-    steps.resizeTo = vision.imageSize
+    steps.resizeTo = imageSize
     let mean = try triple("clip.vision.image_mean", in: -1e6...1e6)
     steps.std = try triple("clip.vision.image_std", in: 1e-6...1e6)
     steps.mean = mean
     func color(_ mean: Float) -> UInt8 { UInt8(min(max(Double(mean) * 255, 0), 255)) }
     steps.padColor = (color(mean.0), color(mean.1), color(mean.2))
-    vision.preprocessing = steps
+    return steps
   }
 
   private func triple(

@@ -57,7 +57,7 @@ private struct GGUFNames {
       Dictionary(uniqueKeysWithValues: file.header.tensors.map { ($0.name, $0) })
     }
     let isSwapped = tensors.last?["v.blk.0.ffn_down.weight"].map {
-      $0.shape.last == config.vision?.dim
+      $0.shape.last == config.vision?.clip.dim
     }
     var used: [Set<String>] = [["rope_freqs.weight"], []]
     for spec in tensorSpecs(for: config) {
@@ -100,8 +100,8 @@ private struct GGUFNames {
     _ tensor: GGUFTensor, _ spec: TensorSpec, _ config: ModelConfig
   ) throws(ConvertError) {
     var needed = [spec.shape.rows, spec.shape.columns]
-    if spec.name == "vision.patch_embedding.weight", let vision = config.vision {
-      needed = [vision.dim, 3, vision.patchSize, vision.patchSize]
+    if spec.name == "vision.patch_embedding.weight", let tower = config.vision?.clip {
+      needed = [tower.dim, 3, tower.patchSize, tower.patchSize]
     } else if spec.role == .small, spec.name != "vision.position_embedding" {
       needed = [spec.shape.columns]
     }
@@ -115,10 +115,10 @@ private struct GGUFNames {
   private static func isIgnorable(_ name: String, _ config: ModelConfig) -> Bool {
     if name.hasPrefix("v.post_ln.") || name.hasSuffix(".attn_rot_embd.weight") { return true }
     let layers = "v.blk."
-    guard name.hasPrefix(layers), let vision = config.vision,
+    guard name.hasPrefix(layers), let tower = config.vision?.clip,
       let layer = Int(name.dropFirst(layers.count).prefix { $0 != "." })
     else { return false }
-    return layer >= vision.layerCount
+    return layer >= tower.layerCount
   }
 
   /// `isSwapped`: the file calls the first matrix of a vision layer's MLP `ffn_down`, as those

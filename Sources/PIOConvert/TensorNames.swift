@@ -70,8 +70,8 @@ struct TensorNames {
   ) throws(ConvertError) {
     let shape = spec.shape
     var needed = [shape.rows, shape.columns]
-    if spec.name == "vision.patch_embedding.weight", let vision = config.vision {
-      needed = [vision.dim, 3, vision.patchSize, vision.patchSize]
+    if spec.name == "vision.patch_embedding.weight", let tower = config.vision?.clip {
+      needed = [tower.dim, 3, tower.patchSize, tower.patchSize]
     } else if spec.role == .small, spec.name != "vision.position_embedding" {
       needed = [shape.columns]
     }
@@ -91,10 +91,10 @@ struct TensorNames {
     }
     if form.hasPrefix("text."), form.hasSuffix("rotary_emb.inv_freq") { return true }
     let layers = "vision.encoder.layers."
-    guard form.hasPrefix(layers), let vision = config.vision,
+    guard form.hasPrefix(layers), let tower = config.vision?.clip,
       let layer = Int(form.dropFirst(layers.count).prefix { $0 != "." })
     else { return false }
-    return (vision.layerCount..<config.visionLayerCount).contains(layer)
+    return (tower.layerCount..<config.visionLayerCount).contains(layer)
   }
 
   private static func form(of name: String, hasVision: Bool) -> String? {
@@ -187,5 +187,15 @@ extension TensorNames {
       guard x.elementsEqual(y) else { return true }
     }
     return false
+  }
+}
+
+extension VisionConfig {
+  /// The tower that all families so far have.
+  var clip: CLIPConfig {
+    switch self {
+    case .llava(let llava): llava.tower
+    case .llavaNext(let next): next.tower
+    }
   }
 }

@@ -36,14 +36,14 @@ public struct Evaluation: Sendable {
   /// Questions times settings.
   public var answerCount: Int { questions.questions.count * comparison.settings.count }
 
-  /// The ways to prune that an engine must be planned for.
+  /// The ways to prune that an runtime must be planned for.
   public var prunings: [Pruning] { comparison.settings.map(\.pruning) }
 
   /// Asks what `log` has no answer to, and returns all answers: for each setting those of each question.
   ///
   /// `progress` gets how many answers this run has given, of how many that were missing.
   public func run(
-    _ engine: inout Engine, _ log: AnswerLog, progress: (Int, Int) -> Void
+    _ runtime: inout Runtime, _ slot: Slot, _ log: AnswerLog, progress: (Int, Int) -> Void
   ) throws(EvalError) -> [[Answer]] {
     let settingKeys = comparison.settings.map { digest("\(identity) \($0.identity)") }
     var imageDigests: [UInt64] = []
@@ -77,7 +77,7 @@ public struct Evaluation: Sendable {
         for setting in comparison.settings.indices {
           let key = key(setting, question, image)
           guard log[key] == nil else { continue }
-          new.append((key, try asker.ask(&engine, question, image, setting)))
+          new.append((key, try asker.ask(&runtime, slot, question, image, setting)))
           done += 1
           progress(done, missing)
         }
@@ -112,23 +112,27 @@ private struct Asker {
   init(evaluation: Evaluation) { self.evaluation = evaluation }
 
   mutating func ask(
-    _ engine: inout Engine, _ question: Int, _ image: Int, _ setting: Int
+    _ runtime: inout Runtime, _ slot: Slot, _ question: Int, _ image: Int, _ setting: Int
   ) throws(EvalError) -> Answer {
     let entry = evaluation.questions.questions[question]
     let setting = evaluation.comparison.settings[setting]
     do {
-      engine.reset()
-      try engine.setPruning(setting.pruning)
-      let image = try encoding(&engine, image, setting)
-      let tokens = try engine.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
+      runtime.reset(slot)
+      let image = try encoding(&runtime, image, setting)
+      let tokens = try runtime.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
       var request = Request(
-        tokens: tokens, images: [evaluation.path(of: entry.image)], maxTokens: evaluation.maxTokens)
+        tokens: tokens, images: [.file(evaluation.path(of: entry.image))],
+        maxTokens: evaluation.maxTokens)
+      request.pruning = setting.pruning
       request.encodedImages = [image]
       var text: [UInt8] = []
-      let generation = try engine.generate(request) { text += $0 }
+      let generation = try runtime.generate(slot, request) {
+        text += $0
+        return true
+      }
       return Answer(
         text: trimmed(String(decoding: text, as: UTF8.self)),
-        prefillMilliseconds: generation.prefillMilliseconds)
+        prefillMilliseconds: generation.prefill.milliseconds)
     } catch {
       throw .runtime(image: entry.image, error)
     }
@@ -136,7 +140,7 @@ private struct Asker {
 
   /// The image that a setting shows, encoded once for all that get it whole.
   private mutating func encoding(
-    _ engine: inout Engine, _ image: Int, _ setting: Comparison.Setting
+    _ runtime: inout Runtime, _ image: Int, _ setting: Comparison.Setting
   ) throws(RuntimeError) -> EncodedImage {
     let images = evaluation.questions.images
     let own = images[image].image
@@ -154,17 +158,19 @@ private struct Asker {
     encoded.removeAll { $0.name != own && $0.name != other && !$0.name.isEmpty }
     let image: EncodedImage
     if setting.image == .grey {
-      image = try greyEncoding(&engine)
+      image = try greyEncoding(&runtime, setting.pruning)
     } else {
-      image = try engine.encodeImage(evaluation.path(of: name))
+      image = try runtime.encode(.file(evaluation.path(of: name)), setting.pruning)
     }
     encoded.append((name, encoding, image))
     return image
   }
 
-  private func greyEncoding(_ engine: inout Engine) throws(RuntimeError) -> EncodedImage {
+  private func greyEncoding(_ runtime: inout Runtime, _ pruning: Pruning) throws(RuntimeError)
+    -> EncodedImage
+  {
     do {
-      return try SampleImage.withGreyFile { try engine.encodeImage($0) }
+      return try SampleImage.withGreyFile { try runtime.encode(.file($0), pruning) }
     } catch let error as RuntimeError {
       throw error
     } catch let error as ImageError {

@@ -165,6 +165,8 @@ struct MetadataDecoder: MetadataCoder {
   /// Whether the next entry a reader must know is `key`.
   func isNext(_ key: MetadataKey) -> Bool { entries.first?.key == key.rawValue }
 
+  func has(_ key: MetadataKey) -> Bool { entries.contains { $0.key == key.rawValue } }
+
   func codes(_ key: MetadataKey, isPresent: Bool) -> Bool { isNext(key) }
 
   /// Throws where an entry is left that a reader must know.

@@ -19,7 +19,7 @@ extension ModelConfig {
       text: TextConfig(), vision: nil, prompt: PromptTemplate(), specialTokens: SpecialTokens())
     var provenance = Provenance(converter: "", recipe: "", sources: [])
     try config.text.code(&decoder)
-    if decoder.isNext(.visionImageSize) { config.vision = VisionConfig() }
+    config.vision = VisionConfig(familyOf: decoder)
     try config.codeRest(&decoder)
     try provenance.code(&decoder)
     try decoder.finish()
@@ -69,53 +69,6 @@ extension TextConfig {
   }
 }
 
-extension VisionConfig {
-  fileprivate mutating func code(_ coder: inout some MetadataCoder) throws(ModelFileError) {
-    try coder.integer(.visionImageSize, &imageSize)
-    try coder.integer(.visionPatchSize, &patchSize)
-    try coder.integer(.visionDim, &dim)
-    try coder.integer(.visionHiddenDim, &hiddenDim)
-    try coder.integer(.visionLayerCount, &layerCount)
-    try coder.integer(.visionHeadCount, &headCount)
-    try coder.float(.visionLayerNormEpsilon, &layerNormEpsilon)
-    try coder.choice(.visionActivation, &activation)
-    try coder.flag(.visionDropsClassToken, &dropsClassToken)
-    try coder.integer(.projectorHiddenDim, &projectorHiddenDim)
-    try coder.choice(.projectorActivation, &projectorActivation)
-    try coder.flag(.projectorBias, &projectorBias)
-    try preprocessing.code(&coder)
-    if coder.codes(.imageResolutions, isPresent: isTiled) {
-      // Height, width, height, width, …
-      var edges = resolutions.flatMap { [$0.height, $0.width] }
-      try coder.integers(.imageResolutions, &edges)
-      guard edges.count % 2 == 0, !edges.isEmpty else {
-        throw .metadata(key: "imageResolutions", problem: "\(edges.count) edges, needed pairs")
-      }
-      resolutions = stride(from: 0, to: edges.count, by: 2).map {
-        ImageResolution(height: edges[$0], width: edges[$0 + 1])
-      }
-    }
-  }
-}
-
-extension ImagePreprocessing {
-  fileprivate mutating func code(_ coder: inout some MetadataCoder) throws(ModelFileError) {
-    try coder.choice(.imageFit, &fit)
-    try coder.choice(.imageFilter, &filter)
-    try coder.integer(.imageResizeTo, &resizeTo)
-    try coder.float(.imageRescaleFactor, &rescaleFactor)
-    try coder.floats(.imageMean, &mean)
-    try coder.floats(.imageStd, &std)
-    var color = Int(padColor.0) << 16 | Int(padColor.1) << 8 | Int(padColor.2)
-    try coder.integer(.imagePadColor, &color)
-    try check("imagePadColor", color, 0...0xFF_FFFF)
-    padColor = (
-      UInt8(truncatingIfNeeded: color >> 16), UInt8(truncatingIfNeeded: color >> 8),
-      UInt8(truncatingIfNeeded: color)
-    )
-  }
-}
-
 extension PromptTemplate {
   fileprivate mutating func code(_ coder: inout some MetadataCoder) throws(ModelFileError) {
     try coder.string(.promptName, &name)
@@ -161,44 +114,5 @@ extension Provenance {
     sources = stride(from: 0, to: list.count, by: 2).map {
       SourceFile(name: list[$0], sha256: list[$0 + 1])
     }
-  }
-}
-
-extension MetadataCoder {
-  fileprivate mutating func flag(_ key: MetadataKey, _ value: inout Bool) throws(ModelFileError) {
-    var number = value ? 1 : 0
-    try integer(key, &number)
-    try check("\(key)", number, 0...1)
-    value = number == 1
-  }
-
-  fileprivate mutating func choice<T: RawRepresentable & CaseIterable>(
-    _ key: MetadataKey, _ value: inout T
-  ) throws(ModelFileError) where T.RawValue == UInt8 {
-    var number = Int(value.rawValue)
-    try integer(key, &number)
-    guard let found = T.allCases.first(where: { Int($0.rawValue) == number }) else {
-      let known = T.allCases.map { "\($0.rawValue)" }.joined(separator: ", ")
-      throw .outOfBounds(field: "\(key)", found: "\(number)", allowed: "one of " + known)
-    }
-    value = found
-  }
-
-  fileprivate mutating func token(_ key: MetadataKey, _ value: inout Int32) throws(ModelFileError) {
-    var number = Int(value)
-    try integer(key, &number)
-    try check("\(key)", number, -1...Int(Int32.max))
-    value = Int32(number)
-  }
-
-  fileprivate mutating func floats(
-    _ key: MetadataKey, _ value: inout (Float, Float, Float)
-  ) throws(ModelFileError) {
-    var list = [value.0, value.1, value.2]
-    try floats(key, &list)
-    guard list.count == 3 else {
-      throw .metadata(key: "\(key)", problem: "\(list.count) numbers, needed 3")
-    }
-    value = (list[0], list[1], list[2])
   }
 }

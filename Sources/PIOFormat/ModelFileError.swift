@@ -9,7 +9,7 @@ public enum ModelFileError: Error, Equatable {
   case notAModelFile
   case wrongEndianness(found: UInt16)
   case unsupportedVersion(found: UInt32, supported: UInt32)
-  /// Feature bits that this reader does not know: the file needs a newer one.
+  /// Feature bits that this version does not support: the file needs a newer one.
   case unsupportedFeatures(bits: UInt64)
   case truncated(section: String, neededBytes: Int, foundBytes: Int)
   /// A section is not as long as the rest of the file says.
@@ -43,7 +43,8 @@ extension ModelFileError: CustomStringConvertible {
     case .unsupportedVersion(let found, let supported):
       "format version \(found) is not supported, only \(supported)"
     case .unsupportedFeatures(let bits):
-      "the file needs features this version does not know: bits 0x\(String(bits, radix: 16))"
+      "the file needs support for \(ModelFeature.names(of: bits).joined(separator: " and "))"
+        + ", which this version lacks"
     case .truncated(let section, let needed, let found):
       "\(section) is truncated: \(found) of \(needed) bytes"
     case .wrongByteCount(let section, let needed, let found):

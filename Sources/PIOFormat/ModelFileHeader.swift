@@ -4,8 +4,6 @@ struct ModelFileHeader: Equatable {
   static let magic: [UInt8] = [0x50, 0x49, 0x4F, 0x4D]  // PIOM
   static let endianMark: UInt16 = 0x0102
   static let version: UInt16 = 1
-  /// The feature bits this reader knows: none so far.
-  static let knownFeatures: UInt64 = 0
 
   var features: UInt64 = 0
   var fileByteCount = 0
@@ -42,9 +40,8 @@ struct ModelFileHeader: Equatable {
     guard try reader.integer(UInt64.self) == checksum else {
       throw .wrongChecksum(section: "header")
     }
-    guard features & ~Self.knownFeatures == 0 else {
-      throw .unsupportedFeatures(bits: features & ~Self.knownFeatures)
-    }
+    let missing = features & ~ModelFeature.supportedBits
+    guard missing == 0 else { throw .unsupportedFeatures(bits: missing) }
     try check("header.file_bytes", fileByteCount, 64...UInt64(ModelLimits.fileBytes))
     self.fileByteCount = Int(fileByteCount)
     try check("header.tensor_count", tensorCount, 1...ModelLimits.tensors)

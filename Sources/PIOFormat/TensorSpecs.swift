@@ -50,10 +50,7 @@ public func tensorSpecs(for config: ModelConfig) -> [TensorSpec] {
   specs.small("text.rope.inverse_frequencies", text.headDim / 2)
   specs.add(
     "text.embedding", text.vocabSize, text.dim, text.tiedHead ? .matrix : .embedding)
-  if let vision = config.vision {
-    specs.vision(vision)
-    specs.projector(vision, outputDim: text.dim)
-  }
+  config.vision?.addSpecs(to: &specs, outputDim: text.dim)
   for layer in 0..<text.layerCount { specs.decoderLayer(layer, text) }
   specs.section = .head
   specs.small("text.norm.weight", text.dim)
@@ -61,7 +58,7 @@ public func tensorSpecs(for config: ModelConfig) -> [TensorSpec] {
   return specs.list
 }
 
-private struct SpecList {
+struct SpecList {
   var list: [TensorSpec] = []
   var section = TensorSection.embedding
 
@@ -81,34 +78,6 @@ private struct SpecList {
   mutating func layerNorm(_ name: String, _ dim: Int) {
     small(name + ".weight", dim)
     small(name + ".bias", dim)
-  }
-
-  mutating func vision(_ vision: VisionConfig) {
-    section = .visionEmbedding
-    // Columns in the order (channel, y, x) of one patch.
-    add(
-      "vision.patch_embedding.weight", vision.dim, 3 * vision.patchSize * vision.patchSize, .matrix)
-    small("vision.class_embedding", vision.dim)
-    add("vision.position_embedding", vision.positionCount, vision.dim, .small)
-    layerNorm("vision.pre_norm", vision.dim)
-    for layer in 0..<vision.layerCount {
-      section = .visionLayer(layer)
-      let name = "vision.layers.\(layer)"
-      layerNorm(name + ".attention_norm", vision.dim)
-      for part in ["query", "key", "value", "output"] {
-        linear("\(name).attention.\(part)", vision.dim, vision.dim, bias: true)
-      }
-      layerNorm(name + ".mlp_norm", vision.dim)
-      linear(name + ".mlp.up", vision.hiddenDim, vision.dim, bias: true)
-      linear(name + ".mlp.down", vision.dim, vision.hiddenDim, bias: true)
-    }
-  }
-
-  mutating func projector(_ vision: VisionConfig, outputDim: Int) {
-    section = .projector
-    linear("projector.linear1", vision.projectorHiddenDim, vision.dim, bias: vision.projectorBias)
-    linear("projector.linear2", outputDim, vision.projectorHiddenDim, bias: vision.projectorBias)
-    if vision.isTiled { small("projector.newline", outputDim) }
   }
 
   mutating func decoderLayer(_ layer: Int, _ text: TextConfig) {

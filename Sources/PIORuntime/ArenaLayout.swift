@@ -70,7 +70,8 @@ public struct ArenaLayout: Equatable, Sendable {
     // From here on what is not needed at the same time lies in the same bytes.
     vision = VisionRegions(&layout, config.vision, limits: limits, chunkRows: chunkRows)
     imageEnd = vision?.imageEnd ?? sharedEnd
-    visionEnd = vision?.end ?? sharedEnd
+    // The patches are read by the encoder's first step, wherever they end.
+    visionEnd = max(layout.end, vision?.patchesEnd ?? sharedEnd)
     layout.rewind(to: sharedEnd)
     decoder = DecoderRegions(&layout, text, chunkRows: chunk)
     let scratchEnd = layout.end
@@ -78,9 +79,6 @@ public struct ArenaLayout: Equatable, Sendable {
     layout.rewind(to: sharedEnd)
     pruning = PruningRegions(
       selection: selection, lastQuery: lastQuery, records: records,
-      grid: PatchGrid(
-        side: config.vision?.patchesPerSide ?? 0,
-        firstPatch: config.vision?.dropsClassToken == false ? 1 : 0),
       saliency: SaliencyRegions(&layout, text, limits: limits, promptRows: rows, chunkRows: chunk))
     decoderEnd = max(scratchEnd, layout.end)
     arenaByteCount = layout.peak
@@ -90,7 +88,7 @@ public struct ArenaLayout: Equatable, Sendable {
   private static func promptRows(
     _ config: ModelConfig, _ limits: Limits
   ) throws(RuntimeError) -> Int {
-    let visualRows = (config.vision?.maxVisualRowCount ?? 0) * limits.imageCount
+    let visualRows = (config.vision?.maxRowCount ?? 0) * limits.imageCount
     let rows = limits.contextRows + visualRows
     guard rows <= config.text.maxPositions else {
       throw .contextTooLong(rows: rows, maxRows: config.text.maxPositions)
@@ -107,9 +105,10 @@ public struct ArenaLayout: Equatable, Sendable {
     -> [Int]
   {
     let layerCount = config.text.layerCount
-    let shapes = config.vision.map(ImageRows.all) ?? []
-    let lines = shapes.map(\.lineCount).max() ?? 0
-    let isTiled = config.vision?.isTiled ?? false
+    let shapes = config.vision?.layouts ?? []
+    // An image of fewer tokens may have more of the rows between them.
+    let lineEnds = shapes.map(\.lineEndCount).max() ?? 0
+    let texts = shapes.map(\.textCount).max() ?? 0
     var rows = [Int](repeating: 0, count: layerCount)
     for pruning in limits.prunings {
       for shape in shapes {
@@ -117,12 +116,13 @@ public struct ArenaLayout: Equatable, Sendable {
         let tokens = route.schedule.tokens(route.entryCount, layerCount: layerCount)
         for (layer, count) in tokens.enumerated() {
           let isWhole = count == shape.tokenCount
-          rows[layer] = max(rows[layer], isWhole ? shape.rowCount : count + min(lines, count))
+          let most = isWhole ? shape.rowCount : count + min(lineEnds, count) + texts
+          rows[layer] = max(rows[layer], most)
         }
       }
     }
     // The shares of images of several sizes are rounded one by one.
-    let spare = isTiled && limits.imageCount > 1 ? limits.imageCount : 0
+    let spare = shapes.count > 1 && limits.imageCount > 1 ? limits.imageCount : 0
     return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
   }
 
@@ -130,7 +130,7 @@ public struct ArenaLayout: Equatable, Sendable {
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
     var most = 0
     for pruning in limits.prunings {
-      for shape in config.vision.map(ImageRows.all) ?? [] {
+      for shape in config.vision?.layouts ?? [] {
         // One in the encoder.
         most = max(
           most, try route(pruning, shape, config.text.layerCount).schedule.stages.count + 1)
@@ -141,7 +141,7 @@ public struct ArenaLayout: Equatable, Sendable {
 
   /// What happens to one image.
   private static func route(
-    _ pruning: Pruning, _ image: ImageRows, _ layerCount: Int
+    _ pruning: Pruning, _ image: VisualLayout, _ layerCount: Int
   ) throws(RuntimeError) -> (entryCount: Int, schedule: Schedule) {
     do {
       return try pruning.route(tokenCount: image.tokenCount, layerCount: layerCount)

@@ -1,6 +1,5 @@
 import CPIOKernels
 import PIOFormat
-import PIOVision
 
 /// What one conversation holds between its turns and steps.
 struct SlotRegions: Equatable, Sendable {
@@ -46,7 +45,7 @@ struct PromptRegions: Equatable, Sendable {
     hidden = layout.reserve(rows * text.dim)
     offsets = layout.reserve(rows)
     kept = layout.reserve(rows)
-    visualSpans = layout.reserve(4 * imageCount)
+    visualSpans = layout.reserve(2 * imageCount)
     visualOrigins = layout.reserve(rows)
     cosines = layout.reserve(rows * text.headDim / 2)
     sines = layout.reserve(rows * text.headDim / 2)
@@ -130,69 +129,5 @@ struct DecoderRegions: Equatable, Sendable {
     value = layout.reserve(chunkRows * text.kvHeadCount * text.headDim)
     gate = layout.reserve(chunkRows * text.hiddenDim)
     up = layout.reserve(chunkRows * text.hiddenDim)
-  }
-}
-
-/// The image's patches and the encoder's buffers.
-struct VisionRegions: Equatable, Sendable {
-  /// The pixels of an image's tiles, and the levels they are normalised to; empty for images of one tile.
-  let tiles: Region<UInt8>
-  let levels: Region<Float>
-  let hidden: Region<Float>
-  let patches: Region<Float>
-  let image: Region<UInt8>
-  let query: Region<Float>
-  let keyValue: Region<Float>
-  let normed: Region<Float>
-  let key: Region<Float>
-  let value: Region<Float>
-  let inner: Region<Float>
-  /// Nil where the encoder hands over every row.
-  let zip: ZipRegions?
-  let chunkRows: Int
-  /// Where the image's buffers end.
-  let imageEnd: Int
-  /// Where everything ends that the encoder reads: also the patches, which its first step takes.
-  let end: Int
-
-  /// Nil where no image comes.
-  init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
-    guard let vision, limits.imageCount > 0 else { return nil }
-    let rows = vision.positionCount
-    let chunk = min(rows, chunkRows)
-    self.chunkRows = chunk
-    let preparation = ImagePreparation(vision)
-    tiles = layout.reserve(
-      vision.isTiled
-        ? tilePixelByteCount(preparation, resolutions: vision.tileResolutions) : 0)
-    levels = layout.reserve(vision.isTiled ? 3 * 256 : 0)
-    hidden = layout.reserve(rows * vision.dim)
-    let mark = layout.end
-    // The image is decoded and resized before the first layer needs its buffers; patches are read by the
-    // patch embedding alone.
-    patches = layout.reserve(vision.patchCount * 3 * vision.patchSize * vision.patchSize)
-    image = layout.reserve(VisionRegions.imageByteCount(preparation, vision, limits))
-    imageEnd = layout.end
-    layout.rewind(to: mark)
-    query = layout.reserve(rows * vision.dim)
-    keyValue = layout.reserve(2 * rows * vision.dim)
-    normed = layout.reserve(chunk * vision.dim)
-    key = layout.reserve(chunk * vision.dim)
-    value = layout.reserve(chunk * vision.dim)
-    inner = layout.reserve(chunk * max(vision.hiddenDim, vision.projectorHiddenDim))
-    zip =
-      limits.prunings.contains { $0.prunes && $0.method.zips }
-      ? ZipRegions(&layout, vision, threadCount: limits.threadCount) : nil
-    end = max(layout.end, patches.offset + patches.byteCount)
-  }
-
-  /// What decoding and resizing one image takes beside its codec.
-  private static func imageByteCount(
-    _ preparation: ImagePreparation, _ vision: VisionConfig, _ limits: Limits
-  ) -> Int {
-    let bounds = limits.image(codecBytes: 0)
-    return vision.isTiled
-      ? tileScratchByteCount(preparation, resolutions: vision.tileResolutions, limits: bounds)
-      : imageScratchByteCount(preparation, limits: bounds)
   }
 }

@@ -1,7 +1,7 @@
 import PIOFormat
 import PIOText
 
-extension Engine {
+extension Runtime {
   /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token).
   public func rawTokens(_ text: String, isFirst: Bool) throws(RuntimeError) -> [Int32] {
     try checkLength(of: text, maxBytes: maxTextBytes)

@@ -1,6 +1,13 @@
 import CPIOKernels
 import PIOFormat
 
+/// The visual rows of a prompt, and what becomes of them on their way through the layers.
+struct VisualRoute {
+  let rows: VisualRows
+  let schedule: Schedule
+  let pruning: Pruning
+}
+
 /// The Llama decoder: rows of embeddings in, logits of the last row out.
 ///
 /// A layer runs for all rows before the next one begins, in chunks whose scratch the plan has fixed: each layer's
@@ -14,11 +21,11 @@ struct Decoder {
   let chunkRows: Int
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
   let hidden: Rows
-  var pruner: Pruner
+  let pruner: Pruner
   /// Each row's position behind the first one's.
   private let offsets: UnsafeMutablePointer<Int32>
   private let rotations: Rotations
-  private let logits: UnsafeMutableBufferPointer<Float>
+  let logits: UnsafeMutableBufferPointer<Float>
   private let scratch: Scratch
 
   private struct Scratch {
@@ -27,24 +34,25 @@ struct Decoder {
 
   init(
     config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
-    plan: ArenaLayout, arena: borrowing Arena
+    layout: ArenaLayout, arena: borrowing Arena
   ) {
     self.config = config
     self.weights = weights
     self.stream = stream
     self.operations = operations
-    chunkRows = plan.chunkRows
-    hidden = Rows(base: arena.pointer(plan.prompt.hidden), count: plan.promptRows, dim: config.dim)
+    chunkRows = layout.chunkRows
+    hidden = Rows(
+      base: arena.pointer(layout.prompt.hidden), count: layout.promptRows, dim: config.dim)
     pruner = Pruner(
-      config: config, weights: weights, stream: stream, operations: operations, plan: plan,
+      config: config, weights: weights, stream: stream, operations: operations, plan: layout,
       arena: arena)
-    offsets = arena.pointer(plan.prompt.offsets)
+    offsets = arena.pointer(layout.prompt.offsets)
     rotations = Rotations(
-      cosines: arena.pointer(plan.prompt.cosines), sines: arena.pointer(plan.prompt.sines),
+      cosines: arena.pointer(layout.prompt.cosines), sines: arena.pointer(layout.prompt.sines),
       headDim: config.headDim)
-    logits = arena.buffer(plan.slot.logits)
-    let rows = plan.chunkRows
-    let regions = plan.decoder
+    logits = arena.buffer(layout.slot.logits)
+    let rows = layout.chunkRows
+    let regions = layout.decoder
     let queryDim = config.headCount * config.headDim
     let keyDim = config.kvHeadCount * config.headDim
     scratch = Scratch(
@@ -58,29 +66,26 @@ struct Decoder {
 
   /// Runs the first `count` rows of `hidden` through all layers and returns the logits `(vocabSize)` of the last.
   ///
-  /// The rows stand at the positions behind each layer's last one. `schedule` says where rows of `visual` are dropped;
-  /// the layers behind have fewer rows. Appends every layer's rows to its cache. Allocates nothing. Throws where weights
-  /// cannot be read; what the cache holds means nothing then.
+  /// The rows stand at the positions behind each layer's last one. `route` says where visual rows are dropped; the
+  /// layers behind have fewer rows. Appends every layer's rows to its cache. Allocates nothing. Throws where weights
+  /// cannot be read, or when the work is cancelled: what the cache has taken since its last `commit` means nothing then.
   func forward(
-    _ count: Int, _ cache: inout KVArena, schedule: Schedule = .none, visual: VisualRows? = nil
+    _ count: Int, _ cache: inout KVArena, _ route: VisualRoute? = nil,
+    _ cancellation: Cancellation? = nil
   ) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
-    let isCompact = pruner.pruning.positions == .compact
-    var span = count
-    if let visual, visual.isReduced, !isCompact {
-      span = visual.place(count, into: offsets)
-    } else {
-      for row in 0..<count { offsets[row] = Int32(row) }
-    }
+    let pruner = pruner(for: route)
+    let isCompact = route?.pruning.positions == .compact
+    let span = fillOffsets(count, route)
     var left = count
-    var stages = schedule.stages[...]
+    var stages = (route?.schedule ?? .none).stages[...]
     var rotatedFor: Int32?
     for layer in 0..<config.layerCount {
+      try cancellation.check()
       try stream.acquire(stream.layer(layer))
-      while let stage = stages.first, let visual, stage.afterLayer <= layer {
+      while let stage = stages.first, let route, stage.afterLayer <= layer {
         if pruner.readsRotations { computeRotations(left, from: cache.layers[layer].nextPosition) }
-        let input = stageInput(layer, stage, cache, visual, of: left)
-        left = try prune(left, to: stage.keep, visual, input)
+        left = try prune(left, stage, route, pruner, stageInput(layer, stage, cache, route, left))
         stages = stages.dropFirst()
         rotatedFor = nil
       }
@@ -93,19 +98,12 @@ struct Decoder {
         left, span: isCompact ? left : span, layer: layer, offsets: offsets)
       // Behind the last layer only the last row is read.
       let needed = layer + 1 < config.layerCount ? 0 : left - 1
-      var start = 0
-      while start < left {
-        let rows = start..<min(left, start + chunkRows)
-        block(
-          weights.layers[layer], cache.layers[layer], rows: rows, needed: needed, at: first + start)
-        start = rows.upperBound
-      }
+      try chunks(layer, cache.layers[layer], left, needed, at: first, pruner, cancellation)
       // A stage behind this block that looks at it once more runs while its weights are at hand.
-      while let stage = stages.first, let visual, stage.afterLayer == layer + 1,
+      while let stage = stages.first, let route, stage.afterLayer == layer + 1,
         pruner.runsBehindBlock(afterLayer: stage.afterLayer)
       {
-        let input = stageInput(layer, stage, cache, visual, of: left)
-        left = try prune(left, to: stage.keep, visual, input)
+        left = try prune(left, stage, route, pruner, stageInput(layer, stage, cache, route, left))
         stages = stages.dropFirst()
         rotatedFor = nil
       }
@@ -114,10 +112,41 @@ struct Decoder {
     return try head(hidden.rows((left - 1)..<left))
   }
 
+  private func pruner(for route: VisualRoute?) -> Pruner {
+    var pruner = pruner
+    if let route { pruner.pruning = route.pruning }
+    return pruner
+  }
+
+  /// Each row's position behind the first one's. Returns how many positions the rows reach over.
+  private func fillOffsets(_ count: Int, _ route: VisualRoute?) -> Int {
+    if let route, route.rows.isReduced, route.pruning.positions == .original {
+      return route.rows.positions(count, into: offsets)
+    }
+    for row in 0..<count { offsets[row] = Int32(row) }
+    return count
+  }
+
+  /// One layer on the first `count` rows, a chunk at a time.
+  private func chunks(
+    _ layer: Int, _ cache: LayerCache, _ count: Int, _ needed: Int, at first: Int,
+    _ pruner: Pruner, _ cancellation: Cancellation?
+  ) throws(RuntimeError) {
+    var start = 0
+    while start < count {
+      if start > 0 { try cancellation.check() }
+      let rows = start..<min(count, start + chunkRows)
+      block(
+        weights.layers[layer], cache, rows: rows, needed: needed, at: first + start,
+        lastQuery: pruner.readsLastQuery ? pruner.lastQuery : nil)
+      start = rows.upperBound
+    }
+  }
+
   /// What a stage sees that runs with the weights of block `layer`, before it or behind it.
   private func stageInput(
-    _ layer: Int, _ stage: Schedule.Stage, _ cache: borrowing KVArena, _ visual: VisualRows,
-    of count: Int
+    _ layer: Int, _ stage: Schedule.Stage, _ cache: borrowing KVArena, _ route: VisualRoute,
+    _ count: Int
   ) -> StageInput {
     let hasRun = layer < stage.afterLayer
     let probed = cache.layers[layer]
@@ -127,60 +156,69 @@ struct Decoder {
         weights: weights.layers[layer], cache: probed,
         earlierRows: hasRun ? probed.count - count : probed.count,
         hidden: hidden.rows(0..<count), rotations: rotations, offsets: offsets,
-        proxies: pruner.proxies(visual, of: count)),
+        proxies: pruner(for: route).proxies(route.rows, of: count)),
       previous: stage.afterLayer > 0 ? cache.layers[stage.afterLayer - 1] : nil)
   }
 
-  /// Drops visual rows until `keep` are left, and closes the gaps. Returns how many rows there are.
-  private func prune(_ count: Int, to keep: Int, _ visual: VisualRows, _ input: StageInput)
-    throws(RuntimeError) -> Int
-  {
-    let left = try pruner.choose(keep, visual, input)
+  /// Drops visual rows until as many are left as the stage keeps, and closes the gaps. Returns how many rows there are.
+  private func prune(
+    _ count: Int, _ stage: Schedule.Stage, _ route: VisualRoute, _ pruner: Pruner,
+    _ input: StageInput
+  ) throws(RuntimeError) -> Int {
+    let left = try pruner.choose(stage.keep, route.rows, input)
     for row in 0..<left {
       let from = Int(pruner.kept[row])
       if from != row { hidden[row].update(from: hidden[from], count: config.dim) }
-      offsets[row] = pruner.pruning.positions == .compact ? Int32(row) : offsets[from]
+      offsets[row] = route.pruning.positions == .compact ? Int32(row) : offsets[from]
     }
     return left
   }
 
   /// One layer on one chunk: attention over everything cached so far, then the gated MLP.
+  ///
+  /// Rows below `needed` leave their keys and values alone; their own way ends here.
   private func block(
     _ weights: DecoderLayerWeights, _ cache: LayerCache, rows: Range<Int>, needed: Int,
-    at cacheRow: Int
+    at cacheRow: Int, lastQuery: Rows?
   ) {
     let x = hidden.rows(rows)
-    let normed = scratch.normed.rows(0..<rows.count)
-    let key = scratch.key.rows(0..<rows.count)
-    let value = scratch.value.rows(0..<rows.count)
-    norm(x, weights.attentionNorm, into: normed)
     let kept = min(rows.count, max(0, needed - rows.lowerBound))..<rows.count
+    let query = project(weights, x, kept, firstRow: rows.lowerBound, cache, at: cacheRow)
+    guard !kept.isEmpty else { return }
+    rotate(query, from: rows.lowerBound + kept.lowerBound)
+    if let lastQuery { lastQuery[0].update(from: query[query.count - 1], count: query.dim) }
+    operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
+    var attended = LinearInput(query)
     let residual = x.rows(kept)
+    operations.linear(&attended, weights.output, residual, accumulate: true)
+    mlp(weights, residual)
+  }
+
+  /// Stores the chunk's keys and values, and returns the queries of the rows in `kept`, not rotated yet.
+  private func project(
+    _ weights: DecoderLayerWeights, _ x: Rows, _ kept: Range<Int>, firstRow: Int,
+    _ cache: LayerCache, at cacheRow: Int
+  ) -> Rows {
+    let normed = scratch.normed.rows(0..<x.count)
+    let key = scratch.key.rows(0..<x.count)
+    let value = scratch.value.rows(0..<x.count)
     let query = scratch.query.rows(0..<kept.count)
+    norm(x, weights.attentionNorm, into: normed)
     var input = LinearInput(normed)
-    if kept.count == rows.count {
+    if kept.count == x.count {
       operations.linear(
         &input, Product(weights.query, query), Product(weights.key, key),
         Product(weights.value, value))
     } else {
       operations.linear(&input, Product(weights.key, key), Product(weights.value, value))
     }
-    rotate(key, from: rows.lowerBound)
+    rotate(key, from: firstRow)
     operations.store(key, value, in: cache, at: cacheRow)
-    guard !kept.isEmpty else { return }
-
-    if kept.count < rows.count {
+    if !kept.isEmpty && kept.count < x.count {
       input = LinearInput(normed.rows(kept))
       operations.linear(&input, weights.query, query)
     }
-    rotate(query, from: rows.lowerBound + kept.lowerBound)
-    if pruner.readsLastQuery {
-      pruner.lastQuery[0].update(from: query[query.count - 1], count: query.dim)
-    }
-    operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
-    var attended = LinearInput(query)
-    operations.linear(&attended, weights.output, residual, accumulate: true)
-    mlp(weights, residual)
+    return query
   }
 
   /// `x += down(silu(gate(norm x)) · up(norm x))`. Source: Shazeer 2020, arXiv:2002.05202.

@@ -16,6 +16,8 @@ struct LayerCache {
   var count = 0
   /// The position of the next row: after pruning it need not be the count.
   var nextPosition: Int32 = 0
+  /// What is kept when the rows behind are taken back.
+  var committed: (count: Int, nextPosition: Int32) = (0, 0)
   /// Positions that a row sees, its own the last of them; nil: all.
   var window: Int32?
   /// The position of each row; there where a window is.
@@ -56,19 +58,19 @@ struct KVArena: ~Copyable {
   private let base: UnsafeMutableRawPointer
   private(set) var layers: [LayerCache]
 
-  init(_ plan: ArenaLayout, text: TextConfig, arena: borrowing Arena) {
-    base = UnsafeMutableRawPointer(arena.pointer(plan.slot.kv))
-    let rowBytes = text.kvHeadCount * plan.limits.kv.byteCount(headDim: text.headDim)
+  init(_ layout: ArenaLayout, text: TextConfig, arena: borrowing Arena) {
+    base = UnsafeMutableRawPointer(arena.pointer(layout.slot.kv))
+    let rowBytes = text.kvHeadCount * layout.limits.kv.byteCount(headDim: text.headDim)
     var offset = 0
     var row = 0
     var layers: [LayerCache] = []
-    for capacity in plan.layerCapacities {
+    for capacity in layout.layerCapacities {
       var layer = LayerCache(
-        base: base + offset, kind: plan.limits.kv, headCount: text.kvHeadCount,
+        base: base + offset, kind: layout.limits.kv, headCount: text.kvHeadCount,
         headDim: text.headDim, capacity: capacity)
-      if plan.slot.positions.count > 0, let window = text.slidingWindow {
+      if layout.slot.positions.count > 0, let window = text.slidingWindow {
         layer.window = Int32(clamping: window)
-        layer.positions = arena.pointer(plan.slot.positions) + row
+        layer.positions = arena.pointer(layout.slot.positions) + row
       }
       layers.append(layer)
       offset += ArenaLayout.layerByteCount(capacity, rowBytes)
@@ -93,10 +95,25 @@ struct KVArena: ~Copyable {
     return first
   }
 
+  /// What is there now stays, whatever becomes of rows that are claimed from here on.
+  mutating func commit() {
+    for layer in layers.indices {
+      layers[layer].committed = (layers[layer].count, layers[layer].nextPosition)
+    }
+  }
+
+  /// Takes back what was claimed since the last `commit`: some layers may have rows that others lack.
+  mutating func rollBack() {
+    for layer in layers.indices {
+      (layers[layer].count, layers[layer].nextPosition) = layers[layer].committed
+    }
+  }
+
   mutating func removeAll() {
     for layer in layers.indices {
       layers[layer].count = 0
       layers[layer].nextPosition = 0
     }
+    commit()
   }
 }

@@ -97,7 +97,7 @@ public struct Limits: Equatable, Sendable {
     2 * maxTextBytes(maxPieceBytes: maxPieceBytes) + (16 << 10) * (1 + imageCount)
   }
 
-  /// Other ways to prune that the session may change to (`Engine.setPruning`): there is room for each of them.
+  /// Other ways to prune that a turn may ask for: there is room for each of them.
   public var alternatives: [Pruning] = []
 
   public init() {}
@@ -111,6 +111,7 @@ public struct Limits: Equatable, Sendable {
     // As many pixels in a shape of up to 16:1; the resizer's tables grow with the longest edge.
     image.maxEdge = min(image.maxEdge, 4 * Int(Double(maxImagePixels).squareRoot().rounded(.up)))
     image.maxCodecBytes = codecBytes
+    image.trimsHeap = true
     return image
   }
 }

@@ -4,18 +4,18 @@
   import Musl
 #endif
 
-extension Engine {
+extension Runtime {
   /// −log p of each token but the first, given those before it, in nats: one fewer than `tokens`.
   ///
   /// Begins anew. Each token runs by itself, as in decoding, and takes a row of the context.
   public mutating func negativeLogLikelihoods(
-    _ tokens: [Int32]
+    of tokens: [Int32], in slot: Slot
   ) throws(RuntimeError) -> [Double] {
-    reset()
+    reset(slot)
     var found: [Double] = []
     for (token, next) in zip(tokens, tokens.dropFirst()) {
-      let logits = UnsafeBufferPointer(try logits(after: token))
-      found.append(negativeLogLikelihood(logits, of: Int(next)))
+      try step(token, slot)
+      found.append(negativeLogLikelihood(UnsafeBufferPointer(logits(slot)), of: Int(next)))
     }
     return found
   }

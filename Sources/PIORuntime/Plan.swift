@@ -27,20 +27,19 @@ public struct ModelSizes: Equatable, Sendable {
     self.maxPieceBytes = maxPieceBytes
   }
 
-  /// The model with images made square in another way than the checkpoint says; nil: as it says.
-  func with(fit: ImagePreprocessing.Fit?) throws(RuntimeError) -> ModelSizes {
-    guard let fit, let vision = config.vision else { return self }
-    guard !vision.isTiled else { throw .fitOfTiles }
-    var changed = self
-    changed.config.vision!.preprocessing = vision.preprocessing.with(
-      fit: fit, side: vision.imageSize)
-    return changed
+  /// Makes images square in another way.
+  mutating func fit(_ fit: ImagePreprocessing.Fit) throws(RuntimeError) {
+    guard case .llava(var llava) = config.vision else {
+      if config.vision == nil { return }
+      throw .fitOfTiles
+    }
+    llava.preprocessing = llava.preprocessing.with(fit: fit, side: llava.tower.imageSize)
+    config.vision = .llava(llava)
   }
 
   /// The model with the resolutions of the fewest tiles alone, and how many these are; nil where it has no others.
   var withFewestTiles: (model: ModelSizes, count: Int)? {
-    guard let vision = config.vision, let least = vision.resolutions.map(vision.tileCount).min()
-    else { return nil }
+    guard let least = config.vision?.fewestTiles else { return nil }
     var changed = self
     _ = changed.config.vision?.keepResolutions(ofTiles: least)
     return changed == self ? nil : (changed, least)

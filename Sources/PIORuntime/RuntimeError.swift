@@ -15,6 +15,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case doesNotFit(cap: Int, smallest: Int, remedies: [String])
   case cannotReadWeights(errno: Int32)
   case cannotLockWeights(errno: Int32)
+  /// All conversations that the plan has room for are under way.
+  case noFreeSlot(slotCount: Int)
+  /// The caller ended the work.
+  case cancelled
   /// The session was not told of it when its memory was planned.
   case pruningNotPlanned
   case cannotMap(byteCount: Int, errno: Int32)
@@ -60,6 +64,9 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
         ? "the model file was cut short while it was in use"
         : "the model file can no longer be read (\(String(cString: strerror(errno))))"
     case .pruningNotPlanned: "the session's memory was not planned for this way of pruning"
+    case .noFreeSlot(let count):
+      "all \(count) slot\(count == 1 ? " is" : "s are") in use: a conversation has to end first"
+    case .cancelled: "cancelled"
     case .cannotLockWeights(let errno):
       "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):

@@ -1,6 +1,23 @@
 import PIOFormat
 import PIOText
 
+/// The tokenizer that the file holds, as views of it.
+public func loadTokenizer(of file: borrowing ModelFile) throws(RuntimeError) -> Tokenizer {
+  try loadTokenizer(file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+}
+
+/// `bytes`: a tokenizer section, which must outlive the tokenizer.
+public func loadTokenizer(
+  _ bytes: UnsafeRawBufferPointer, vocabSize: Int
+) throws(RuntimeError) -> Tokenizer {
+  do {
+    let section = try TokenizerSection(bytes, vocabSize: vocabSize)
+    return Tokenizer(TokenizerTables(section))
+  } catch {
+    throw .tokenizer(error)
+  }
+}
+
 extension TokenizerTables {
   /// The tables of a model file's tokenizer section, which has checked them; no copy is made.
   init(_ section: TokenizerSection) {

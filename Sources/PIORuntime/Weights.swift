@@ -26,29 +26,6 @@ struct LayerNormWeights {
   let bias: UnsafePointer<Float>
 }
 
-struct VisionWeights {
-  let patchEmbedding: Linear
-  let classEmbedding: UnsafePointer<Float>
-  let positions: UnsafePointer<Float>
-  let preNorm: LayerNormWeights
-  let layers: [VisionLayerWeights]
-  let projector1: Linear
-  let projector2: Linear
-  /// What ends a line of patches, `(dim of the decoder)`; nil for images of one tile.
-  let newline: UnsafePointer<Float>?
-}
-
-struct VisionLayerWeights {
-  let attentionNorm: LayerNormWeights
-  let query: Linear
-  let key: Linear
-  let value: Linear
-  let output: Linear
-  let mlpNorm: LayerNormWeights
-  let up: Linear
-  let down: Linear
-}
-
 /// The embedding table, by rows or, where it is the head too, in kernel layout.
 struct Embedding {
   /// From the start of the file.
@@ -60,7 +37,7 @@ struct Embedding {
 
 /// Finds tensors by name; a name that the list of tensors lacks is a mistake of ours.
 struct Binding {
-  private struct Stored {
+  struct Stored {
     let data: UnsafeRawPointer
     let offset: Int
     let encoding: TensorEncoding
@@ -96,19 +73,6 @@ struct Binding {
       head: matrix(config.text.tiedHead ? "text.embedding" : "text.head.weight", bias: nil))
   }
 
-  func vision() -> VisionWeights? {
-    guard let vision = config.vision else { return nil }
-    return VisionWeights(
-      patchEmbedding: matrix("vision.patch_embedding.weight", bias: nil),
-      classEmbedding: small("vision.class_embedding"),
-      positions: small("vision.position_embedding"),
-      preNorm: layerNorm("vision.pre_norm"),
-      layers: (0..<vision.layerCount).map(visionLayer),
-      projector1: linear("projector.linear1"),
-      projector2: linear("projector.linear2"),
-      newline: vision.isTiled ? small("projector.newline") : nil)
-  }
-
   private func decoderLayer(_ index: Int) -> DecoderLayerWeights {
     let name = "text.layers.\(index)"
     return DecoderLayerWeights(
@@ -123,29 +87,16 @@ struct Binding {
       down: linear(name + ".mlp.down"))
   }
 
-  private func visionLayer(_ index: Int) -> VisionLayerWeights {
-    let name = "vision.layers.\(index)"
-    return VisionLayerWeights(
-      attentionNorm: layerNorm(name + ".attention_norm"),
-      query: linear(name + ".attention.query"),
-      key: linear(name + ".attention.key"),
-      value: linear(name + ".attention.value"),
-      output: linear(name + ".attention.output"),
-      mlpNorm: layerNorm(name + ".mlp_norm"),
-      up: linear(name + ".mlp.up"),
-      down: linear(name + ".mlp.down"))
-  }
-
-  private func layerNorm(_ name: String) -> LayerNormWeights {
+  func layerNorm(_ name: String) -> LayerNormWeights {
     LayerNormWeights(weight: small(name + ".weight"), bias: small(name + ".bias"))
   }
 
   /// `name.weight` with `name.bias` where the model has one.
-  private func linear(_ name: String) -> Linear {
+  func linear(_ name: String) -> Linear {
     matrix(name + ".weight", bias: tensors[name + ".bias"])
   }
 
-  private func matrix(_ name: String, bias: Stored?) -> Linear {
+  func matrix(_ name: String, bias: Stored?) -> Linear {
     let weight = tensor(name)
     return Linear(
       data: weight.data, kind: weight.encoding.kind, group: weight.encoding.group,
@@ -160,7 +111,7 @@ struct Binding {
     return UnsafePointer(target.baseAddress!)
   }
 
-  private func small(_ name: String) -> UnsafePointer<Float> {
+  func small(_ name: String) -> UnsafePointer<Float> {
     tensor(name).data.assumingMemoryBound(to: Float.self)
   }
 

@@ -74,6 +74,9 @@ public struct ImageLimits: Equatable, Sendable {
   /// Heap of libjpeg or libpng. Rows of a baseline JPEG or a plain PNG need some megabytes at most;
   /// a progressive JPEG needs 3 bytes a pixel (4:2:0; 6 without subsampling), an interlaced PNG 3.
   public var maxCodecBytes = 128 << 20
+  /// What a codec gives back goes on to the system (`malloc_trim`), and not to a heap that only another image would use.
+  /// A matter of the process and not of the image: `HostPolicy.trimsHeap` decides.
+  public var trimsHeap = false
 
   public init() {}
 }

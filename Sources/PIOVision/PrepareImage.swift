@@ -1,38 +1,24 @@
-import CPIOImage
-
-/// Decodes the JPEG or PNG at `path`, turns it upright, resizes, crops or pads, and normalises it.
+/// Decodes an image that is open, once; turns it upright, resizes, crops or pads, and normalises it.
 ///
 /// `patches` receives `(patchCount, 3·patchSize²)`, columns `(channel, y, x)`, values
 /// `(pixel · rescaleFactor − mean) / std`. The pixels equal those of Hugging Face's CLIP and LLaVA image
 /// processors over Pillow, with one difference: 16-bit grey is scaled to 8 bits, where Pillow clips.
-/// `scratch`: at least `imageScratchByteCount` bytes. Apart from the codec's heap, which
-/// `limits.maxCodecBytes` bounds and which is free again on return, nothing is allocated.
+/// `scratch`: at least `imageScratchByteCount` bytes of the image's limits. Apart from the codec's heap, which
+/// `maxCodecBytes` bounds and which is free again on return, nothing is allocated.
 /// Traps if `scratch` or `patches` is too small. After an error `patches` may be partly written.
 public func prepareImage(
-  path: String, _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits(),
-  scratch: UnsafeMutableRawBufferPointer, into patches: UnsafeMutableBufferPointer<Float>
-) throws(ImageError) -> ImageInfo {
-  try preparation.validate()
-  let image = try EncodedImage(path: path, limits)
-  return try prepare(image, preparation, scratch, patches)
-}
-
-/// The same for an encoded image in memory; `name` stands for the path in errors.
-public func prepareImage(
-  bytes: UnsafeRawBufferPointer, name: String, _ preparation: ImagePreparation,
-  limits: ImageLimits = ImageLimits(), scratch: UnsafeMutableRawBufferPointer,
+  _ image: OpenImage, _ preparation: ImagePreparation, scratch: UnsafeMutableRawBufferPointer,
   into patches: UnsafeMutableBufferPointer<Float>
-) throws(ImageError) -> ImageInfo {
+) throws(ImageError) {
   try preparation.validate()
-  let image = try EncodedImage(bytes: bytes, name: name, limits)
-  return try prepare(image, preparation, scratch, patches)
-}
-
-/// Reads only the header, and checks it against the limits.
-public func imageInfo(
-  path: String, limits: ImageLimits = ImageLimits()
-) throws(ImageError) -> ImageInfo {
-  try EncodedImage(path: path, limits).info
+  precondition(
+    patches.count >= preparation.patchCount * preparation.patchDim, "prepareImage: patches")
+  var sink = RowSink(
+    PatchResizer(
+      image.header, PatchResizer.edges(image.info, preparation), preparation, scratch: scratch,
+      into: .patches(patches)))
+  try image.decode(into: &sink)
+  sink.finish()
 }
 
 /// Scratch bytes that suffice for every image within the limits: the weights of both edges, the rows
@@ -44,19 +30,4 @@ public func imageScratchByteCount(
   bounded.side = min(max(preparation.side, 1), ImagePreparation.maxSide)
   bounded.resizeTo = min(max(preparation.resizeTo, 1), ImagePreparation.maxSide)
   return PatchResizer.byteCount(bounded, maxEdge: maxEdge(limits))
-}
-
-private func prepare(
-  _ image: borrowing EncodedImage, _ preparation: ImagePreparation,
-  _ scratch: UnsafeMutableRawBufferPointer, _ patches: UnsafeMutableBufferPointer<Float>
-) throws(ImageError) -> ImageInfo {
-  precondition(
-    patches.count >= preparation.patchCount * preparation.patchDim, "prepareImage: patches")
-  var sink = RowSink(
-    PatchResizer(
-      image.header, PatchResizer.edges(image.info, preparation), preparation, scratch: scratch,
-      into: .patches(patches)))
-  try image.decode(into: &sink)
-  sink.finish()
-  return image.info
 }

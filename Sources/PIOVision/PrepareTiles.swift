@@ -1,17 +1,15 @@
-/// Decodes the JPEG or PNG at `path` once, for all its tiles: their pixels, RGB bytes, `(tile, y, x, 3)`.
+/// Decodes an image that is open, once for all its tiles: their pixels, RGB bytes, `(tile, y, x, 3)`.
 ///
 /// Tile 0 is the whole image, stretched to the square; then those of the grid in reading order. The pixels equal
 /// those of transformers' `LlavaNextImageProcessorPil`.
-/// `scratch`: at least `tileScratchByteCount` bytes; `pixels`: at least `tilePixelByteCount`. Traps where they are
+/// `scratch`: at least `tileScratchByteCount` bytes of the image's limits; `pixels`: at least `tilePixelByteCount`. Traps where they are
 /// smaller. Allocates as `prepareImage` does. After an error `pixels` may be partly written.
 public func prepareTiles(
-  path: String, _ preparation: ImagePreparation, resolutions: [PixelSize],
-  limits: ImageLimits = ImageLimits(), scratch: UnsafeMutableRawBufferPointer,
-  into pixels: UnsafeMutableBufferPointer<UInt8>
+  _ image: OpenImage, _ preparation: ImagePreparation, resolutions: [PixelSize],
+  scratch: UnsafeMutableRawBufferPointer, into pixels: UnsafeMutableBufferPointer<UInt8>
 ) throws(ImageError) -> TileLayout {
   try preparation.validate()
   try validate(resolutions, side: preparation.side)
-  let image = try EncodedImage(path: path, limits)
   let info = image.info
   let layout = TileLayout(
     PixelSize(height: info.height, width: info.width), resolutions: resolutions,
@@ -21,7 +19,7 @@ public func prepareTiles(
   var whole = preparation
   whole.fit = .stretch
   whole.resizeTo = whole.side
-  let wholeBytes = PatchResizer.byteCount(whole, maxEdge: maxEdge(limits))
+  let wholeBytes = PatchResizer.byteCount(whole, maxEdge: maxEdge(image.limits))
   var sink = RowSink(
     PatchResizer(
       image.header, PatchResizer.edges(info, whole), whole,

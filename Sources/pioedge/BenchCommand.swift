@@ -119,32 +119,34 @@ struct BenchCommand: ParsableCommand {
     let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))
     var report = BenchReport(path: path, file: file, repetitions: repetitions)
     let limits = try sessionLimits(file.config, lengths)
-    var engine = try Engine(file, limits: limits, isa: kernelsFromEnvironment())
-    if verbose { printError(PlanReport(engine.memory).table) }
+    var runtime = try Runtime(
+      file, limits: limits, isa: kernelsFromEnvironment(), host: .command)
+    let slot = try runtime.begin()
+    if verbose { printError(PlanReport(runtime.plan).table) }
     report.loadMs = ProcessStatus.monotonicMilliseconds - start
     report.readyMs = ProcessStatus.millisecondsSinceStart
-    report.describe(engine)
+    report.describe(runtime)
 
-    let meter = try LimitMeter(isa: engine.isa, threadCount: report.threads)
+    let meter = try LimitMeter(isa: runtime.isa, threadCount: report.threads)
     let benchmark = Benchmark(repetitions: repetitions)
     for length in lengths {
-      let samples = try benchmark.prefill(&engine, tokens: length) {
+      let samples = try benchmark.prefill(&runtime, slot, tokens: length) {
         report.noteClock()
         return meter.int8GMACs()
       }
       report.addPrefill(length, samples)
     }
     if prunes {
-      try withSampleImage(for: engine.config) { path in
+      try withSampleImage(for: runtime.config) { path in
         let runs = try benchmark.compare(
-          limits.prunings, &engine, image: path, answerTokens: max(1, generate))
+          limits.prunings, &runtime, slot, image: path, answerTokens: max(1, generate))
         report.noteClock()
         report.setBudgets(runs)
       }
     } else if image {
-      try withSampleImage(for: engine.config) { path in
+      try withSampleImage(for: runtime.config) { path in
         let times = try benchmark.firstToken(
-          &engine, image: path, textRows: Benchmark.textRowsWithImage
+          &runtime, slot, image: path, textRows: Benchmark.textRowsWithImage
         ) {
           report.noteClock()
           return meter.int8GMACs()
@@ -153,7 +155,7 @@ struct BenchCommand: ParsableCommand {
         report.setFirstToken(times.total, rows: times.rows)
       }
     } else if let longest = lengths.max() {
-      let times = try benchmark.firstToken(&engine, image: nil, textRows: longest) {
+      let times = try benchmark.firstToken(&runtime, slot, image: nil, textRows: longest) {
         report.noteClock()
         return meter.int8GMACs()
       }
@@ -161,7 +163,7 @@ struct BenchCommand: ParsableCommand {
     }
     // Last, and the peak before the first read: the memory that is read is none of the model's.
     if generate > 0 && (!prunes || !lengths.isEmpty) {
-      let samples = try benchmark.decode(&engine, tokens: generate, depth: depth) {
+      let samples = try benchmark.decode(&runtime, slot, tokens: generate, depth: depth) {
         report.notePeak()
         report.noteClock()
         return meter.readGBs()

@@ -103,10 +103,10 @@ struct BenchReport: Encodable {
     self.repetitions = repetitions
   }
 
-  mutating func describe(_ engine: borrowing Engine) {
-    isa = engine.isa
-    threads = engine.plan.limits.threadCount
-    kvKind = engine.plan.limits.kv
+  mutating func describe(_ runtime: borrowing Runtime) {
+    isa = runtime.isa
+    threads = runtime.plan.limits.threadCount
+    kvKind = runtime.plan.limits.kv
     kv = kvKind.rawValue
   }
 

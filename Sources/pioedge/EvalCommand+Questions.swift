@@ -29,17 +29,18 @@ extension EvalCommand {
     let log = try AnswerLog(path: report.map { "\($0)/answers.jsonl" })
     // Three encoded images are kept beside what is planned: the process is measured with their memory in it.
     let features = [Float](repeating: 0, count: 3 * vision.maxVisualRowCount * file.config.text.dim)
-    var engine = try Engine(
-      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment())
+    var runtime = try Runtime(
+      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: .command)
+    let slot = try runtime.begin()
     withExtendedLifetime(features) {}
     var line = ProgressLine()
     defer { line.clear() }
-    let answers = try evaluation.run(&engine, log) { done, missing in
+    let answers = try evaluation.run(&runtime, slot, log) { done, missing in
       line.show("asking", done: done, of: missing)
     }
     line.clear()
     let results = Results(evaluation, answers)
-    if let report { try write(results, to: report, threads: limits.threadCount, isa: engine.isa) }
+    if let report { try write(results, to: report, threads: limits.threadCount, isa: runtime.isa) }
     try printOutput(
       json ? jsonText(results) : results.summary(questions: questions.questions.count))
   }

@@ -43,15 +43,18 @@ extension EvalCommand {
     room.context = windowTokens + 8  // and what the tokenizer puts in front
     // An image's rows are planned, as in any session with the model.
     let limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
-    var engine = try Engine(file, limits: limits)
-    let tokens = engine.tokenizer.encode(try contents(path), addSpecialTokens: false)
-    let begin = engine.tokenizer.encode("", addSpecialTokens: true).prefix(8)
+    var runtime = try Runtime(file, limits: limits, host: .command)
+    let slot = try runtime.begin()
+    let tokens = runtime.tokenizer.encode(try contents(path), addSpecialTokens: false)
+    let begin = runtime.tokenizer.encode("", addSpecialTokens: true).prefix(8)
     var (sum, count, done) = (0.0, 0, 0)
     var line = ProgressLine()
     defer { line.clear() }
     while done < tokens.count {
       let chunk = tokens[done..<min(done + windowTokens, tokens.count)]
-      for value in try engine.negativeLogLikelihoods(Array(begin) + Array(chunk)) {
+      for value in try runtime.negativeLogLikelihoods(
+        of: Array(begin) + Array(chunk), in: slot)
+      {
         sum += value
         count += 1
       }

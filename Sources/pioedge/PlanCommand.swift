@@ -71,7 +71,7 @@ struct PlanCommand: ParsableCommand {
   private func measure() throws -> (ModelSizes, ProcessMemory) {
     if let planned = try conversion.model(model) {
       let maxPieceBytes = try planned.tokenizer.withUnsafeBytes { bytes in
-        try Engine.tokenizer(bytes, vocabSize: planned.config.text.vocabSize).maxPieceByteCount
+        try loadTokenizer(bytes, vocabSize: planned.config.text.vocabSize).maxPieceByteCount
       }
       var config = planned.config
       try session.room.checkTiles(config)
@@ -80,7 +80,7 @@ struct PlanCommand: ParsableCommand {
       return (sizes, .usual)
     }
     let file = try session.room.open(model)
-    let sizes = ModelSizes(file, maxPieceBytes: try Engine.tokenizer(of: file).maxPieceByteCount)
+    let sizes = ModelSizes(file, maxPieceBytes: try loadTokenizer(of: file).maxPieceByteCount)
     return (sizes, .measured(frontByteCount: sizes.frontByteCount))
   }
 }

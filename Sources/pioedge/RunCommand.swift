@@ -104,21 +104,21 @@ struct RunCommand: ParsableCommand {
       for: file.config, images: image.count, isChat: isChat, isConversation: isChat || jsonl,
       seed: sampling.seed)
     try session.room.checkCompute(file)
-    var engine = try Engine(
-      file, limits: limits, fit: fit?.preprocessing, sampling: sampling.sampling,
-      isa: kernelsFromEnvironment())
-    if verbose { printError(PlanReport(engine.memory).table) }
+    var runtime = try Runtime(
+      file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: .command)
+    let slot = try runtime.begin(sampling.sampling)
+    if verbose { printError(PlanReport(runtime.plan).table) }
     let loaded = ProcessStatus.monotonicMilliseconds - start
     let turns = Turns(
-      raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
+      slot: slot, raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
       loadMilliseconds: loaded, dumpLogits: dumpLogits,
       dumpSaliency: dumpSaliency, explain: explain)
     if jsonl {
-      try turns.answerLines(&engine)
-    } else if let text = try prompt ?? piped(maxByteCount: engine.maxTextBytes) {
-      try turns.answerOnce(&engine, text: text, images: image, json: json)
+      try turns.answerLines(&runtime)
+    } else if let text = try prompt ?? piped(maxByteCount: runtime.maxTextBytes) {
+      try turns.answerOnce(&runtime, text: text, images: image, json: json)
     } else {
-      try turns.chat(&engine, images: image)
+      try turns.chat(&runtime, images: image)
     }
   }
 

@@ -74,7 +74,7 @@ struct RunReport: Encodable {
 
   /// - Parameter firstTokenMilliseconds: from the start of the process, or of the line for `--jsonl`.
   init(
-    _ generation: Generation, answer: String, engine: borrowing Engine, loadMilliseconds: Double,
+    _ generation: Generation, answer: String, runtime: borrowing Runtime, loadMilliseconds: Double,
     firstTokenMilliseconds: Double
   ) {
     self.answer = answer
@@ -82,22 +82,22 @@ struct RunReport: Encodable {
     finishReason = generation.finishReason.rawValue
     timings = Timings(
       loadMs: rounded(loadMilliseconds),
-      imageDecodeMs: rounded(generation.imageDecodeMilliseconds),
-      imageEncodeMs: rounded(generation.imageEncodeMilliseconds),
-      prefillMs: rounded(generation.prefillMilliseconds),
+      imageDecodeMs: rounded(generation.prefill.imageDecodeMilliseconds),
+      imageEncodeMs: rounded(generation.prefill.imageEncodeMilliseconds),
+      prefillMs: rounded(generation.prefill.milliseconds),
       firstTokenMs: rounded(firstTokenMilliseconds),
       decodeTokensPerSecond: rounded(generation.decodeTokensPerSecond))
     counts = Counts(
-      promptTokens: generation.promptTokens, visualTokens: generation.visualTokens,
-      visualTokensAverage: rounded(generation.visualTokensAverage),
-      prefilledTokens: generation.prefilledTokens, generatedTokens: generation.tokens.count)
+      promptTokens: generation.prefill.promptTokens, visualTokens: generation.prefill.visualTokens,
+      visualTokensAverage: rounded(generation.prefill.visualTokensAverage),
+      prefilledTokens: generation.prefill.rows, generatedTokens: generation.tokens.count)
     memory = Memory(
-      peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: engine.modelByteCount,
-      kvBytes: engine.plan.kvByteCount, workingBytes: engine.plan.arenaByteCount,
-      plannedPeakBytes: engine.memory.peakBytes, loadedWeightBytes: engine.loadedWeightBytes)
-    pruning = engine.pruningStages.map(StageReport.init)
-    isa = engine.isa
-    threads = engine.plan.limits.threadCount
+      peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: runtime.modelByteCount,
+      kvBytes: runtime.plan.arena.kvByteCount, workingBytes: runtime.plan.arena.arenaByteCount,
+      plannedPeakBytes: runtime.plan.peakBytes, loadedWeightBytes: runtime.loadedWeightBytes)
+    pruning = runtime.pruningStages.map(StageReport.init)
+    isa = runtime.isa
+    threads = runtime.plan.limits.threadCount
   }
 
   /// For people, on stderr.

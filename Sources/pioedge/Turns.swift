@@ -3,8 +3,9 @@ import Glibc
 import PIORuntime
 import PIOVision
 
-/// What `run` does with an engine: one answer, a line at a time, or a chat.
+/// What `run` does with an runtime: one answer, a line at a time, or a chat.
 struct Turns {
+  let slot: Slot
   let raw: Bool
   let system: String?
   let maxTokens: Int
@@ -14,15 +15,15 @@ struct Turns {
   let dumpSaliency: String?
   let explain: String?
 
-  func answerOnce(_ engine: inout Engine, text: String, images: [String], json: Bool) throws {
+  func answerOnce(_ runtime: inout Runtime, text: String, images: [String], json: Bool) throws {
     var answer: [UInt8] = []
     let output = Output()
-    let generation = try generate(&engine, text, images, isFirst: true) { bytes in
+    let generation = try generate(&runtime, text, images, isFirst: true) { bytes in
       if json { answer += bytes } else { output.write(bytes) }
     }
     if !json { output.write("\n") }
     let report = RunReport(
-      generation, answer: String(decoding: answer, as: UTF8.self), engine: engine,
+      generation, answer: String(decoding: answer, as: UTF8.self), runtime: runtime,
       loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.processToFirstTokenMilliseconds)
     if json { output.write(try jsonLine(report) + "\n") }
@@ -43,8 +44,8 @@ struct Turns {
   }
 
   /// One result or error object for every line of stdin, flushed as it is ready. Each line is a conversation of its own.
-  func answerLines(_ engine: inout Engine) throws {
-    var input = Input(maxByteCount: engine.maxLineBytes)
+  func answerLines(_ runtime: inout Runtime) throws {
+    var input = Input(maxByteCount: runtime.maxLineBytes)
     while true {
       let text: String
       switch try input.line() {
@@ -56,10 +57,10 @@ struct Turns {
       case .text(let line): text = line
       }
       guard text.contains(where: { !$0.isWhitespace }) else { continue }
-      engine.reset()
+      runtime.reset(slot)
       let result: String
       do {
-        result = try answerLine(&engine, text)
+        result = try answerLine(&runtime, text)
       } catch let error as RuntimeError where error.isFatal {
         throw error
       } catch {
@@ -69,9 +70,9 @@ struct Turns {
     }
   }
 
-  private func answerLine(_ engine: inout Engine, _ text: String) throws -> String {
+  private func answerLine(_ runtime: inout Runtime, _ text: String) throws -> String {
     // Each value costs the decoder many times its length: a line with more of them than a request has is none.
-    guard valueCount(text) <= 16 + 2 * engine.plan.limits.imageCount else {
+    guard valueCount(text) <= 16 + 2 * runtime.plan.limits.imageCount else {
       throw LineError(description: "more values than \"image\", \"images\" and \"prompt\"")
     }
     let line: Line
@@ -86,9 +87,9 @@ struct Turns {
     }
     var answer: [UInt8] = []
     let images = line.images ?? (line.image.map { [$0] } ?? [])
-    let generation = try generate(&engine, line.prompt, images, isFirst: true) { answer += $0 }
+    let generation = try generate(&runtime, line.prompt, images, isFirst: true) { answer += $0 }
     let report = RunReport(
-      generation, answer: String(decoding: answer, as: UTF8.self), engine: engine,
+      generation, answer: String(decoding: answer, as: UTF8.self), runtime: runtime,
       loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.firstTokenMilliseconds)
     return try jsonLine(report)
@@ -133,10 +134,10 @@ struct Turns {
     var pending: [String]
   }
 
-  func chat(_ engine: inout Engine, images: [String]) throws {
+  func chat(_ runtime: inout Runtime, images: [String]) throws {
     var images = Images(current: images, pending: images)
     var isFirst = true
-    var input = Input(maxByteCount: engine.maxTextBytes)
+    var input = Input(maxByteCount: runtime.maxTextBytes)
     let output = Output()
     printError("/image FILE shows another image, /reset forgets, /quit ends.")
     while true {
@@ -148,7 +149,7 @@ struct Turns {
       case nil: continue
       case "/quit": return
       case "/reset":
-        engine.reset()
+        runtime.reset(slot)
         isFirst = true
         images.pending = images.current
       case "/image":
@@ -157,7 +158,7 @@ struct Turns {
           continue
         }
         do {
-          try engine.checkImage(words[1])
+          try runtime.check(.file(words[1]), in: slot)
           images.pending = [words[1]]
         } catch {
           printError("error: \(error)")
@@ -167,12 +168,12 @@ struct Turns {
       default:
         do {
           let generation = try generate(
-            &engine, line, images.pending, isFirst: isFirst, emit: output.write)
+            &runtime, line, images.pending, isFirst: isFirst, emit: output.write)
           output.write("\n")
           if !images.pending.isEmpty { images.current = images.pending }
           images.pending = []
           isFirst = false
-          if stats { printStats(generation, engine) }
+          if stats { printStats(generation, runtime) }
         } catch let error as RuntimeError {
           printError("error: \(error)")
           if case .nonFiniteLogits = error { throw error }
@@ -188,9 +189,9 @@ struct Turns {
     String(text.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
   }
 
-  private func printStats(_ generation: Generation, _ engine: borrowing Engine) {
+  private func printStats(_ generation: Generation, _ runtime: borrowing Runtime) {
     let report = RunReport(
-      generation, answer: "", engine: engine, loadMilliseconds: loadMilliseconds,
+      generation, answer: "", runtime: runtime, loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.firstTokenMilliseconds)
     printError(report.summary)
   }
@@ -198,36 +199,39 @@ struct Turns {
   // MARK: One turn
 
   private func generate(
-    _ engine: inout Engine, _ text: String, _ images: [String], isFirst: Bool,
+    _ runtime: inout Runtime, _ text: String, _ images: [String], isFirst: Bool,
     emit: (UnsafeBufferPointer<UInt8>) -> Void
   ) throws -> Generation {
     let tokens =
       raw
-      ? try engine.rawTokens(text, isFirst: isFirst)
-      : try engine.turnTokens(
+      ? try runtime.rawTokens(text, isFirst: isFirst)
+      : try runtime.turnTokens(
         text, system: isFirst ? system : nil, imageCount: images.count, isFirst: isFirst)
-    var request = Request(tokens: tokens, images: images, maxTokens: maxTokens)
+    var request = Request(tokens: tokens, images: images.map { .file($0) }, maxTokens: maxTokens)
     var logits: [Float] = []
     if dumpLogits != nil { request.inspectLogits = { logits = Array($0) } }
-    let generation = try engine.generate(request, emit: emit)
+    let generation = try runtime.generate(slot, request) { bytes in
+      emit(bytes)
+      return true
+    }
     if let dumpLogits { try writeLogits(logits, to: dumpLogits) }
-    try writePruning(engine, images)
+    try writePruning(runtime, images)
     return generation
   }
 
   /// What the turn's stages did, where somebody asked. A turn without images leaves the files as they are.
-  private func writePruning(_ engine: borrowing Engine, _ images: [String]) throws {
+  private func writePruning(_ runtime: borrowing Runtime, _ images: [String]) throws {
     guard !images.isEmpty else { return }
     if let dumpSaliency {
-      let stages = engine.pruningStages.map(SaliencyReport.init)
+      let stages = runtime.pruningStages.map(SaliencyReport.init)
       try write(Array((jsonLine(stages) + "\n").utf8), to: dumpSaliency)
     }
     if let explain {
-      let drawing = try engine.explain(images)
+      let drawing = try runtime.explain(images.map { .file($0) })
       try writePNG(drawing.pixels, width: drawing.width, height: drawing.height, path: explain)
       let words = ExplanationReport(
-        drawing: explain, method: engine.pruning.method.rawValue, images: images,
-        stages: engine.pruningStages)
+        drawing: explain, method: runtime.plan.limits.pruning.method.rawValue, images: images,
+        stages: runtime.pruningStages)
       try write(Array((jsonLine(words) + "\n").utf8), to: explain + ".json")
     }
   }

@@ -42,22 +42,22 @@ struct WorkTests {
   }
 
   @Test func countsAnImageToTheDecodersWidth() {
-    var vision = VisionConfig()
-    vision.imageSize = 4
-    vision.patchSize = 2
-    vision.dim = 6
-    vision.hiddenDim = 9
-    vision.layerCount = 2
-    vision.headCount = 2
-    vision.projectorHiddenDim = 7
+    var llava = LLaVAConfig()
+    llava.tower.imageSize = 4
+    llava.tower.patchSize = 2
+    llava.tower.dim = 6
+    llava.tower.hiddenDim = 9
+    llava.tower.layerCount = 2
+    llava.tower.headCount = 2
+    llava.projector.hiddenDim = 7
     // 4 patches of 3·2·2 = 12 numbers: 4·12·6 = 288. 5 positions, a layer 5·(4·36 + 2·54) = 1260.
     // Projector: 4·(6·7 + 7·8) = 392.
-    let work = Work(encodingAnImageFor: 8, vision)
+    let work = Work(encodingAnImageFor: 8, .llava(llava))
     #expect(work.weightMACs == 288 + 2 * 1260 + 392)
     // Every position with every one: 25 · 6 twice, in 2 layers.
     #expect(work.attentionMACs == 2 * 2 * 25 * 6)
-    vision.dropsClassToken = false
-    #expect(Work(encodingAnImageFor: 8, vision).weightMACs == 288 + 2 * 1260 + 490)
+    llava.dropsClassToken = false
+    #expect(Work(encodingAnImageFor: 8, .llava(llava)).weightMACs == 288 + 2 * 1260 + 490)
   }
 
   /// TinyLlama's published shape: 1.1 billion weights, of which 65.5 million are the embedding's.

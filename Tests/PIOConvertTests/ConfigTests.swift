@@ -82,6 +82,13 @@ private func json(_ text: String) -> Any {
     #expect(found?.contains("preprocessor_config.json") == true)
   }
 
+  private func llava(_ config: CheckpointConfig) throws -> LLaVAConfig {
+    guard case .llava(let llava)? = config.vision else { throw Unexpected() }
+    return llava
+  }
+
+  private struct Unexpected: Error {}
+
   private func read(_ config: String, _ processor: String = "{}") throws -> CheckpointConfig {
     let folder = try TemporaryFolder()
     try Data(config.utf8).write(to: URL(fileURLWithPath: folder.path + "/config.json"))
@@ -120,10 +127,10 @@ private func json(_ text: String) -> Any {
     #expect((text.headCount, text.kvHeadCount, text.headDim) == (32, 32, 128))
     #expect((text.vocabSize, text.maxPositions, text.rmsNormEpsilon) == (32_064, 4096, 1e-5))
     #expect(!text.tiedHead && !text.mlpBias && !text.queryKeyValueBias)
-    let vision = try #require(config.vision)
-    #expect((vision.dim, vision.layerCount, vision.headCount) == (1024, 23, 16))
-    #expect((vision.visualTokenCount, vision.projectorHiddenDim) == (576, 4096))
-    #expect(vision.activation == .quickGelu && vision.projectorActivation == .gelu)
+    let vision = try llava(config)
+    #expect((vision.tower.dim, vision.tower.layerCount, vision.tower.headCount) == (1024, 23, 16))
+    #expect((vision.visualTokenCount, vision.projector.hiddenDim) == (576, 4096))
+    #expect(vision.tower.activation == .quickGelu && vision.projector.activation == .gelu)
     #expect(vision.preprocessing.resizeTo == 336 && vision.preprocessing.fit == .crop)
     #expect(vision.preprocessing.padColor == (122, 116, 104))
     #expect(config.imageTokenID == 32_000)
@@ -134,17 +141,17 @@ private func json(_ text: String) -> Any {
       #"{"model_type":"llava","image_token_index":7}"#,
       #"{"size":336,"crop_size":336}"#
     )
-    let vision = try #require(config.vision)
-    #expect((vision.dim, vision.imageSize, vision.layerCount) == (1024, 336, 23))
+    let tower = try llava(config).tower
+    #expect((tower.dim, tower.imageSize, tower.layerCount) == (1024, 336, 23))
   }
 
   @Test func aSparseVisionConfigIsThatOfCLIP() throws {
     let config = try read(
       #"{"model_type":"llava","image_token_id":7,"vision_config":{}}"#,
       #"{"size":224,"crop_size":224}"#)
-    let vision = try #require(config.vision)
+    let tower = try llava(config).tower
     #expect(
-      (vision.dim, vision.imageSize, vision.patchSize, vision.layerCount) == (768, 224, 32, 11))
+      (tower.dim, tower.imageSize, tower.patchSize, tower.layerCount) == (768, 224, 32, 11))
   }
 
   @Test func readsTheStepsOfTheProcessor() throws {
@@ -155,7 +162,7 @@ private func json(_ text: String) -> Any {
        "size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}, "resample": 2,
        "do_rescale": false, "image_mean": [0.5, 0.25, 1]}
       """)
-    let steps = try #require(config.vision).preprocessing
+    let steps = try llava(config).preprocessing
     #expect(steps.fit == .pad && steps.filter == .bilinear && steps.resizeTo == 64)
     #expect(steps.mean == (0, 0, 0) && steps.std == (1, 1, 1) && steps.rescaleFactor == 1)
     #expect(steps.padColor == (127, 63, 255))

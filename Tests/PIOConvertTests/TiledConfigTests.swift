@@ -57,11 +57,14 @@ private func message(_ body: () throws -> CheckpointConfig) -> String {
     #expect((found.text.dim, found.text.hiddenDim, found.text.layerCount) == (4096, 14_336, 32))
     #expect((found.text.kvHeadCount, found.text.headDim, found.text.ropeTheta) == (8, 128, 1e6))
     #expect(found.text.slidingWindow == nil && found.text.maxPositions == 32_768)
-    let vision = try #require(found.vision)
+    guard case .llavaNext(let vision)? = found.vision else {
+      Issue.record("not read as LLaVA-NeXT")
+      return
+    }
     #expect(vision.resolutions.map(\.height) == [336, 672, 672, 1008, 336])
     #expect(vision.resolutions.map(\.width) == [672, 336, 672, 336, 1008])
     // 576 for the whole image, and 48 lines of 48 patches with their ends.
-    #expect((vision.visualTokenCount, vision.maxVisualRowCount) == (576, 576 + 48 * 49))
+    #expect((vision.tileTokenCount, vision.maxRowCount) == (576, 576 + 48 * 49))
     #expect(vision.preprocessing.fit == .stretch && vision.preprocessing.resizeTo == 336)
     #expect(found.imageTokenID == 32_000)
   }

@@ -30,6 +30,24 @@ private func field(_ error: ModelFileError?) -> String? {
   #expect(verdict { $0.bytes[0] = 0x47 } == .notAModelFile)
 }
 
+@Test(arguments: [
+  (0, "SmolVLM (Idefics3)"), (1, "Qwen2-VL"), (2, "Qwen2.5-VL"), (3, "Qwen3-VL"),
+  (16, "activations of more than 8 bits"), (4, "unknown features (bits 0x10)"),
+  (63, "unknown features (bits 0x8000000000000000)"),
+])
+func aFeatureThatIsNotSupportedIsRefusedByName(bit: Int, name: String) throws {
+  let error = try #require(verdict { $0.set(8, UInt64(1) << UInt64(bit)) })
+  #expect("\(error)" == "the file needs support for \(name), which this version lacks")
+}
+
+@Test func severalFeaturesThatAreNotSupportedAreAllNamed() throws {
+  let error = try #require(verdict { $0.set(8, UInt64(1) << 63 | 1 << 16 | 1) })
+  #expect(
+    "\(error)"
+      == "the file needs support for SmolVLM (Idefics3) and activations of more than 8 bits"
+      + " and unknown features (bits 0x8000000000000000), which this version lacks")
+}
+
 @Test(arguments: [(16, 8), (24, 4), (28, 4), (32, 4), (36, 4)])
 func absurdSizesInTheHeaderAreRefused(offset: Int, size: Int) {
   var values: [UInt64] = [0, 1, 47, 1 << 20, 1 << 28, 1 << 31, .max, .max - 1, 1 << 63, 1 << 62]

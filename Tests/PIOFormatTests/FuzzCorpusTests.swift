@@ -5,7 +5,7 @@ import Testing
 
 private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
   .deletingLastPathComponent().deletingLastPathComponent()
-private let corpus = root.appendingPathComponent("tools/fuzzing/piom/corpus")
+private let corpus = root.appendingPathComponent("tools/check/support/fuzz/piom/corpus")
 
 /// The fuzzer starts from files that are accepted; `PIOEDGE_RECORD=1` writes them anew.
 @Test(arguments: [("text", UInt64(9), false), ("vision", 3, true)])

@@ -87,16 +87,21 @@ struct PythonReaderTests {
       let path = folder + "/a.piom"
       try sample.write(to: path)
       let result = try run([python!, root + "/tools/piom.py", "inspect", path, "--json"])
+      try #require(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
       let json = try JSONSerialization.jsonObject(with: result.output) as? [String: Any]
       let metadata = try #require(json?["metadata"] as? [String: Any])
-      let (text, vision) = (sample.config.text, sample.config.vision!)
+      let text = sample.config.text
+      guard case .llavaNext(let vision)? = sample.config.vision else {
+        Issue.record("the sample is not of LLaVA-NeXT")
+        return
+      }
       #expect(metadata.count == MetadataKey.allCases.count)
       #expect(metadata["text.dim"] as? Int == text.dim)
       #expect(metadata["text.vocab_size"] as? Int == text.vocabSize)
       #expect(metadata["text.rope_theta"] as? Double == Double(text.ropeTheta))
       #expect(metadata["text.rms_norm_epsilon"] as? Double == Double(text.rmsNormEpsilon))
       #expect(metadata["text.rope_scaling"] as? Int == Int(text.ropeScaling.rawValue))
-      #expect(metadata["vision.layer_count"] as? Int == vision.layerCount)
+      #expect(metadata["vision.layer_count"] as? Int == vision.tower.layerCount)
       #expect((metadata["image.mean"] as? [Double])?.map { Float($0) } == [0.481, 0.457, 0.408])
       #expect(metadata["image.pad_color"] as? Int == 122 << 16 | 116 << 8 | 104)
       #expect(metadata["text.sliding_window"] as? Int == text.slidingWindow)
@@ -159,6 +164,13 @@ struct PythonReaderTests {
       try #expect(answer() == "piom.py: directory is damaged\n")
       forge.bytes[20] ^= 4
       try #expect(answer() == "piom.py: header is damaged\n")
+      forge.bytes[20] ^= 4
+      forge.set(8, UInt64(1) << 63 | 1)
+      forge.seal()
+      try #expect(
+        answer()
+          == "piom.py: needs support for SmolVLM (Idefics3) and unknown features"
+          + " (bits 0x8000000000000000), which this reader lacks\n")
     }
   }
 }

@@ -127,24 +127,24 @@ func randomConfig(vision: Bool, _ random: inout TestRandom) -> ModelConfig {
 }
 
 private func randomVision(_ random: inout TestRandom) -> VisionConfig {
-  var vision = VisionConfig()
-  vision.patchSize = .random(in: 2...14, using: &random)
-  vision.imageSize = vision.patchSize * .random(in: 1...4, using: &random)
-  vision.headCount = .random(in: 1...4, using: &random)
-  vision.dim = vision.headCount * .random(in: 3...20, using: &random)
-  vision.hiddenDim = .random(in: 5...100, using: &random)
-  vision.layerCount = .random(in: 0...2, using: &random)
-  vision.layerNormEpsilon = 1e-6
-  vision.activation = Activation.allCases.randomElement(using: &random)!
+  var vision = LLaVAConfig()
+  vision.tower.patchSize = .random(in: 2...14, using: &random)
+  vision.tower.imageSize = vision.tower.patchSize * .random(in: 1...4, using: &random)
+  vision.tower.headCount = .random(in: 1...4, using: &random)
+  vision.tower.dim = vision.tower.headCount * .random(in: 3...20, using: &random)
+  vision.tower.hiddenDim = .random(in: 5...100, using: &random)
+  vision.tower.layerCount = .random(in: 0...2, using: &random)
+  vision.tower.layerNormEpsilon = 1e-6
+  vision.tower.activation = Activation.allCases.randomElement(using: &random)!
   vision.dropsClassToken = .random(using: &random)
-  vision.projectorHiddenDim = .random(in: 5...70, using: &random)
-  vision.projectorActivation = .geluTanh
-  vision.projectorBias = .random(using: &random)
-  vision.preprocessing.resizeTo = vision.imageSize
+  vision.projector.hiddenDim = .random(in: 5...70, using: &random)
+  vision.projector.activation = .geluTanh
+  vision.projector.bias = .random(using: &random)
+  vision.preprocessing.resizeTo = vision.tower.imageSize
   vision.preprocessing.mean = (0.481, 0.457, 0.408)
   vision.preprocessing.std = (0.268, 0.261, 0.275)
   vision.preprocessing.padColor = (122, 116, 104)
-  return vision
+  return .llava(vision)
 }
 
 extension ModelConfig {
@@ -152,12 +152,17 @@ extension ModelConfig {
   fileprivate mutating func addTiles() {
     text.slidingWindow = 7
     prompt.textPrefix = "\n"
-    vision!.dropsClassToken = true
-    vision!.preprocessing.fit = .stretch
-    let side = vision!.imageSize
-    vision!.resolutions = (1...3).map {
+    guard case .llava(let llava)? = vision else { preconditionFailure("a sample without vision") }
+    var next = LLaVANextConfig()
+    next.tower = llava.tower
+    next.projector = llava.projector
+    next.preprocessing = llava.preprocessing
+    next.preprocessing.fit = .stretch
+    let side = llava.tower.imageSize
+    next.resolutions = (1...3).map {
       ImageResolution(height: $0 * side, width: (4 - $0) * side)
     }
+    vision = .llavaNext(next)
   }
 }
 

@@ -26,19 +26,22 @@ struct DemoAnswerTests {
     let expected: [Answer] = try Self.lines("Tests/Golden/answers/demo.jsonl")
     let path = try Files.model(
       "tools/demo/checkpoint", weights: weights, vision: weights == .f32 ? .f32 : .int8)
-    var engine = try makeEngine(path) { $0.imageCount = 1 }
+    var session = try makeSession(path) { $0.imageCount = 1 }
     var texts: [String] = []
     var equal = 0
     for question in expected {
-      engine.reset()
+      session.reset()
       let image = repository.appendingPathComponent("tools/demo/images/\(question.image)").path
       let request = Request(
-        tokens: try engine.rawTokens(question.prompt, isFirst: true), images: [image],
+        tokens: try session.rawTokens(question.prompt, isFirst: true), images: [.file(image)],
         maxTokens: 64)
       var bytes: [UInt8] = []
-      let generation = try engine.generate(request) { bytes += $0 }
+      let generation = try session.generate(request) {
+        bytes += $0
+        return true
+      }
       texts.append(String(decoding: bytes, as: UTF8.self))
-      let end = engine.config.specialTokens.end
+      let end = session.config.specialTokens.end
       if generation.tokens == question.tokens.filter({ !end.contains($0) }) { equal += 1 }
     }
     return (texts, equal, expected.count)
@@ -52,7 +55,7 @@ struct DemoAnswerTests {
   }
 
   /// 137 of 150 are right in f32. The bounds leave room for a handful of near ties; the measure on thousands of
-  /// questions is `tools/eval-demo`.
+  /// questions is `tools/measure/accuracy`.
   @Test(arguments: [(TensorKind.int8, 134), (.int4, 131)])
   func quantizedWeightsKeepTheAnswersRight(_ weights: TensorKind, _ least: Int) throws {
     let questions: [Question] = try Self.lines("tools/demo/questions.jsonl")

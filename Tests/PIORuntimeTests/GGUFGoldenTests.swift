@@ -7,13 +7,13 @@ import Testing
 private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
 
 @Suite struct GGUFGoldenTests {
-  private func engine(_ rules: EncodingRules, _ compute: Compute) throws -> Engine {
+  private func session(_ rules: EncodingRules, _ compute: Compute) throws -> Session {
     let path = NSTemporaryDirectory() + "pioedge-gguf-\(UUID().uuidString).piom"
     defer { try? FileManager.default.removeItem(atPath: path) }
     try convert(
       ConvertOptions(
         source: folder.appendingPathComponent("kinds.gguf").path, target: path, rules: rules))
-    return try makeEngine(path) { limits in
+    return try makeSession(path) { limits in
       limits.compute = compute
       if compute == .f32 { limits.kv = .f32 }
     }
@@ -29,12 +29,12 @@ private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
   /// Text to logits: the vocabulary, the rotation, every type of weight.
   @Test func logitsAndTokensAreThoseOfTransformers() throws {
     let (golden, values) = try load()
-    var engine = try engine(EncodingRules(weights: .f32), .f32)
+    var session = try session(EncodingRules(weights: .f32), .f32)
     for test in golden.cases {
-      engine.reset()
-      let tokens = try engine.rawTokens(test.prompt, isFirst: true)
+      session.reset()
+      let tokens = try session.rawTokens(test.prompt, isFirst: true)
       #expect(tokens == test.ids, "\(test.name)")
-      let (logits, generation) = try run(&engine, tokens, count: test.greedy.count)
+      let (logits, generation) = try run(&session, tokens, count: test.greedy.count)
       let last = test.logits.row(test.positions.count - 1, of: values)
       #expect(largestDifference(logits, last) <= 1e-3, "\(test.name)")
       let ended = generation.finishReason == .stop
@@ -46,10 +46,10 @@ private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
   @Test func whatIsKeptAnswersAlike() throws {
     let (golden, values) = try load()
     for compute in [Compute.f32, .auto] {
-      var engine = try engine(EncodingRules(weights: nil), compute)
+      var session = try session(EncodingRules(weights: nil), compute)
       for test in golden.cases {
-        engine.reset()
-        let (logits, _) = try run(&engine, test.ids)
+        session.reset()
+        let (logits, _) = try run(&session, test.ids)
         let last = test.logits.row(test.positions.count - 1, of: values)
         let bound: Float = compute == .f32 ? 0.25 : 1.5
         #expect(largestDifference(logits, last) <= bound, "\(test.name), \(compute)")
@@ -61,10 +61,10 @@ private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
   /// Each token's likelihood is that of the reference's logits before it.
   @Test func likelihoodsAreThoseOfTransformers() throws {
     let (golden, values) = try load()
-    var engine = try engine(EncodingRules(weights: .f32), .f32)
+    var session = try session(EncodingRules(weights: .f32), .f32)
     var compared = 0
     for test in golden.cases {
-      let found = try engine.negativeLogLikelihoods(test.ids)
+      let found = try session.runtime.negativeLogLikelihoods(of: test.ids, in: session.slot)
       #expect(found.count == test.ids.count - 1)
       for (index, position) in test.positions.enumerated() where position < found.count {
         let logits = test.logits.row(index, of: values).map(Double.init)

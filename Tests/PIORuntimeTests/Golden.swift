@@ -101,31 +101,6 @@ enum Files {
   }
 }
 
-/// An engine with room for a few short turns.
-func makeEngine(
-  _ path: String, sampling: Sampling = Sampling(), _ change: (inout Limits) -> Void = { _ in }
-) throws -> Engine {
-  let file = try ModelFile(path: path)
-  var limits = Limits()
-  limits.imageCount = file.config.vision == nil ? 0 : 2
-  let visualRows = limits.imageCount * (file.config.vision?.maxVisualRowCount ?? 0)
-  limits.contextRows = min(160, file.config.text.maxPositions - visualRows)
-  limits.threadCount = 2
-  change(&limits)
-  return try Engine(file, limits: limits, sampling: sampling)
-}
-
-/// The logits that follow `tokens`, and at most `count` tokens behind them.
-func run(
-  _ engine: inout Engine, _ tokens: [Int32], images: [String] = [], count: Int = 1
-) throws -> (logits: [Float], generation: Generation) {
-  var logits: [Float] = []
-  var request = Request(tokens: tokens, images: images, maxTokens: count)
-  request.inspectLogits = { logits = Array($0) }
-  let generation = try engine.generate(request) { _ in }
-  return (logits, generation)
-}
-
 func largestDifference(_ a: some Collection<Float>, _ b: some Collection<Float>) -> Float {
   guard a.count == b.count else { return .infinity }
   return zip(a, b).reduce(0) {

@@ -5,9 +5,9 @@ import Testing
 struct GoldenModelTests {
   static let all = ["demo"] + tinyCheckpoints + tiledCheckpoints
 
-  private func engine(_ golden: Golden) throws -> Engine {
+  private func session(_ golden: Golden) throws -> Session {
     let path = try Files.model(golden.checkpoint, weights: .f32, vision: .f32)
-    return try makeEngine(path) {
+    return try makeSession(path) {
       $0.compute = .f32
       $0.kv = .f32
     }
@@ -16,12 +16,12 @@ struct GoldenModelTests {
   @Test(arguments: all)
   func tokensAreThoseOfTheProcessor(_ name: String) throws {
     let (golden, _) = try Golden.load(name)
-    let engine = try engine(golden)
-    let image = engine.config.specialTokens.image
+    let session = try session(golden)
+    let image = session.config.specialTokens.image
     for test in golden.cases {
-      var counts = try test.imagePaths.map { try engine.visualRowCount($0) }[...]
-      let expanded = try engine.rawTokens(test.prompt, isFirst: true).flatMap { token in
-        token == image && engine.config.vision != nil
+      var counts = try test.imagePaths.map { try session.visualRowCount($0) }[...]
+      let expanded = try session.rawTokens(test.prompt, isFirst: true).flatMap { token in
+        token == image && session.config.vision != nil
           ? [Int32](repeating: token, count: counts.removeFirst()) : [token]
       }
       #expect(expanded == test.ids, "\(test.name)")
@@ -31,12 +31,12 @@ struct GoldenModelTests {
   @Test(arguments: all)
   func visionFeaturesAreWithinAThousandth(_ name: String) throws {
     let (golden, values) = try Golden.load(name)
-    var engine = try engine(golden)
+    var session = try session(golden)
     for test in golden.cases {
       guard let expected = test.features, let rows = expected.rows else { continue }
       let dim = expected.shape[1]
       var features: [Float] = []
-      for path in test.imagePaths { features += try engine.imageFeatures(path) }
+      for path in test.imagePaths { features += try session.imageFeatures(path) }
       for (index, row) in rows.enumerated() {
         let found = features[(row * dim)..<((row + 1) * dim)]
         let difference = largestDifference(found, expected.row(index, of: values))
@@ -48,18 +48,18 @@ struct GoldenModelTests {
   @Test(arguments: all)
   func logitsAndGreedyTokensAreThoseOfTransformers(_ name: String) throws {
     let (golden, values) = try Golden.load(name)
-    var engine = try engine(golden)
+    var session = try session(golden)
     for test in golden.cases {
-      engine.reset()
-      let tokens = try engine.rawTokens(test.prompt, isFirst: true)
+      session.reset()
+      let tokens = try session.rawTokens(test.prompt, isFirst: true)
       let (logits, generation) = try run(
-        &engine, tokens, images: test.imagePaths, count: test.greedy.count)
+        &session, tokens, images: test.imagePaths, count: test.greedy.count)
       let last = test.logits.row(test.positions.count - 1, of: values)
       #expect(largestDifference(logits, last) <= 1e-3, "\(test.name)")
       let ended = generation.finishReason == .stop
       #expect(generation.tokens == (ended ? test.greedy.dropLast() : test.greedy), "\(test.name)")
       guard let turn = test.nextTurn else { continue }
-      let (next, _) = try run(&engine, (ended ? [test.greedy.last!] : []) + turn.ids)
+      let (next, _) = try run(&session, (ended ? [test.greedy.last!] : []) + turn.ids)
       #expect(
         largestDifference(next, turn.logits.row(0, of: values)) <= 1e-3, "\(test.name), next turn")
     }
@@ -68,14 +68,14 @@ struct GoldenModelTests {
   @Test(arguments: all)
   func logitsInTheMiddleOfAPromptAgree(_ name: String) throws {
     let (golden, values) = try Golden.load(name)
-    var engine = try engine(golden)
-    let image = engine.config.specialTokens.image
+    var session = try session(golden)
+    let image = session.config.specialTokens.image
     for test in golden.cases {
       for (index, position) in test.positions.enumerated().dropLast() {
         let prefix = Array(test.ids[...position])
         guard !prefix.contains(image) || image < 0 else { continue }
-        engine.reset()
-        let (logits, _) = try run(&engine, prefix)
+        session.reset()
+        let (logits, _) = try run(&session, prefix)
         #expect(
           largestDifference(logits, test.logits.row(index, of: values)) <= 1e-3,
           "\(test.name) at \(position)")

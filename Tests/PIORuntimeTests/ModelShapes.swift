@@ -31,17 +31,32 @@ enum ModelShapes {
   }
 
   /// CLIP ViT-L/14 at 336 pixels, without its last layer.
-  private static func tower(outputDim: Int) -> VisionConfig {
-    var vision = VisionConfig()
-    vision.imageSize = 336
-    vision.patchSize = 14
-    vision.dim = 1024
-    vision.hiddenDim = 4096
-    vision.layerCount = 23
-    vision.headCount = 16
-    vision.projectorHiddenDim = outputDim
-    vision.preprocessing.resizeTo = 336
-    return vision
+  static let tower: CLIPConfig = {
+    var tower = CLIPConfig()
+    tower.imageSize = 336
+    tower.patchSize = 14
+    tower.dim = 1024
+    tower.hiddenDim = 4096
+    tower.layerCount = 23
+    tower.headCount = 16
+    return tower
+  }()
+
+  private static func llava(outputDim: Int) -> LLaVAConfig {
+    var llava = LLaVAConfig()
+    llava.tower = tower
+    llava.projector.hiddenDim = outputDim
+    llava.preprocessing.resizeTo = 336
+    return llava
+  }
+
+  static func tiled(_ resolutions: [ImageResolution], outputDim: Int) -> LLaVANextConfig {
+    var next = LLaVANextConfig()
+    next.tower = tower
+    next.projector.hiddenDim = outputDim
+    next.preprocessing.resizeTo = 336
+    next.resolutions = resolutions
+    return next
   }
 
   private static func sizes(text: TextConfig, tied: Bool, vision: Bool = true) -> ModelSizes {
@@ -51,7 +66,8 @@ enum ModelShapes {
     special.end = [2]
     special.image = vision ? 32000 : -1
     let config = ModelConfig(
-      text: text, vision: vision ? tower(outputDim: text.dim) : nil, prompt: PromptTemplate(),
+      text: text, vision: vision ? .llava(llava(outputDim: text.dim)) : nil,
+      prompt: PromptTemplate(),
       specialTokens: special)
     let encodings = tensorSpecs(for: config).map { spec -> TensorEncoding in
       switch spec.role {

@@ -30,13 +30,13 @@ struct PruningTests {
     return data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
   }()
 
-  private func engine(_ test: Case, _ change: (inout Limits) throws -> Void = { _ in }) throws
-    -> Engine
+  private func session(_ test: Case, _ change: (inout Limits) throws -> Void = { _ in }) throws
+    -> Session
   {
     let path = try Files.model(test.checkpoint, weights: .f32, vision: .f32)
     let layerCount = try ModelFile(path: path).config.text.layerCount
     let stages = try Schedule(parsing: test.schedule, layerCount: layerCount).stages
-    return try makeEngine(path) {
+    return try makeSession(path) {
       $0.compute = .f32
       $0.kv = .f32
       $0.pruning.method = .uniform
@@ -52,38 +52,38 @@ struct PruningTests {
 
   @Test(arguments: cases)
   func logitsAndTokensAreThoseOfTheReference(_ test: Case) throws {
-    var engine = try engine(test)
+    var session = try session(test)
     let (logits, generation) = try run(
-      &engine, try engine.rawTokens(test.prompt, isFirst: true), images: paths(test),
+      &session, try session.rawTokens(test.prompt, isFirst: true), images: paths(test),
       count: max(1, test.greedy.count))
     #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
     #expect(zip(generation.tokens, test.greedy).allSatisfy { $0 == $1 })
     #expect(generation.tokens.count >= test.greedy.count - 1)
     // Every token but the last went through all layers behind the prompt's rows.
     let run = max(0, generation.tokens.count - (generation.finishReason == .length ? 1 : 0))
-    #expect(engine.cachedRows == test.rows.map { $0 + run })
+    #expect(session.cachedRows == test.rows.map { $0 + run })
   }
 
   @Test(arguments: PruneMethod.allCases)
   func aBudgetOfAllTokensChangesNoBit(_ method: PruneMethod) throws {
     let test = Self.cases[0]
-    var pruned = try engine(test) {
+    var pruned = try session(test) {
       $0.pruning.method = method
       $0.pruning.budget = .average(10_000)
     }
-    var whole = try engine(test) { $0.pruning = Pruning() }
+    var whole = try session(test) { $0.pruning = Pruning() }
     let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let a = try run(&pruned, tokens, images: paths(test), count: 8)
     let b = try run(&whole, tokens, images: paths(test), count: 8)
     #expect(a.logits == b.logits && a.generation.tokens == b.generation.tokens)
-    #expect(pruned.plan.kvByteCount == whole.plan.kvByteCount)
+    #expect(pruned.plan.arena.kvByteCount == whole.plan.arena.kvByteCount)
   }
 
   @Test(arguments: PruneMethod.allCases)
   func aPromptWithoutAnImageIsNotTouched(_ method: PruneMethod) throws {
     let test = Self.cases[0]
-    var pruned = try engine(test) { $0.pruning.method = method }
-    var whole = try engine(test) { $0.pruning = Pruning() }
+    var pruned = try session(test) { $0.pruning.method = method }
+    var whole = try session(test) { $0.pruning = Pruning() }
     let tokens: [Int32] = [1, 30, 40, 50, 60]
     #expect(try run(&pruned, tokens).logits == run(&whole, tokens).logits)
     #expect(pruned.pruningStages.isEmpty)
@@ -91,23 +91,25 @@ struct PruningTests {
 
   @Test func laterLayersHoldFewerRowsAndNoMoreThanTheyNeed() throws {
     let test = Self.cases.first { $0.schedule == "0:9,1:3" }!
-    let engine = try engine(test)
-    let limits = engine.plan.limits
+    let session = try session(test)
+    let limits = session.plan.limits
     let images = limits.imageCount
-    #expect(engine.plan.layerCapacities[0] == limits.contextRows + 9 * images)
+    #expect(session.plan.arena.layerCapacities[0] == limits.contextRows + 9 * images)
     #expect(
-      engine.plan.layerCapacities.dropFirst().allSatisfy { $0 == limits.contextRows + 3 * images })
+      session.plan.arena.layerCapacities.dropFirst().allSatisfy {
+        $0 == limits.contextRows + 3 * images
+      })
   }
 
   @Test func randomKeepsWhatItsSeedSays() throws {
     let test = Self.cases[0]
     func logits(seed: UInt64) throws -> [Float] {
-      var engine = try engine(test) {
+      var session = try session(test) {
         $0.pruning.method = .random
         $0.pruning.seed = seed
       }
       return try run(
-        &engine, try engine.rawTokens(test.prompt, isFirst: true), images: paths(test)
+        &session, try session.rawTokens(test.prompt, isFirst: true), images: paths(test)
       ).logits
     }
     let first = try logits(seed: 1)
@@ -120,14 +122,14 @@ struct PruningTests {
   @Test(arguments: [384, 257, 192, 130, 96, 64])
   func whatEntersEvenlyLeavesNoLineOrColumnOut(_ count: Int) throws {
     let path = try Files.model("tools/demo/checkpoint", weights: .int4, vision: .int8)
-    var engine = try makeEngine(path) {
+    var session = try makeSession(path) {
       $0.imageCount = 1
       $0.pruning.budget = .stages([Schedule.Stage(afterLayer: 0, keep: count)])
     }
     _ = try run(
-      &engine, try engine.rawTokens("USER: <image>\nHow many? ASSISTANT:", isFirst: true),
+      &session, try session.rawTokens("USER: <image>\nHow many? ASSISTANT:", isFirst: true),
       images: [repository.appendingPathComponent("tools/demo/images/scene-0002-336x336.png").path])
-    let kept = try #require(engine.pruningStages.first).kept
+    let kept = try #require(session.pruningStages.first).kept
     #expect(kept.count == count)
     var (lines, columns) = ([Int](repeating: 0, count: 24), [Int](repeating: 0, count: 24))
     for token in kept {
@@ -141,9 +143,9 @@ struct PruningTests {
 
   @Test func aPrunedPromptMustEndInText() throws {
     let test = Self.cases[0]
-    var engine = try engine(test)
+    var session = try session(test)
     #expect(throws: RuntimeError.prunedPromptEndsWithImage) {
-      _ = try run(&engine, [1, engine.config.specialTokens.image], images: paths(test))
+      _ = try run(&session, [1, session.config.specialTokens.image], images: paths(test))
     }
   }
 
@@ -151,12 +153,13 @@ struct PruningTests {
   func aSecondTurnSeesWhatTheFirstLeft(_ positions: PrunedPositions) throws {
     // In one prompt, or the second half as a turn of its own: the same rows at the same positions.
     let test = Self.cases.first { $0.schedule == "1:4" && $0.images.count == 1 }!
-    var whole = try engine(test) { $0.pruning.positions = positions }
-    var turns = try engine(test) { $0.pruning.positions = positions }
+    var whole = try session(test) { $0.pruning.positions = positions }
+    var turns = try session(test) { $0.pruning.positions = positions }
     let tokens = try whole.rawTokens(test.prompt, isFirst: true)
     let expected = try run(&whole, tokens, images: paths(test))
-    try turns.prefill(
-      Request(tokens: Array(tokens.dropLast(4)), images: paths(test), maxTokens: 1))
+    _ = try turns.append(
+      Request(
+        tokens: Array(tokens.dropLast(4)), images: paths(test).map { .file($0) }, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
     #expect(whole.cachedRows == turns.cachedRows)

@@ -15,8 +15,8 @@ struct QuantizedPathTests {
     let (name, bound) = checkpoint
     let (golden, _) = try Golden.load(name)
     let path = try Files.model(golden.checkpoint, weights: weights, vision: .int8)
-    var quantized = try makeEngine(path) { $0.kv = .f32 }
-    var oracle = try makeEngine(path) {
+    var quantized = try makeSession(path) { $0.kv = .f32 }
+    var oracle = try makeSession(path) {
       $0.compute = .f32
       $0.kv = .f32
     }

@@ -24,7 +24,8 @@ struct ResidencyTests {
     for model in ModelShapes.all {
       let units = WeightUnits(model.config, model.tensors, fileByteCount: model.fileByteCount)
       #expect(units.layers.count == model.config.text.layerCount)
-      #expect(units.visionCount == (model.config.vision.map { $0.layerCount + 2 } ?? 0))
+      #expect(
+        units.visionCount == (model.config.vision == nil ? 0 : ModelShapes.tower.layerCount + 2))
       for tensor in model.tensors {
         let range = tensor.offset..<(tensor.offset + tensor.byteCount)
         switch tensor.spec.section {

@@ -80,12 +80,12 @@ struct SaliencyTests {
     return pruning
   }
 
-  private func engine(_ test: Case, _ weights: TensorKind, compute: Compute, kv: KVKind) throws
-    -> Engine
+  private func session(_ test: Case, _ weights: TensorKind, compute: Compute, kv: KVKind) throws
+    -> Session
   {
     let path = try Files.model(test.checkpoint, weights: weights, vision: .f32)
     let pruning = try Self.pruning(test)
-    return try makeEngine(path) {
+    return try makeSession(path) {
       $0.compute = compute
       $0.kv = kv
       $0.pruning = pruning
@@ -94,11 +94,11 @@ struct SaliencyTests {
 
   @Test(arguments: cases)
   func scoresKeptRowsAndLogitsAreThoseOfTheReference(_ test: Case) throws {
-    var engine = try engine(test, .f32, compute: .f32, kv: .f32)
-    let (logits, _) = try run(&engine, test.ids, images: test.imagePaths)
-    #expect(engine.cachedRows == test.rows)
+    var session = try session(test, .f32, compute: .f32, kv: .f32)
+    let (logits, _) = try run(&session, test.ids, images: test.imagePaths)
+    #expect(session.cachedRows == test.rows)
     #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
-    let stages = engine.pruningStages
+    let stages = session.pruningStages
     try #require(stages.count == test.stages.count)
     var largest = 0.0
     for (found, expected) in zip(stages, test.stages) {
@@ -144,7 +144,7 @@ struct SaliencyTests {
     _ weights: TensorKind, compute: Compute, schedule: String
   ) throws -> [PruningStage] {
     let path = try Files.model("tools/demo/checkpoint", weights: weights, vision: .f32)
-    var engine = try makeEngine(path) {
+    var session = try makeSession(path) {
       $0.imageCount = 1
       $0.compute = compute
       $0.kv = compute == .f32 ? .f32 : .f16
@@ -158,12 +158,12 @@ struct SaliencyTests {
     ).split(separator: "\n")
     return try stride(from: 0, to: lines.count, by: 30).map { index in
       let question = try JSONDecoder().decode(Question.self, from: Data(lines[index].utf8))
-      engine.reset()
-      let tokens = try engine.turnTokens(
+      session.reset()
+      let tokens = try session.turnTokens(
         question.question, system: nil, imageCount: 1, isFirst: true)
       let image = folder.appendingPathComponent("images/" + question.image).path
-      try engine.prefill(Request(tokens: tokens, images: [image], maxTokens: 1))
-      return engine.pruningStages[0]
+      _ = try session.append(Request(tokens: tokens, images: [.file(image)], maxTokens: 1))
+      return session.pruningStages[0]
     }
   }
 
@@ -196,16 +196,17 @@ struct SaliencyTests {
     let path = try Files.model(test.checkpoint, weights: .f32, vision: .f32)
     let pruning = try Self.pruning(test)
     func scores(_ turns: [ArraySlice<Int32>]) throws -> [Float] {
-      var engine = try makeEngine(path) {
+      var session = try makeSession(path) {
         $0.compute = .f32
         $0.kv = kv
         $0.pruning = pruning
       }
       for turn in turns {
-        let images = turn.contains(engine.config.specialTokens.image) ? test.imagePaths : []
-        try engine.prefill(Request(tokens: Array(turn), images: images, maxTokens: 1))
+        let images = turn.contains(session.config.specialTokens.image) ? test.imagePaths : []
+        _ = try session.append(
+          Request(tokens: Array(turn), images: images.map { .file($0) }, maxTokens: 1))
       }
-      return engine.pruningStages[0].scores
+      return session.pruningStages[0].scores
     }
     let whole = try scores([test.ids[...]])
     let split = try scores([test.ids.prefix(4), test.ids.dropFirst(4)])
@@ -220,12 +221,13 @@ struct SaliencyTests {
     let path = try Files.model(test.checkpoint, weights: .int4, vision: .int8)
     let pruning = try Self.pruning(test)
     func stage(_ count: Int) throws -> PruningStage {
-      var engine = try makeEngine(path) {
+      var session = try makeSession(path) {
         $0.threadCount = count
         $0.pruning = pruning
       }
-      try engine.prefill(Request(tokens: test.ids, images: test.imagePaths, maxTokens: 1))
-      return engine.pruningStages[0]
+      _ = try session.append(
+        Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1))
+      return session.pruningStages[0]
     }
     let (one, many) = try (stage(1), stage(threads))
     #expect(one.scores == many.scores && one.kept == many.kept)
@@ -237,31 +239,34 @@ struct SaliencyTests {
     let pruning = try Self.pruning(test)
     var other = pruning
     other.method = .dart
-    var engine = try makeEngine(path) {
+    var session = try makeSession(path) {
       $0.imageCount = 1
       $0.alternatives = [pruning, other]
     }
-    let request = Request(tokens: test.ids, images: test.imagePaths, maxTokens: 1)
-    try engine.prefill(request)
-    #expect(engine.pruningStages.isEmpty)
-    engine.reset()
-    try engine.setPruning(pruning)
-    try engine.prefill(request)
-    let first = engine.pruningStages
+    var request = Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1)
+    _ = try session.append(request)
+    #expect(session.pruningStages.isEmpty)
+    session.reset()
+    request.pruning = pruning
+    _ = try session.append(request)
+    let first = session.pruningStages
     #expect(first.count == 1 && !first[0].scores.isEmpty)
-    engine.reset()
-    try engine.setPruning(other)
-    try engine.prefill(request)
-    #expect(engine.pruningStages.count == 1 && engine.pruningStages[0].kept != first[0].kept)
+    session.reset()
+    request.pruning = other
+    _ = try session.append(request)
+    #expect(session.pruningStages.count == 1 && session.pruningStages[0].kept != first[0].kept)
     var unknown = other
     unknown.seed = 9
-    #expect(throws: RuntimeError.pruningNotPlanned) { try engine.setPruning(unknown) }
+    request.pruning = unknown
+    session.reset()
+    #expect(throws: RuntimeError.pruningNotPlanned) { _ = try session.append(request) }
+    request.pruning = nil
     // What it was planned for alone gives the same.
-    var alone = try makeEngine(path) {
+    var alone = try makeSession(path) {
       $0.imageCount = 1
       $0.pruning = pruning
     }
-    try alone.prefill(request)
+    _ = try alone.append(request)
     #expect(alone.pruningStages.map(\.kept) == first.map(\.kept))
   }
 }

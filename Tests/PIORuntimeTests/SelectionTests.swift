@@ -95,7 +95,7 @@ struct SelectionTests {
       for (row, score) in scores.enumerated() { selection.scores[row] = score }
       let span = 0..<(side * side)
       selection.begin(span)
-      selection.keepBestOfCells(count, of: span, tokens: { $0 }, side: side)
+      selection.keepBestOfCells(count, of: span, lines: side, lineLength: side) { $0 }
       let rows = Int(Double(count).squareRoot())
       let columns = min(side, count / rows)
       let cells = Dictionary(grouping: span) {

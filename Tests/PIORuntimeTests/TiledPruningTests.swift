@@ -11,12 +11,12 @@ struct TiledPruningTests {
   // Not in the attribute: Swift 6.0.3 stops on a closure there.
   private static let betweenLayers = PruneMethod.allCases.filter { $0 != .none && !$0.zips }
 
-  private func engine(
+  private func session(
     _ name: String = "next-vicuna", _ change: (inout Limits) -> Void = { _ in }
-  ) throws -> Engine {
+  ) throws -> Session {
     let path = try Files.model(
       "Tests/Golden/checkpoints/\(name)", weights: .int8, vision: .int8)
-    return try makeEngine(path, change)
+    return try makeSession(path, change)
   }
 
   private func image(_ shape: String, _ name: String = "next-vicuna") -> String {
@@ -26,33 +26,32 @@ struct TiledPruningTests {
   private let prompt = "USER: <image>\nWhat color is the star? ASSISTANT:"
 
   @Test func everyImageIsAmongTheShapesThatThePlanKnows() throws {
-    var vision = VisionConfig()
-    (vision.imageSize, vision.patchSize) = (336, 14)
-    vision.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
+    var next = LLaVANextConfig()
+    (next.tower.imageSize, next.tower.patchSize) = (336, 14)
+    next.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
       ImageResolution(height: $0.0, width: $0.1)
     }
-    let shapes = ImageRows.all(vision)
-    #expect(shapes.map(\.rowCount).max() == vision.maxVisualRowCount)
-    #expect(vision.maxVisualTokenCount == 2880 && vision.maxVisualRowCount == 2928)
-    let lines = Dictionary(uniqueKeysWithValues: shapes.map { ($0.tokenCount, $0.lineCount) })
+    let vision = VisionConfig.llavaNext(next)
+    let shapes = vision.layouts
+    #expect(shapes.map(\.rowCount).max() == vision.maxRowCount)
+    #expect(vision.maxVisualTokenCount == 2880 && vision.maxRowCount == 2928)
+    let lines = Dictionary(uniqueKeysWithValues: shapes.map { ($0.tokenCount, $0.lineEndCount) })
     var random = SplitMix64(state: 3)
     for _ in 0..<20_000 {
       let (width, height) = (1 + Int(random.next() % 3000), 1 + Int(random.next() % 3000))
-      let layout = TileLayout(
-        PixelSize(height: height, width: width), resolutions: vision.tileResolutions, side: 336)
-      let found = ImageRows(vision, layout.patches(perSide: 24))
-      #expect(found.rowCount <= vision.maxVisualRowCount)
+      let found = vision.layout(PixelSize(height: height, width: width))
+      #expect(found.rowCount <= vision.maxRowCount)
       let most = try #require(lines[found.tokenCount], "\(width) x \(height)")
-      #expect(found.lineCount <= most)
+      #expect(found.lineEndCount <= most)
     }
   }
 
   /// Whatever the image, the method and the budget: as many tokens as the schedule says, and room for all rows.
   @Test(arguments: betweenLayers, [6, 20, 45])
   func aLayerHasItsTokensAndTheEndsOfTheirLines(_ method: PruneMethod, budget: Int) throws {
-    var engine: Engine
+    var session: Session
     do {
-      engine = try self.engine("next-mistral-window") {
+      session = try self.session("next-mistral-window") {
         $0.pruning.method = method
         $0.pruning.budget = .average(budget)
       }
@@ -61,23 +60,23 @@ struct TiledPruningTests {
       #expect(method.publishedLayer == 2, "\(error)")
       return
     }
-    let layerCount = engine.config.text.layerCount
+    let layerCount = session.config.text.layerCount
     for shape in ["square", "wide", "tall", "flat"] {
-      engine.reset()
-      let tokens = try engine.rawTokens(prompt, isFirst: true)
-      let rows: ImageRows
+      session.reset()
+      let tokens = try session.rawTokens(prompt, isFirst: true)
+      let rows: VisualLayout
       do {
         let (_, generation) = try run(
-          &engine, tokens, images: [image(shape, "next-mistral-window")], count: 3)
-        rows = try imageRows(engine, shape)
-        #expect(generation.visualTokens == rows.tokenCount)
-        #expect(generation.prefilledTokens == tokens.count - 1 + rows.rowCount)
+          &session, tokens, images: [image(shape, "next-mistral-window")], count: 3)
+        rows = try imageRows(session, shape)
+        #expect(generation.prefill.visualTokens == rows.tokenCount)
+        #expect(generation.prefill.rows == tokens.count - 1 + rows.rowCount)
       } catch RuntimeError.schedule {
         continue
       }
-      let schedule = try engine.pruning.schedule(
+      let schedule = try session.plan.limits.pruning.schedule(
         tokenCount: rows.tokenCount, layerCount: layerCount)
-      for stage in engine.pruningStages {
+      for stage in session.pruningStages {
         #expect(
           stage.after
             == min(stage.before, schedule.stages.first { $0.afterLayer == stage.afterLayer }!.keep))
@@ -85,33 +84,34 @@ struct TiledPruningTests {
         #expect(stage.kept.allSatisfy { (0..<rows.tokenCount).contains($0) })
         #expect(stage.candidates.count == stage.before)
       }
-      if let last = engine.pruningStages.last {
-        let behind = Set(
-          last.kept.filter { $0 >= rows.wholeCount }
-            .map { ($0 - rows.wholeCount) / rows.lineLength })
-        let text = engine.cachedRows.last! - last.after - behind.count
+      if let last = session.pruningStages.last {
+        let behind = lines(of: last.kept, in: rows)
+        let text = session.cachedRows.last! - last.after - behind.count
         #expect((tokens.count - 1...tokens.count + 3).contains(text), "\(shape)")
       }
     }
   }
 
-  private func imageRows(_ engine: borrowing Engine, _ shape: String) throws -> ImageRows {
-    let vision = try #require(engine.config.vision)
-    let info = try imageInfo(path: image(shape, "next-mistral-window"))
-    let layout = TileLayout(
-      PixelSize(height: info.height, width: info.width), resolutions: vision.tileResolutions,
-      side: vision.imageSize)
-    return ImageRows(vision, layout.patches(perSide: vision.patchesPerSide))
+  private func imageRows(_ session: borrowing Session, _ shape: String) throws -> VisualLayout {
+    let vision = try #require(session.config.vision)
+    let info = try OpenImage(path: image(shape, "next-mistral-window")).info
+    return vision.layout(PixelSize(height: info.height, width: info.width))
+  }
+
+  /// The lines with an end that have one of the tokens.
+  private func lines(of tokens: [Int], in layout: VisualLayout) -> Set<Int> {
+    Set(
+      tokens.filter { layout.endsLine(of: $0) }.map { layout.lineEnd(behind: layout.row(of: $0))! })
   }
 
   @Test func theEncodersBuffersDoNotGrowWithTheTiles() throws {
-    func regions(_ grids: [(Int, Int)]) throws -> (VisionRegions, Int) {
+    func regions(_ grids: [(Int, Int)]) throws -> (LLaVANextRegions, Int) {
       let model = ModelShapes.llava7B
       var config = model.config
-      config.vision!.preprocessing.fit = .stretch
-      config.vision!.resolutions = grids.map {
-        ImageResolution(height: 336 * $0.0, width: 336 * $0.1)
-      }
+      config.vision = .llavaNext(
+        ModelShapes.tiled(
+          grids.map { ImageResolution(height: 336 * $0.0, width: 336 * $0.1) },
+          outputDim: config.text.dim))
       let encodings = tensorSpecs(for: config).map { spec in
         spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding
       }
@@ -119,13 +119,20 @@ struct TiledPruningTests {
         config: config, encodings: encodings, tokenizerByteCount: 0,
         provenance: Provenance(converter: "test", recipe: "int4", sources: []))
       let plan = try ArenaLayout(config, layout.tensors, limits: Limits(), maxPieceBytes: 48)
-      return (plan.vision!, plan.promptRows)
+      guard case .llavaNext(let regions) = plan.vision else {
+        throw RuntimeError.modelTakesNoImages
+      }
+      return (regions, plan.promptRows)
     }
     let (one, oneRows) = try regions([(1, 1)])
     let (five, fiveRows) = try regions([(2, 2)])
-    #expect(five.hidden.count == one.hidden.count && five.query.count == one.query.count)
-    #expect(five.keyValue.count == one.keyValue.count && five.inner.count == one.inner.count)
-    #expect(five.patches.count == one.patches.count)
+    func counts(_ tower: CLIPRegions) -> [Int] {
+      [
+        tower.hidden.count, tower.query.count, tower.keyValue.count, tower.inner.count,
+        tower.patches.count,
+      ]
+    }
+    #expect(counts(five.tower) == counts(one.tower))
     // Of a tile only its pixels wait, as bytes; its rows are what the decoder gets.
     #expect(five.tiles.count - one.tiles.count == 3 * 3 * 336 * 336)
     #expect(fiveRows - oneRows == 48 * 49 - 24 * 25)
@@ -135,7 +142,7 @@ struct TiledPruningTests {
     #expect(throws: RuntimeError.fitOfTiles) {
       let path = try Files.model(
         "Tests/Golden/checkpoints/next-vicuna", weights: .int8, vision: .int8)
-      _ = try Engine(try ModelFile(path: path), limits: Limits(), fit: .crop)
+      _ = try Runtime(try ModelFile(path: path), limits: Limits(), fit: .crop)
     }
   }
 
@@ -146,31 +153,29 @@ struct TiledPruningTests {
     let name = "next-mistral-window"
     for method in [PruneMethod.visionzip, .visionzipPIO] {
       for positions in [PrunedPositions.original, .compact] {
-        var engine = try engine(name) {
+        var session = try session(name) {
           $0.pruning.method = method
           $0.pruning.budget = .average(budget)
           $0.pruning.patchScore = score
           $0.pruning.positions = positions
         }
         for shape in ["square", "wide", "tall", "flat"] {
-          engine.reset()
-          let tokens = try engine.rawTokens(prompt, isFirst: true)
+          session.reset()
+          let tokens = try session.rawTokens(prompt, isFirst: true)
           let (logits, generation) = try run(
-            &engine, tokens, images: [image(shape, name)], count: 2)
+            &session, tokens, images: [image(shape, name)], count: 2)
           let isFinite = logits.allSatisfy { $0.isFinite }
           #expect(isFinite)
-          let rows = try imageRows(engine, shape)
-          guard let stage = engine.pruningStages.first, stage.place == .encoder else { continue }
-          #expect(stage.before == rows.tokenCount && stage.after == generation.visualTokens)
+          let rows = try imageRows(session, shape)
+          guard let stage = session.pruningStages.first, stage.place == .encoder else { continue }
+          #expect(stage.before == rows.tokenCount && stage.after == generation.prefill.visualTokens)
           #expect(method != .visionzip || stage.after == budget)
           #expect(stage.kept == stage.kept.sorted() && Set(stage.kept).count == stage.kept.count)
           #expect(stage.kept.allSatisfy { $0 < rows.tokenCount })
           #expect(stage.keepsClassToken == (score == .cls))
-          let lines = Set(
-            stage.kept.filter { $0 >= rows.wholeCount }
-              .map { ($0 - rows.wholeCount) / max(1, rows.lineLength) })
+          let lines = lines(of: stage.kept, in: rows)
           let all = tokens.count - 1 + stage.after + lines.count
-          #expect(generation.prefilledTokens == all, "\(method), \(shape)")
+          #expect(generation.prefill.rows == all, "\(method), \(shape)")
         }
       }
     }
@@ -191,11 +196,11 @@ struct TiledPruningTests {
 
   @Test(arguments: tiledCheckpoints)
   func theThreadCountChangesNoBitOfTilesAndWindows(_ name: String) throws {
-    var one = try engine(name) {
+    var one = try session(name) {
       $0.threadCount = 1
       $0.pruning.budget = .fraction(0.4)
     }
-    var three = try engine(name) {
+    var three = try session(name) {
       $0.threadCount = 3
       $0.pruning.budget = .fraction(0.4)
     }
@@ -212,8 +217,8 @@ struct TiledPruningTests {
   @Test(arguments: [PrunedPositions.original, .compact])
   func aWindowSlidesOverTurnsAsOverAPrompt(_ positions: PrunedPositions) throws {
     let name = "next-mistral-window"
-    func made() throws -> Engine {
-      try engine(name) {
+    func made() throws -> Session {
+      try session(name) {
         $0.compute = .f32
         $0.kv = .f32
         $0.pruning.method = .uniform
@@ -226,7 +231,8 @@ struct TiledPruningTests {
     let tokens = try whole.rawTokens(prompt, isFirst: true)
     let images = [image("square", name)]
     let expected = try run(&whole, tokens, images: images)
-    try turns.prefill(Request(tokens: Array(tokens.dropLast(4)), images: images, maxTokens: 1))
+    _ = try turns.append(
+      Request(tokens: Array(tokens.dropLast(4)), images: images.map { .file($0) }, maxTokens: 1))
     let found = try run(&turns, Array(tokens.suffix(4)))
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
   }

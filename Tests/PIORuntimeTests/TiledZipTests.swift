@@ -31,7 +31,7 @@ struct TiledZipTests {
   @Test(arguments: cases)
   func rowsAreThoseOfTheReference(_ test: Case) throws {
     let path = try Files.model(test.checkpoint, weights: .f32, vision: .f32)
-    var engine = try makeEngine(path) {
+    var session = try makeSession(path) {
       $0.compute = .f32
       $0.kv = .f32
       $0.pruning.method = .visionzip
@@ -39,10 +39,10 @@ struct TiledZipTests {
       $0.pruning.patchScore = PatchScore(rawValue: test.score)!
     }
     let image = repository.appendingPathComponent(test.image).path
-    let found = try engine.imageFeatures(image, handingOver: test.count)
+    let found = try session.imageFeatures(image, tokenCount: test.count)
     let dim = test.features.shape[1]
     try #require(found.count == test.tokens.count * dim)
-    let stage = try #require(engine.pruningStages.first)
+    let stage = try #require(session.pruningStages.first)
     #expect(stage.after == test.count && stage.kept == test.tokens.filter { $0 >= 0 })
     for row in 0..<test.tokens.count {
       let difference = largestDifference(

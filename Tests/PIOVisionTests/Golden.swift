@@ -74,33 +74,29 @@ struct GoldenImages: Decodable, Sendable {
 
 /// The patches as a caller has them: zeroed scratch of the stated size, NaN where nothing is written.
 func prepared(
-  _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits(),
-  _ prepare: (UnsafeMutableRawBufferPointer, UnsafeMutableBufferPointer<Float>) throws -> ImageInfo
+  _ preparation: ImagePreparation, _ image: OpenImage
 ) throws -> (info: ImageInfo, patches: [Float]) {
-  let byteCount = imageScratchByteCount(preparation, limits: limits)
+  let byteCount = imageScratchByteCount(preparation, limits: image.limits)
   let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
   defer { scratch.deallocate() }
   var patches = [Float](repeating: .nan, count: preparation.patchCount * preparation.patchDim)
-  let info = try patches.withUnsafeMutableBufferPointer { try prepare(scratch, $0) }
-  return (info, patches)
+  try patches.withUnsafeMutableBufferPointer {
+    try prepareImage(image, preparation, scratch: scratch, into: $0)
+  }
+  return (image.info, patches)
 }
 
 func prepared(
   path: String, _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits()
 ) throws -> (info: ImageInfo, patches: [Float]) {
-  try prepared(preparation, limits: limits) { scratch, patches in
-    try prepareImage(path: path, preparation, limits: limits, scratch: scratch, into: patches)
-  }
+  try prepared(preparation, OpenImage(path: path, limits: limits))
 }
 
 func prepared(
   bytes: Data, _ preparation: ImagePreparation, limits: ImageLimits = ImageLimits()
 ) throws -> (info: ImageInfo, patches: [Float]) {
   try bytes.withUnsafeBytes { bytes in
-    try prepared(preparation, limits: limits) { scratch, patches in
-      try prepareImage(
-        bytes: bytes, name: "memory", preparation, limits: limits, scratch: scratch, into: patches)
-    }
+    try prepared(preparation, OpenImage(bytes: bytes, name: "memory", limits: limits))
   }
 }
 

@@ -68,7 +68,8 @@ private func tiles(
   var pixels = [UInt8](repeating: 77, count: size + 100)
   let layout = try pixels.withUnsafeMutableBufferPointer {
     try prepareTiles(
-      path: GoldenImages.path(file), preparation, resolutions: resolutions, limits: limits,
+      OpenImage(path: GoldenImages.path(file), limits: limits), preparation,
+      resolutions: resolutions,
       scratch: scratch, into: UnsafeMutableBufferPointer(rebasing: $0[..<size]))
   }
   let used = 3 * layout.tileCount * preparation.side * preparation.side
@@ -165,8 +166,8 @@ private func tiles(
         _ = try scratch.withUnsafeMutableBytes { scratch in
           try pixels.withUnsafeMutableBufferPointer { pixels in
             try prepareTiles(
-              path: GoldenImages.path("small.png"), preparation, resolutions: sizes(resolutions),
-              scratch: scratch, into: pixels)
+              OpenImage(path: GoldenImages.path("small.png")), preparation,
+              resolutions: sizes(resolutions), scratch: scratch, into: pixels)
           }
         }
       }

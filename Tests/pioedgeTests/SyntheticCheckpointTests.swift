@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// `tools/synthetic-checkpoint`: what it writes is what the converter takes.
+/// `tools/synthetic/checkpoint`: what it writes is what the converter takes.
 struct SyntheticCheckpointTests {
   @Test func oneSeedGivesTheSameBytesAndTheToolRunsThem() throws {
     let first = try generate("first", ["--seed", "3"])
@@ -36,13 +36,9 @@ struct SyntheticCheckpointTests {
 
   private func generate(_ name: String, _ options: [String]) throws -> URL {
     let folder = Tool.scratch.appendingPathComponent("synthetic-\(name)")
-    let process = Process()
-    process.executableURL = Tool.repository.appendingPathComponent("tools/synthetic-checkpoint")
-    process.arguments = ["tiny", folder.path] + options
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    try #require(process.terminationStatus == 0)
+    let tool = Tool.repository.appendingPathComponent("tools/synthetic/checkpoint").path
+    let made = Tool.execute([tool, "tiny", folder.path] + options)
+    try #require(made.status == 0, "\(made.error)")
     return folder
   }
 

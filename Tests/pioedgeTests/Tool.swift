@@ -56,7 +56,13 @@ enum Tool {
   static func run(
     _ arguments: [String], input: String = "", environment: [String: String] = [:]
   ) -> Result {
-    let command = self.command + arguments
+    execute(command + arguments, input: input, environment: environment)
+  }
+
+  /// Any program, by its path.
+  static func execute(
+    _ command: [String], input: String = "", environment: [String: String] = [:]
+  ) -> Result {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: command[0])
     process.arguments = Array(command.dropFirst())

@@ -4,7 +4,7 @@ import numpy as np
 
 from scenes import COLORS, SHAPES, SIDE
 
-# How often a family is asked; texts and captions only once a picture.
+# How often a family is asked; texts and captions only once per image.
 SHARES = {
     "existence": 0.18,
     "attribute": 0.19,

@@ -1,4 +1,4 @@
-"""The demo model's world: pictures of up to eight flat shapes and, sometimes, a printed text.
+"""The demo model's world: images of up to eight flat shapes and, sometimes, a printed text.
 
 `make_scene` draws one from a random generator and says what is in it; `questions.py` asks about it.
 Needs numpy, Pillow and the DejaVu fonts (Debian: fonts-dejavu-core). The same generator state gives
@@ -52,7 +52,7 @@ class Item:
 
 @dataclass
 class Scene:
-    """A picture and what is in it. `text_kind` is "word", "number" or "letters"."""
+    """An image and what is in it. `text_kind` is "word", "number" or "letters"."""
 
     width: int
     height: int
@@ -65,22 +65,22 @@ class Scene:
 
 
 def make_scene(rng, width=SIDE, height=SIDE, item_count=None, dense=False, text_share=0.35):
-    """Draws one random scene; `dense` crowds it, to teach the vision tower more a picture."""
+    """Draws one random scene; `dense` crowds it, to teach the vision tower more per image."""
     return _Drawing(rng, width, height).scene(item_count, dense, text_share)
 
 
 def make_scaled_scene(rng, width, height):
     """A scene of another size: drawn with 336 pixels on the long side, then resized, so that
-    shapes keep their size relative to the picture."""
+    shapes keep their size relative to the image."""
     factor = SIDE / max(width, height)
     scene = make_scene(
         rng, round(width * factor), round(height * factor), item_count=int(rng.integers(1, 6))
     )
-    picture = Image.fromarray(scene.image).resize((width, height), Image.BICUBIC)
+    image = Image.fromarray(scene.image).resize((width, height), Image.BICUBIC)
     for item in scene.items:
         item.cx, item.cy = item.cx / factor, item.cy / factor
         item.half_width, item.half_height = item.half_width / factor, item.half_height / factor
-    scene.width, scene.height, scene.image = width, height, np.asarray(picture)
+    scene.width, scene.height, scene.image = width, height, np.asarray(image)
     return scene
 
 
@@ -122,7 +122,7 @@ class _Drawing:
         )  # fmt: skip
 
     def _choose_frame(self):
-        """Where content may lie; the rest looks as if the picture had been padded to a square."""
+        """Where content may lie; the rest looks as if the image had been padded to a square."""
         width, height, rng = self.width, self.height, self.rng
         if (width, height) != (SIDE, SIDE) or rng.random() >= 0.12:
             return 0, 0, width, height
@@ -234,7 +234,7 @@ class _Drawing:
         return True
 
     def _paint_rim(self, shape, color, radius, x, y, mask):
-        """A soft rim of contrast, two pixels wide, where it fits into the picture."""
+        """A soft rim of contrast, two pixels wide, where it fits into the image."""
         rim = _sprite(shape, radius + 2, 0, self.stretch)
         y -= (rim.shape[0] - mask.shape[0]) // 2
         x -= (rim.shape[1] - mask.shape[1]) // 2
@@ -315,7 +315,7 @@ def _glyph(font, size, character):
 
 
 def _noise_fields():
-    """Noise of six scales, of deviation 1; pictures take windows of them."""
+    """Noise of six scales, of deviation 1; images take windows of them."""
     if not _fields:
         rng = np.random.default_rng(12345)
         for scale in (1, 2, 6, 16, 40, 90):

@@ -100,7 +100,7 @@ LLAVA_LLAMA3 = r"""{% for message in messages %}{{ '<|start_header_id|>' + messa
 
 DEMO = (ROOT / "tools" / "demo" / "checkpoint" / "chat_template.jinja").read_text()
 
-# Name, text, what begins a text, whether pictures and a system part are for it; whether its past
+# Name, text, what begins a text, whether images and a system part are for it; whether its past
 # answers are (an answer of the model's own is not rendered again).
 TEMPLATES = [
     ("llava", LLAVA, "<s>", True, True),

@@ -51,7 +51,7 @@ CHECKPOINTS_FOLDER = ROOT / "Tests/Golden/checkpoints"
 DEMO = ROOT / "tools/demo/checkpoint"
 
 # What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
-# `next`: a LLaVA-NeXT checkpoint, the tiles a picture may be cut into, (lines, columns); `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# `next`: a LLaVA-NeXT checkpoint, the tiles an image may be cut into, (lines, columns); `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
 # llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
 CHECKPOINTS = {
     "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
@@ -105,7 +105,7 @@ CHECKPOINTS = {
         vision=dict(hidden_size=32, num_attention_heads=2, image_size=32, patch_size=8),
         llava=dict(multimodal_projector_bias=False),
     ),
-    "yarn-padded": dict(  # pictures padded to a square, YaRN, names as of transformers 4.5x
+    "yarn-padded": dict(  # images padded to a square, YaRN, names as of transformers 4.5x
         dtype="float16",
         tokenizer="byte-fallback",
         names="nested",
@@ -158,7 +158,7 @@ CHECKPOINTS = {
         vision=dict(hidden_size=24, num_attention_heads=3, image_size=32, patch_size=8),
         llava=dict(),
     ),
-    "next-mistral-window": dict(  # a window of 24 positions slides over pictures of up to 124 rows
+    "next-mistral-window": dict(  # a window of 24 positions slides over images of up to 124 rows
         dtype="bfloat16",
         tokenizer="byte-fallback",
         next=[(1, 2), (2, 1), (2, 2), (4, 1), (1, 4)],
@@ -354,8 +354,8 @@ def save_processor(folder, tokenizer, image_size, patch_size, strategy, pad):
     processor.save_pretrained(folder)
 
 
-def save_picture(path, width, height, seed):
-    """A small picture with edges, slopes and some noise."""
+def save_image(path, width, height, seed):
+    """A small image with edges, slopes and some noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     red = 255 * x // max(1, width - 1)
@@ -421,14 +421,14 @@ def make(name, recipe, seed):
         save_next_processor(
             folder, tokenizer, size, vision["patch_size"], resolutions, recipe["template"]
         )
-        save_picture(folder / "square.png", 3 * size, 3 * size - 1, seed)
-        save_picture(folder / "wide.png", 2 * size + 9, size - 3, seed + 1)
-        save_picture(folder / "tall.png", 5, 97, seed + 2)
-        save_picture(folder / "flat.png", 150, 4, seed + 3)
+        save_image(folder / "square.png", 3 * size, 3 * size - 1, seed)
+        save_image(folder / "wide.png", 2 * size + 9, size - 3, seed + 1)
+        save_image(folder / "tall.png", 5, 97, seed + 2)
+        save_image(folder / "flat.png", 150, 4, seed + 3)
         return
     save_processor(folder, tokenizer, size, vision["patch_size"], strategy, recipe.get("pad"))
-    save_picture(folder / "exact.png", size, size, seed)
-    save_picture(folder / "wide.png", size * 2 + 9, size + 13, seed + 1)
+    save_image(folder / "exact.png", size, size, seed)
+    save_image(folder / "wide.png", size * 2 + 9, size + 13, seed + 1)
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the greedy answers of transformers to questions about the demo's pictures.
+"""Writes the greedy answers of transformers to questions about the demo's images.
 
     tools/golden/make_demo_answers.py                      Tests/Golden/answers/demo.jsonl
     tools/golden/make_demo_answers.py --questions DIR/questions.jsonl --images DIR \\
@@ -33,9 +33,9 @@ def answers(lines, images):
         DEMO / "checkpoint", dtype=torch.float32, attn_implementation="eager"
     ).eval()
     for line in lines:
-        picture = Image.open(images / line["image"]).convert("RGB")
+        image = Image.open(images / line["image"]).convert("RGB")
         text = prompt(line["question"])
-        inputs = processor(images=picture, text=text, return_tensors="pt")
+        inputs = processor(images=image, text=text, return_tensors="pt")
         output = model.generate(**inputs, max_new_tokens=64, do_sample=False)
         tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
         answer = processor.decode(tokens, skip_special_tokens=True).strip()

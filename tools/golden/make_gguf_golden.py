@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes Tests/Golden/gguf and the gguf_* folders of Tests/Golden/tokenizers.
 
-    tools/golden/make_gguf_golden.py        # needs what tools/python-env installs
+    tools/golden/make_gguf_golden.py        # needs what tools/build/python-env installs
 
 gguf/kinds.gguf              a random Llama decoder whose matrices have every type we read
 gguf/kinds/golden.*          what transformers computes with it, as make_model_golden.py writes it,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes Tests/Golden/images: awkward pictures, and what Hugging Face's image processors make of them.
+"""Makes Tests/Golden/images: awkward images, and what Hugging Face's image processors make of them.
 
     tools/golden/make_image_golden.py [--check]
 
@@ -7,7 +7,7 @@ Needs transformers 5.23, pillow 13 and numpy, no torchvision (versions are store
 Expected pixels: `transformers.image_utils.load_image` (EXIF, `convert("RGB")`), then
 `CLIPImageProcessorPil` or `LlavaImageProcessorPil`; bytes before normalising, or f32 after it. A case
 with `rows` holds only those rows. 16-bit grey is the stated deviation: Pillow clips it, we keep the
-high byte, so its expectation comes from the picture of high bytes.
+high byte, so its expectation comes from the image of high bytes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def scene(width, height, channels, seed):
     return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
 
 
-def picture(mode, width, height, seed):
+def image(mode, width, height, seed):
     channels = len(Image.new(mode, (1, 1)).getbands())
     pixels = scene(width, height, channels, seed)
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode)
@@ -61,7 +61,7 @@ def jpeg(width, height, seed, mode="RGB", orientation=None, **options):
         exif = Image.Exif()
         exif[0x0112] = orientation
         options["exif"] = exif
-    return encoded(picture(mode, width, height, seed), "JPEG", quality=85, **options)
+    return encoded(image(mode, width, height, seed), "JPEG", quality=85, **options)
 
 
 def keyed(width, height, channels, seed, key):
@@ -131,7 +131,7 @@ def exif_chunk(orientation):
     return b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">HHI", orientation, 0, 0)
 
 
-def pictures():
+def images():
     """Name → bytes."""
     files = {
         "baseline.jpg": jpeg(75, 50, 1),
@@ -144,16 +144,16 @@ def pictures():
         "cmyk.jpg": jpeg(52, 40, 8, mode="CMYK"),
         "xmp_orientation_6.jpg": xmp_oriented(53, 38, 9, 6),
         "one_pixel.jpg": jpeg(1, 1, 10),
-        "tall.png": encoded(picture("RGB", 1, 200, 11), "PNG"),
+        "tall.png": encoded(image("RGB", 1, 200, 11), "PNG"),
         "flat.jpg": jpeg(500, 3, 12),
         "long_orientation_8.jpg": jpeg(400, 9, 13, orientation=8),
-        "small.png": encoded(picture("RGB", 9, 7, 14), "PNG"),
-        "square.png": encoded(picture("RGB", 56, 56, 15), "PNG"),
+        "small.png": encoded(image("RGB", 9, 7, 14), "PNG"),
+        "square.png": encoded(image("RGB", 56, 56, 15), "PNG"),
         "large.jpg": jpeg(430, 371, 16),
         "large_orientation_6.jpg": jpeg(360, 290, 17, orientation=6),
-        "alpha.png": encoded(picture("RGBA", 44, 57, 18), "PNG"),
-        "grey_alpha.png": encoded(picture("LA", 57, 44, 19), "PNG"),
-        "grey.png": encoded(picture("L", 39, 51, 20), "PNG"),
+        "alpha.png": encoded(image("RGBA", 44, 57, 18), "PNG"),
+        "grey_alpha.png": encoded(image("LA", 57, 44, 19), "PNG"),
+        "grey.png": encoded(image("L", 39, 51, 20), "PNG"),
         "exif_orientation_5.png": png(
             scene(47, 29, 3, 21), 47, 8, 2, extra=[exif_chunk(5)]
         ),
@@ -189,7 +189,7 @@ def pictures():
             keyed(41, 39, 3, 43, [1, 2, 3]), 41, 8, 2, interlaced=True,
             extra=[(b"tRNS", b"\0\x01\0\x02\0\x03")],
         ),
-        "portrait.png": encoded(picture("L", 40, 170, 44), "PNG"),
+        "portrait.png": encoded(image("L", 40, 170, 44), "PNG"),
         "landscape_orientation_6.jpg": jpeg(180, 50, 45, orientation=6),
         "interlaced.png": png(scene(59, 37, 3, 37), 59, 8, 2, interlaced=True),
         "interlaced_palette.png": png(
@@ -262,7 +262,7 @@ def cases(names):
 
 def build():
     """Path → bytes of the whole folder."""
-    files = pictures()
+    files = images()
     out = dict(files)
     FOLDER.mkdir(parents=True, exist_ok=True)
     listed, values = [], b""

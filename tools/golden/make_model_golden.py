@@ -19,9 +19,9 @@ values, little-endian; the first says what they are. In golden.json:
       positions       the indices in `ids` whose logits are given; the last one is always there
       logits          {offset, shape}: (positions, vocab_size); offset counts f32 values
       features        {offset, shape, rows}: the projector's output, (rows, dim), for the visual
-                      tokens `rows` of all pictures of the case in order; not in text cases
+                      tokens `rows` of all images of the case in order; not in text cases
 
-The model runs in f32 with eager attention; pictures go through the checkpoint's own processor.
+The model runs in f32 with eager attention; images go through the checkpoint's own processor.
 """
 
 import argparse
@@ -44,12 +44,12 @@ FOLDER = ROOT / "Tests/Golden/checkpoints"
 DEMO = "demo"
 STEPS = 16
 SMALLEST_LEAD = 0.01  # ten times the tolerance: a token chosen by less would be left to chance
-DEMO_PICTURES = ["scene-0002-336x336.png", "scene-0004-480x360.png", "scene-0014-640x480.png"]
+DEMO_IMAGES = ["scene-0002-336x336.png", "scene-0004-480x360.png", "scene-0014-640x480.png"]
 DEMO_ROWS = [0, 1, 23, 24, 287, 300, 552, 575]
 
 
 class Model:
-    """A checkpoint in f32 and what turns text and pictures into its inputs."""
+    """A checkpoint in f32 and what turns text and images into its inputs."""
 
     def __init__(self, folder):
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
@@ -191,7 +191,7 @@ def tiny(name):
 
 
 def tiled(name):
-    """LLaVA-NeXT: pictures of four shapes, cut into tiles in different ways."""
+    """LLaVA-NeXT: images of four shapes, cut into tiles in different ways."""
     folder = FOLDER / name
     place = f"Tests/Golden/checkpoints/{name}"
     golden = Golden(Model(folder), place)
@@ -231,11 +231,11 @@ def tiled(name):
 def demo():
     golden = Golden(Model(ROOT / "tools/demo/checkpoint"), "tools/demo/checkpoint")
     questions = ["What does the text say?", "What shape is the white object?", "Describe the image."]
-    for picture, question in zip(DEMO_PICTURES, questions):
+    for image, question in zip(DEMO_IMAGES, questions):
         golden.add(
-            picture.removesuffix(".png"),
+            image.removesuffix(".png"),
             f"USER: <image>\n{question} ASSISTANT:",
-            images=[f"tools/demo/images/{picture}"],
+            images=[f"tools/demo/images/{image}"],
             rows=DEMO_ROWS,
             next_turn="USER: How many objects are there? ASSISTANT:",
         )

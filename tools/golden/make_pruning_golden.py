@@ -11,7 +11,7 @@ Tests/Golden/pruning/golden.json lists the cases:
     schedule, positions           "LAYER:COUNT,…" and "original" or "compact"
     rows                          rows of every layer
     logits                        {offset, shape}: of the prompt's last position, in golden.bin (f32)
-                                  (of pictures in tiles the ends of lines are not counted, and stay
+                                  (of images in tiles the ends of lines are not counted, and stay
                                   where a patch of their line does)
     greedy                        at most 6 arg-max tokens behind it, cut as in make_model_golden.py
 """
@@ -30,7 +30,7 @@ TILED_SCHEDULES = ["0:20", "1:9", "0:40,1:12"]
 
 
 def spread(rows, keep, places):
-    """`keep` of `rows`, evenly over the picture: the least frac(d (x + 1/2) + y / phi), d the part that
+    """`keep` of `rows`, evenly over the image: the least frac(d (x + 1/2) + y / phi), d the part that
     stays, in units of 2^-32 cut to 24 bits; ties: the earlier row."""
     density = (keep << 32) // len(rows)
 
@@ -41,14 +41,14 @@ def spread(rows, keep, places):
     return sorted(sorted(rows, key=rank)[:keep])
 
 
-def cut(pictures, keep, places):
-    """The rows of each picture that are left: shares in proportion, by rounding the running sum.
+def cut(images, keep, places):
+    """The rows of each image that are left: shares in proportion, by rounding the running sum.
     `places`: (line, column) of each row."""
-    total = sum(len(rows) for rows in pictures)
+    total = sum(len(rows) for rows in images)
     if keep >= total:
-        return pictures
+        return images
     kept, seen, given = [], 0, 0
-    for rows in pictures:
+    for rows in images:
         seen += len(rows)
         owed = (keep * seen + total // 2) // total
         kept.append(spread(rows, owed - given, places) if owed > given else [])
@@ -72,15 +72,15 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
         is_end = (model.features == llava.image_newline).all(-1).tolist()
         ends = {row for row, end in zip(visual, is_end) if end}
         whole_count = side * side
-        pictures, all_rows = [], []
+        images, all_rows = [], []
         for row in visual:
             if row == 0 or row - 1 not in visual:
-                pictures.append([])
+                images.append([])
                 all_rows.append([])
             all_rows[-1].append(row)
             if row not in ends:
-                pictures[-1].append(row)
-        in_line = {row for rows in pictures for row in rows[whole_count:]}
+                images[-1].append(row)
+        in_line = {row for rows in images for row in rows[whole_count:]}
         for rows in all_rows:
             line, column = 0, 0
             for index, row in enumerate(rows):
@@ -89,10 +89,10 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
                 if row in ends:
                     line, column = line + 1, 0
     else:
-        per_picture = len(visual) // len(pixels["pixel_values"])
-        pictures = [visual[i : i + per_picture] for i in range(0, len(visual), per_picture)]
-        all_rows, ends, in_line = [list(rows) for rows in pictures], set(), set()
-        for rows in pictures:
+        per_image = len(visual) // len(pixels["pixel_values"])
+        images = [visual[i : i + per_image] for i in range(0, len(visual), per_image)]
+        all_rows, ends, in_line = [list(rows) for rows in images], set(), set()
+        for rows in images:
             for index, row in enumerate(rows):
                 # A class token stands in front of the first patch.
                 index -= len(rows) - side * side
@@ -102,8 +102,8 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
     counts = []
     for index, layer in enumerate(decoder.layers):
         for keep in [keep for after, keep in stages if after == index]:
-            kept = cut(pictures, keep, places)
-            if kept is pictures:
+            kept = cut(images, keep, places)
+            if kept is images:
                 continue
             stay = {row for rows in kept for row in rows}
             for rows in all_rows:
@@ -117,7 +117,7 @@ def pruned_logits(model, ids, pixels, tokens, stages, compact):
             left = [row for row in range(len(hidden)) if row not in dropped]
             place = {row: i for i, row in enumerate(left)}
             places = {place[row]: places[row] for row in places if row in place}
-            pictures = [[place[row] for row in rows] for rows in kept]
+            images = [[place[row] for row in rows] for rows in kept]
             all_rows = [[place[row] for row in rows if row in stay] for rows in all_rows]
             ends, in_line = ({place[row] for row in rows & stay} for rows in (ends, in_line))
             hidden = hidden[left]
@@ -148,8 +148,8 @@ def main():
         shapes = [(ONE, ["exact.png"]), (TWO, ["wide.png", "exact.png"])]
         if model.tiled:
             shapes = [(ONE, ["square.png"]), (ONE, ["flat.png"]), (TWO, ["wide.png", "square.png"])]
-        for prompt, pictures in shapes:
-            images = [f"{place}/{picture}" for picture in pictures]
+        for prompt, images in shapes:
+            images = [f"{place}/{image}" for image in images]
             ids, pixels = model.inputs(prompt, [ROOT / image for image in images])
             for schedule in TILED_SCHEDULES if model.tiled else SCHEDULES:
                 stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]

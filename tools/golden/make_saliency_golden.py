@@ -9,10 +9,10 @@ from what the methods' papers and published code do. Tests/Golden/saliency/golde
 cases:
 
     checkpoint, images            as in Tests/Golden/checkpoints
-    ids                           tokens; the image token stands once for each picture
+    ids                           tokens; the image token stands once for each image
     method, schedule, positions, proxy_rows, proxy_block, threshold    as the options of `run`
-    stages                        for each stage and picture: after_layer, image, `candidates` and
-                                  `kept` (the picture's own tokens), `scores` {offset, shape} in
+    stages                        for each stage and image: after_layer, image, `candidates` and
+                                  `kept` (the image's own tokens), `scores` {offset, shape} in
                                   golden.bin (f32), where the method ranks by a number
                                   after_layer is null in the encoder, whose stages also have
                                   `merged` [{target, sources}] and `class_token`
@@ -58,29 +58,29 @@ class Decoder:
                 counts = [b - a for a, b in zip(owed, owed[1:])]
                 self.zips = [zipped(llava, pixels[i], counts[i], zips) for i in range(len(pixels))]
                 features = torch.cat([one["features"] for one in self.zips]).double()
-        rows, self.pictures, at = [], [], 0
+        rows, self.images, at = [], [], 0
         self.lm.double()
         model.model.lm_head.double()
         for token in ids:
             if token == model.image_token:
-                per_picture = counts[len(self.pictures)]
-                self.pictures.append(list(range(len(rows), len(rows) + per_picture)))
-                rows += list(features[at : at + per_picture])
-                at += per_picture
+                per_image = counts[len(self.images)]
+                self.images.append(list(range(len(rows), len(rows) + per_image)))
+                rows += list(features[at : at + per_image])
+                at += per_image
             else:
                 rows.append(self.lm.embed_tokens.weight[token])
         self.hidden = torch.stack(rows).detach()
         self.positions = torch.arange(len(rows))
-        self.origins = [list(range(self.tokens)) for _ in self.pictures]
+        self.origins = [list(range(self.tokens)) for _ in self.images]
         if zips:
             self.origins = [one["tokens"] for one in self.zips]
             if zips["by_place"]:
                 self.positions = torch.tensor(self.places(len(rows)))
 
     def places(self, count):
-        """Each picture keeps the places of all its tokens; a class token that is none stands first."""
+        """Each image keeps the places of all its tokens; a class token that is none stands first."""
         places, shift = list(range(count)), 0
-        for rows, tokens in zip(self.pictures, self.origins):
+        for rows, tokens in zip(self.images, self.origins):
             for row, token in zip(rows, tokens):
                 places[row] = rows[0] + shift + max(0, token)
             shift += self.tokens - len(rows)
@@ -101,9 +101,9 @@ class Decoder:
         return (output[0] if isinstance(output, tuple) else output)[0]
 
     def proxies(self, rows):
-        """Those of the rows that are text behind the last picture; the last row if it is the only one."""
+        """Those of the rows that are text behind the last image; the last row if it is the only one."""
         count = len(self.hidden)
-        text = count - 1 - self.pictures[-1][-1]
+        text = count - 1 - self.images[-1][-1]
         if text == 1:
             return [count - 1]
         return [count - back for back in PROXIES[rows] if back <= text]
@@ -136,7 +136,7 @@ class Decoder:
 
 
 def zipped(llava, pixels, count, zips):
-    """VisionZip: the rows of one picture behind the projector, which tokens they are, what was merged."""
+    """VisionZip: the rows of one image behind the projector, which tokens they are, what was merged."""
     config = llava.config
     tower = llava.vision_tower
     tower = getattr(tower, "vision_model", tower)
@@ -252,12 +252,12 @@ class Golden:
         return place
 
     def select(self, case, decoder, scores, stage, keep):
-        """Cuts every picture to its share, and notes what was done."""
-        total = sum(len(rows) for rows in decoder.pictures)
-        last = decoder.pictures[-1][-1] + 1
+        """Cuts every image to its share, and notes what was done."""
+        total = sum(len(rows) for rows in decoder.images)
+        last = decoder.images[-1][-1] + 1
         seen = given = 0
         kept_rows = []
-        for image, rows in enumerate(decoder.pictures):
+        for image, rows in enumerate(decoder.images):
             seen += len(rows)
             owed = (keep * seen + total // 2) // total
             share, given = owed - given, owed
@@ -283,10 +283,10 @@ class Golden:
             case["stages"].append(note)
             decoder.origins[image] = [decoder.origins[image][i] for i in picked]
             kept_rows.append([rows[i] for i in picked])
-        dropped = {r for rows in decoder.pictures for r in rows} - {r for rows in kept_rows for r in rows}
+        dropped = {r for rows in decoder.images for r in rows} - {r for rows in kept_rows for r in rows}
         left = [row for row in range(len(decoder.hidden)) if row not in dropped]
         place = {row: i for i, row in enumerate(left)}
-        decoder.pictures = [[place[row] for row in rows] for rows in kept_rows]
+        decoder.images = [[place[row] for row in rows] for rows in kept_rows]
         decoder.hidden = decoder.hidden[left]
         compact = case["positions"] == "compact"
         decoder.positions = torch.arange(len(left)) if compact else decoder.positions[left]

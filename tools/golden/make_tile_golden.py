@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes Tests/Golden/tiles: what transformers' LLaVA-NeXT makes of pictures of all shapes.
+"""Makes Tests/Golden/tiles: what transformers' LLaVA-NeXT makes of images of all shapes.
 
     tools/golden/make_tile_golden.py
 
-layouts.json holds, for picture sizes and lists of resolutions: the best resolution
+layouts.json holds, for image sizes and lists of resolutions: the best resolution
 (`select_best_resolution`), the size on it (`get_patch_output_size`), the lines and columns of patches
-that `unpad_image` leaves, and how many rows the processor says the picture takes. pixels.json and
-pixels.bin hold the tiles of the pictures of Tests/Golden/images as `LlavaNextImageProcessorPil` cuts
+that `unpad_image` leaves, and how many rows the processor says the image takes. pixels.json and
+pixels.bin hold the tiles of the images of Tests/Golden/images as `LlavaNextImageProcessorPil` cuts
 them: bytes (tile, channel, y, x), or f32 where normalised.
 """
 
@@ -57,8 +57,8 @@ def layouts():
 
         for width, height in SIZES:
             best = select_best_resolution((height, width), resolutions)
-            picture = np.broadcast_to(np.uint8(0), (3, height, width))
-            resized = get_patch_output_size(picture, best, ChannelDimension.FIRST)
+            image = np.broadcast_to(np.uint8(0), (3, height, width))
+            resized = get_patch_output_size(image, best, ChannelDimension.FIRST)
             lines, columns = best[0] // patch, best[1] // patch
             index = torch.arange(lines * columns).view(1, lines, columns)
             left = unpad_image(index, (height, width))[0]

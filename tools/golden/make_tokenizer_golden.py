@@ -10,7 +10,6 @@ texts.json holds the texts; <name>/tokenizer.json a tokenizer of at most 500 pie
 import json
 import pathlib
 import random
-import unicodedata
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers, processors, trainers

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Writes what VisionZip makes of pictures in tiles: Tests/Golden/pruning/tiles.json and tiles.bin.
+"""Writes what VisionZip makes of images in tiles: Tests/Golden/pruning/tiles.json and tiles.bin.
 
     tools/golden/make_zip_golden.py
 
 Every tile goes through transformers' tower alone and hands over its share of the rows: attention
 ranks the patches, those of padding take no part, the rest are merged by their keys, all as
-`zipped` of make_saliency_golden.py does it for a picture of one tile. Then the rows are put in the picture's
+`zipped` of make_saliency_golden.py does it for an image of one tile. Then the rows are put in the image's
 order, with `image_newline` behind each line that has one. Each case names the checkpoint, the
-picture, `count` (rows, ends of lines not counted), `score`, the `tokens` of the rows in order (−1: a class token, −2: the
+image, `count` (rows, ends of lines not counted), `score`, the `tokens` of the rows in order (−1: a class token, −2: the
 end of a line) and where the features (rows, dim) stand.
 """
 

@@ -6,6 +6,7 @@ every shape. A shard's header comes first: it follows from the shapes alone.
 
 import argparse
 import json
+import shutil
 import sys
 import zlib
 from pathlib import Path
@@ -19,9 +20,9 @@ TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(prog="synthetic-checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools/synthetic/checkpoint", description=__doc__)
     parser.add_argument("shape", nargs="?", choices=SHAPES, help="see --list")
-    parser.add_argument("folder", nargs="?", type=Path, help="made; must not hold a checkpoint")
+    parser.add_argument("folder", nargs="?", type=Path, help="made; may be there if it is empty")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, help="of the decoder, instead of the shape's own")
     parser.add_argument("--dtype", choices=TYPES, default="f16")
@@ -167,7 +168,7 @@ def write_shard(path, shard, arguments):
     return offset
 
 
-def write_weights(shape, arguments):
+def write_weights(shape, folder, arguments):
     shards = split(shape, arguments.shard_bytes)
     total, weight_map = 0, {}
     for index, shard in enumerate(shards):
@@ -175,11 +176,11 @@ def write_weights(shape, arguments):
         if len(shards) > 1:
             name = f"model-{index + 1:05}-of-{len(shards):05}.safetensors"
         print(f"{name} …", file=sys.stderr)
-        total += write_shard(arguments.folder / name, shard, arguments)
+        total += write_shard(folder / name, shard, arguments)
         weight_map |= {tensor[0]: name for tensor in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        write_json(arguments.folder / "model.safetensors.index.json", index)
+        write_json(folder / "model.safetensors.index.json", index)
 
 
 def write_json(path, value):
@@ -197,17 +198,20 @@ def main():
     if arguments.layers:
         shape = shape.with_layers(arguments.layers)
     folder = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.glob("*.safetensors")):
-        sys.exit(f"synthetic-checkpoint: {folder} already holds a checkpoint")
-    # config.json comes last: a folder that has it is whole.
-    tokenizer.write(folder, shape.vocabulary)
+    if folder.exists() and any(folder.iterdir()):
+        sys.exit(f"tools/synthetic/checkpoint: {folder} is not empty")
+    # A folder of that name is whole.
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tokenizer.write(partial, shape.vocabulary)
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "do_sample": False}
-    write_json(folder / "generation_config.json", generation)
+    write_json(partial / "generation_config.json", generation)
     if shape.vision:
-        write_json(folder / "preprocessor_config.json", preprocessor(shape.vision))
-    write_weights(shape, arguments)
-    write_json(folder / "config.json", configuration(shape, TYPES[arguments.dtype][1]))
+        write_json(partial / "preprocessor_config.json", preprocessor(shape.vision))
+    write_weights(shape, partial, arguments)
+    write_json(partial / "config.json", configuration(shape, TYPES[arguments.dtype][1]))
+    partial.rename(folder)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ class Vision:
     heads: int = 16
     image: int = 336
     patch: int = 14
-    # LLaVA-NeXT: a picture is cut into tiles at one of its resolutions.
+    # LLaVA-NeXT: an image is cut into tiles at one of its resolutions.
     tiled: bool = False
 
     @property

@@ -3,7 +3,8 @@
 /// An image is opened (header only, nothing proportional to it allocated), held against the
 /// limits, then decoded from the first row to the last into a callback. Every failure is a code and
 /// one line of text; no `longjmp` leaves this module. What the codecs take from the heap stays
-/// under `max_codec_bytes`, and is given back by `pio_image_close`.
+/// under `max_codec_bytes`, and is given back before a call returns: an image that is open costs a
+/// descriptor and some hundred bytes.
 #ifndef CPIOIMAGE_H
 #define CPIOIMAGE_H
 
@@ -36,6 +37,7 @@ struct pio_image_limits {
   uint64_t max_pixels;
   uint32_t max_edge;
   uint64_t max_codec_bytes;
+  int trims_heap;  // what the codec gives back goes on to the system (glibc's malloc_trim)
 };
 
 /// What stands before the pixels. Width and height are those of the stored rows: orientations 5 to
@@ -67,11 +69,12 @@ enum pio_image_code pio_image_open_bytes(struct pio_image **image, const uint8_t
                                          struct pio_image_header *header,
                                          struct pio_image_error *error);
 
-/// Decodes every row, once per opened image. Colours become RGB: grey is repeated, palettes
-/// looked up, 16-bit samples lose their low byte, alpha and tRNS are dropped, CMYK (stored
-/// inverted, Adobe's way) becomes (255 − K)·(255 − C)/255 and so on, rounded. On failure some rows
-/// may already have been delivered. A file that ends early, or whose entropy-coded data is broken,
-/// is a failure and not grey.
+/// Decodes every row, once per opened image; its file is closed then. Colours become RGB: grey is
+/// repeated, palettes looked up, 16-bit samples lose their low byte, alpha and tRNS are dropped,
+/// CMYK (stored inverted, Adobe's way) becomes (255 − K)·(255 − C)/255 and so on, rounded. On
+/// failure some rows may already have been delivered. A file that ends early, or whose
+/// entropy-coded data is broken, is a failure and not grey; so is one whose header is another than
+/// it was when it was opened.
 enum pio_image_code pio_image_decode(struct pio_image *image, pio_image_row *row, void *context,
                                      struct pio_image_error *error);
 

@@ -18,16 +18,20 @@ public struct Explanation {
   private static let blue: (Int, Int, Int) = (86, 180, 233)
   private static let ink: (Int, Int, Int) = (20, 20, 20)
 
-  /// An image as the encoder sees it: RGB, `side` pixels each way, `patches` patches each way.
-  public struct Image {
-    public let rgb: [UInt8]
-    public let side: Int
-    public let patches: Int
-    /// The image's first token is the class token.
-    public let firstIsClassToken: Bool
+  /// An image as the encoder sees it whole.
+  struct Panel {
+    /// `side` pixels each way.
+    let rgb: [UInt8]
+    let side: Int
+    let layout: VisualLayout
+
+    /// Tokens each way.
+    var perSide: Int { layout.overviewGrid.grid.lines }
+    /// The token in the upper left corner.
+    var firstToken: Int { layout.overviewGrid.firstToken }
   }
 
-  public init(_ images: [Image], _ stages: [PruningStage]) {
+  init(_ images: [Panel], _ stages: [PruningStage]) {
     let side = images.first.map { $0.side * Self.zoom($0.side) } ?? 0
     let most =
       images.indices.map { index in stages.filter { $0.image == index }.count }.max() ?? 0
@@ -57,16 +61,16 @@ public struct Explanation {
 
   /// Calls `color` with the patch and the image's colour there, for every pixel.
   private mutating func draw(
-    _ image: Image, _ left: Int, _ top: Int,
+    _ image: Panel, _ left: Int, _ top: Int,
     _ color: (_ patch: Int, _ color: (Int, Int, Int)) -> (Int, Int, Int)
   ) {
     let zoom = Self.zoom(image.side)
-    let patchSide = image.side / image.patches
+    let patchSide = image.side / image.perSide
     for y in 0..<(image.side * zoom) {
       for x in 0..<(image.side * zoom) {
         let (column, row) = (x / zoom, y / zoom)
         let at = (row * image.side + column) * 3
-        let patch = row / patchSide * image.patches + column / patchSide
+        let patch = row / patchSide * image.perSide + column / patchSide
         let own = (
           Int(image.rgb[at]), Int(image.rgb[at + 1]), Int(image.rgb[at + 2])
         )
@@ -76,10 +80,10 @@ public struct Explanation {
   }
 
   private mutating func drawHeat(
-    _ image: Image, _ stage: PruningStage, _ left: Int, _ top: Int
+    _ image: Panel, _ stage: PruningStage, _ left: Int, _ top: Int
   ) {
-    var heat = [Double?](repeating: nil, count: image.patches * image.patches)
-    let first = image.firstIsClassToken ? 1 : 0
+    var heat = [Double?](repeating: nil, count: image.perSide * image.perSide)
+    let first = image.firstToken
     if !stage.scores.isEmpty {
       let order = stage.scores.indices.sorted { stage.scores[$0] < stage.scores[$1] }
       let last = Double(max(1, order.count - 1))
@@ -99,9 +103,9 @@ public struct Explanation {
   }
 
   private mutating func drawKept(
-    _ image: Image, _ stage: PruningStage, _ left: Int, _ top: Int
+    _ image: Panel, _ stage: PruningStage, _ left: Int, _ top: Int
   ) {
-    let first = image.firstIsClassToken ? 1 : 0
+    let first = image.firstToken
     let kept = Set(stage.kept.map { $0 - first })
     draw(image, left, top) { patch, color in
       if kept.contains(patch) { return color }
@@ -109,9 +113,9 @@ public struct Explanation {
       return (grey / 4, grey / 4, grey / 4)
     }
     let targets = Set(stage.merged.map { $0.target - first })
-    let size = image.side / image.patches * Self.zoom(image.side)
-    for patch in kept where patch >= 0 && patch < image.patches * image.patches {
-      let (x, y) = (left + patch % image.patches * size, top + patch / image.patches * size)
+    let size = image.side / image.perSide * Self.zoom(image.side)
+    for patch in kept where patch >= 0 && patch < image.perSide * image.perSide {
+      let (x, y) = (left + patch % image.perSide * size, top + patch / image.perSide * size)
       frame(x, y, size, targets.contains(patch) ? Self.blue : Self.orange)
     }
   }

@@ -96,19 +96,26 @@ struct PruneRecords {
 
   /// Notes the image's tokens in front of the stage, and what they are ranked by.
   func begin(image: Int, afterLayer: Int, _ span: Range<Int>, _ visual: VisualRows) {
-    let tokens = visual.tokens(span)
-    let index = Int(count.pointee)
-    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
-    precondition(index < records.count && offset + tokens <= candidates.count, "records")
+    let offset = append(
+      image: image, afterLayer: Int32(afterLayer), tokenCount: visual.tokenCount(span),
+      hasScores: false)
     var place = offset
-    for origin in visual.origins[span] where origin != VisualRows.lineEnd {
+    for origin in visual.origins[span] where VisualRows.isToken(origin) {
       candidates[place] = origin
       place += 1
     }
+  }
+
+  /// A record of `tokenCount` tokens. Returns where they begin.
+  private func append(image: Int, afterLayer: Int32, tokenCount: Int, hasScores: Bool) -> Int {
+    let index = Int(count.pointee)
+    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
+    precondition(index < records.count && offset + tokenCount <= candidates.count, "records")
     records[index] = Record(
-      afterLayer: Int32(afterLayer), image: Int32(image), before: Int32(tokens), after: 0,
-      offset: Int32(offset), hasScores: false, milliseconds: 0, multiplications: 0)
+      afterLayer: afterLayer, image: Int32(image), before: Int32(tokenCount), after: 0,
+      offset: Int32(offset), hasScores: hasScores, milliseconds: 0, multiplications: 0)
     count.pointee += 1
+    return offset
   }
 
   /// `values`: one for each row of the prompt.
@@ -118,7 +125,7 @@ struct PruneRecords {
     let index = Int(count.pointee) - 1
     records[index].hasScores = true
     var place = Int(records[index].offset)
-    for row in span where visual.origins[row] != VisualRows.lineEnd {
+    for row in span where VisualRows.isToken(visual.origins[row]) {
       scores[place] = values[row]
       place += 1
     }
@@ -128,52 +135,26 @@ struct PruneRecords {
     let index = Int(count.pointee) - 1
     let first = Int(records[index].offset)
     var place = first
-    for row in rows where visual.origins[Int(row)] != VisualRows.lineEnd {
+    for row in rows where VisualRows.isToken(visual.origins[Int(row)]) {
       kept[place] = visual.origins[Int(row)]
       place += 1
     }
     records[index].after = Int32(place - first)
   }
 
-  /// What the encoder did to one image of `tokenCount` tokens, the first patch being token `firstPatch`.
-  func note(
-    _ zip: VisionZip, image: Int, origins: Slice<UnsafeMutableBufferPointer<Int32>>,
-    tokenCount: Int, firstPatch: Int, milliseconds: Double
-  ) {
-    let index = Int(count.pointee)
-    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
-    for token in 0..<tokenCount {
-      let patch = token - firstPatch
-      candidates[offset + token] = Int32(token)
-      scores[offset + token] = patch < 0 ? 0 : zip.scores[patch]
-      // Encoder stages come first: their offsets are those of the images.
-      targets[offset + token] =
-        patch < 0 ? Int32(token) : zip.targets[patch] + Int32(firstPatch)
-    }
-    for (place, origin) in origins.enumerated() { kept[offset + place] = origin }
-    records[index] = Record(
-      afterLayer: Record.encoder, image: Int32(image), before: Int32(tokenCount),
-      after: Int32(origins.count), offset: Int32(offset), hasScores: true,
-      milliseconds: milliseconds, multiplications: 0)
-    count.pointee += 1
-  }
-
-  /// The encoder will do something to an image in tiles, of `tokenCount` tokens.
-  func beginZip(image: Int, tokenCount: Int) {
-    let index = Int(count.pointee)
-    let offset = index == 0 ? 0 : Int(records[index - 1].offset + records[index - 1].before)
+  /// The encoder will drop some of an image's `tokenCount` tokens. Its records come first, so that their offsets are
+  /// those of the images.
+  func beginEncoding(image: Int, tokenCount: Int) {
+    let offset = append(
+      image: image, afterLayer: Record.encoder, tokenCount: tokenCount, hasScores: true)
     for token in 0..<tokenCount {
       candidates[offset + token] = Int32(token)
       scores[offset + token] = 0
       targets[offset + token] = Int32(token)
     }
-    records[index] = Record(
-      afterLayer: Record.encoder, image: Int32(image), before: Int32(tokenCount), after: 0,
-      offset: Int32(offset), hasScores: true, milliseconds: 0, multiplications: 0)
-    count.pointee += 1
   }
 
-  /// What it did to one tile of the image begun last.
+  /// What became of one tile of the image begun last; `place` says which tokens its patches are.
   func note(_ zip: VisionZip, _ place: TilePlace) {
     let offset = Int(records[Int(count.pointee) - 1].offset)
     for patch in 0..<zip.patchCount {
@@ -183,10 +164,11 @@ struct PruneRecords {
     }
   }
 
-  func endZip(origins: Slice<UnsafeMutableBufferPointer<Int32>>, milliseconds: Double) {
+  /// What is left of the image begun last.
+  func endEncoding(origins: Slice<UnsafeMutableBufferPointer<Int32>>, milliseconds: Double) {
     let index = Int(count.pointee) - 1
     var place = Int(records[index].offset)
-    for origin in origins where origin != VisualRows.lineEnd {
+    for origin in origins where VisualRows.isToken(origin) {
       kept[place] = origin
       place += 1
     }

@@ -2,23 +2,12 @@ import CPIOKernels
 import PIOFormat
 import PIOThreads
 
-/// Where the visual tokens lie in an image.
-struct PatchGrid: Equatable, Sendable {
-  /// Patches each way.
-  let side: Int
-  /// The token that is the first patch.
-  let firstPatch: Int
-  /// Tokens of the tile that shows the image whole; those behind are in lines.
-  var wholeCount: Int { side * side + firstPatch }
-}
-
 /// What the pruner needs of the arena.
 struct PruningRegions: Equatable, Sendable {
   let selection: SelectionRegions
   /// The last row's queries in the block that has just run, `(headCount · headDim)`.
   let lastQuery: Region<Float>
   let records: RecordRegions
-  let grid: PatchGrid
   /// Shares its bytes with the decoder's scratch; nil where no method asks for it.
   let saliency: SaliencyRegions?
 }
@@ -41,7 +30,6 @@ struct Pruner {
   let saliency: Saliency?
   let records: PruneRecords
   let lastQuery: Rows
-  private let grid: PatchGrid
 
   init(
     config: TextConfig, weights: TextWeights, stream: WeightStream, operations: Operations,
@@ -49,7 +37,6 @@ struct Pruner {
   ) {
     let regions = plan.pruning
     pruning = plan.limits.pruning
-    grid = regions.grid
     kept = arena.buffer(plan.prompt.kept)
     var selection = Selection(operations: operations, regions: regions.selection, arena: arena)
     selection.origins = arena.buffer(plan.prompt.visualOrigins)
@@ -84,18 +71,19 @@ struct Pruner {
     pruning.proxyRows.range(textRows: count - visual.end, of: count)
   }
 
-  /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual tokens shared among the
-  /// images in proportion to their tokens, with the ends of lines that keep one. Moves the images' spans to where their rows will be. Returns the count.
-  /// Throws where the head's weights cannot be read.
+  /// Fills `kept` with the surviving ones of the rows: all text rows, and `keep` visual tokens shared among the images
+  /// in proportion to their tokens, with the ends of lines that keep one.
+  ///
+  /// Moves the images' spans to where their rows will be. Returns the count. Throws where the head's weights cannot be
+  /// read.
   func choose(_ keep: Int, _ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     let rowCount = input.probe.hidden.count
-    let total = visual.count
+    let total = visual.tokenCount
     guard keep < total else {
       for row in 0..<rowCount { kept[row] = Int32(row) }
       return rowCount
     }
     let start = ProcessStatus.monotonicMilliseconds
-    let text = visual.end..<rowCount
     var multiplications = try rank(visual, input)
     var count = 0
     var row = 0
@@ -105,19 +93,14 @@ struct Pruner {
       let span = visual[image]
       while row < span.lowerBound { append(row, &row, &count) }
       // What the images so far are owed, less what they got: shares differ by at most one row.
-      seen += visual.tokens(span)
+      let tokenCount = visual.tokenCount(span)
+      seen += tokenCount
       let owed = (keep * seen + total / 2) / total
-      records.begin(image: image, afterLayer: input.afterLayer, span, visual)
-      if ranks(input) { records.note(scores: selection.scores, span, visual) }
-      let first = count
-      multiplications += select(
-        Share(
-          count: owed - given, span: span, tokenCount: visual.tokens(span),
-          lineLength: visual.lineLength(image), image: image, text: text, origins: visual.origins),
-        into: &count, input)
-      records.note(kept: kept[first..<count], visual)
+      let share = Share(
+        count: owed - given, span: span, tokenCount: tokenCount, image: image,
+        layout: visual.layouts[image], text: visual.end..<rowCount, origins: visual.origins)
+      visual[image] = keepShare(share, visual, &count, &multiplications, input)
       given = owed
-      visual[image] = first..<count
       row = span.upperBound
     }
     while row < rowCount { append(row, &row, &count) }
@@ -126,6 +109,19 @@ struct Pruner {
       imageCount: visual.imageCount,
       milliseconds: ProcessStatus.monotonicMilliseconds - start, multiplications: multiplications)
     return count
+  }
+
+  /// One image's part of a stage. Returns where its rows will be.
+  private func keepShare(
+    _ share: Share, _ visual: VisualRows, _ count: inout Int, _ multiplications: inout Int,
+    _ input: StageInput
+  ) -> Range<Int> {
+    let (first, span) = (count, share.span)
+    records.begin(image: share.image, afterLayer: input.afterLayer, span, visual)
+    if ranks(input) { records.note(scores: selection.scores, span, visual) }
+    multiplications += select(share, into: &count, input)
+    records.note(kept: kept[first..<count], visual)
+    return first..<count
   }
 
   private func append(_ index: Int, _ row: inout Int, _ count: inout Int) {
@@ -164,9 +160,8 @@ struct Pruner {
     let span: Range<Int>
     /// Of the span.
     let tokenCount: Int
-    /// Patches of a line behind the tile that shows the image whole.
-    let lineLength: Int
     let image: Int
+    let layout: VisualLayout
     /// The rows behind the last image.
     let text: Range<Int>
     let origins: UnsafeMutableBufferPointer<Int32>
@@ -189,13 +184,7 @@ struct Pruner {
       selection.begin(span)
       let isEntry = input.afterLayer == 0 && pruning.entry == .cells
       let covering = isEntry ? share.count : Int(pruning.coverage * Float(share.count))
-      let (first, side) = (grid.firstPatch, grid.side)
-      selection.keepBestOfCells(
-        covering, of: span,
-        tokens: {
-          let patch = Int(share.origins[$0]) - first
-          return patch < side * side ? patch : -1
-        }, side: side)
+      keepBestOfCells(covering, share)
       multiplications = selection.keepDistinct(
         share.count, of: span, in: hidden, threshold: pruning.nmsThreshold)
     case .fastv: selection.keepHighest(share.count, of: span)
@@ -204,9 +193,20 @@ struct Pruner {
         share.count, of: span, text: share.text, input, selection)
     case .divprune: multiplications = selection.keepDiverse(share.count, of: span, in: hidden)
     }
-    selection.keepLineEnds(span, wholeCount: grid.wholeCount)
+    selection.keepRowsBetween(span, share.layout)
     count += selection.write(span, to: out)
     return multiplications
+  }
+
+  /// Of the tokens in the grid that shows the image whole, those of the highest score in cells of about as many.
+  private func keepBestOfCells(_ count: Int, _ share: Share) {
+    let (grid, first) = share.layout.overviewGrid
+    selection.keepBestOfCells(
+      count, of: share.span, lines: grid.lines, lineLength: grid.lineLength
+    ) { row in
+      let token = Int(share.origins[row]) - first
+      return token < grid.tokenCount ? token : -1
+    }
   }
 
   /// Evenly over the image both ways: of the tokens in column x of line y those with the least
@@ -217,13 +217,10 @@ struct Pruner {
   /// with the lines' length: two of three tokens of lines of 24 are whole columns.
   private func spread(_ share: Share) {
     let density = (share.count << 32) / max(1, share.tokenCount)
-    let whole = grid.side * grid.side
     for row in share.span where selection.isToken(row) {
-      let patch = Int(share.origins[row]) - grid.firstPatch
-      let (y, x) =
-        patch < whole
-        ? patch.quotientAndRemainder(dividingBy: grid.side)
-        : (patch - whole).quotientAndRemainder(dividingBy: share.lineLength)
+      // A token without a place stands in front of the first line.
+      let cell = share.layout.cell(of: Int(share.origins[row]))
+      let (y, x) = (cell?.line ?? 0, cell?.column ?? -1)
       // In units of 2⁻³², the carry dropped.
       let place = UInt32(truncatingIfNeeded: density * x + density / 2 + 2_654_435_769 * y)
       selection.scores[row] = -Float(place >> 8)

@@ -143,7 +143,7 @@ struct Saliency {
         start = chunk.upperBound
       }
     }
-    return macs(probe, s.count, visual.count)
+    return macs(probe, s.count, visual.tokenCount)
   }
 
   /// The attention of the proxy rows, `(head · proxy, earlier rows, then the probe's)`.

@@ -47,7 +47,7 @@ struct Selection {
 
   func isKept(_ row: Int) -> Bool { marks[row] == Self.kept }
 
-  func isToken(_ row: Int) -> Bool { origins.map { $0[row] != VisualRows.lineEnd } ?? true }
+  func isToken(_ row: Int) -> Bool { origins.map { VisualRows.isToken($0[row]) } ?? true }
 
   /// Writes the kept rows of the span, ascending. Returns how many they are.
   @discardableResult
@@ -60,15 +60,17 @@ struct Selection {
     return count
   }
 
-  /// Keeps the end of each line that has a kept token; tokens below `wholeCount` are in none.
-  func keepLineEnds(_ span: Range<Int>, wholeCount: Int) {
+  /// Keeps text between the tokens, and the end of each line that has a kept token.
+  func keepRowsBetween(_ span: Range<Int>, _ layout: VisualLayout) {
     guard let origins else { return }
     var hasToken = false
     for row in span {
-      if !isToken(row) {
+      if origins[row] == VisualRows.text {
+        keep(row)
+      } else if !isToken(row) {
         if hasToken { keep(row) }
         hasToken = false
-      } else if isKept(row) && origins[row] >= wholeCount {
+      } else if isKept(row) && layout.endsLine(of: Int(origins[row])) {
         hasToken = true
       }
     }
@@ -141,25 +143,25 @@ struct Selection {
 
   /// Keeps the row of the highest score in each cell of a grid of at most `count` cells over the image.
   ///
-  /// `tokens` tells which patch of a square image, `side` patches each way, a row of the span is; one that is none is
-  /// below 0. Ties keep the earlier row.
+  /// `tokens` tells which token of a grid of `lines` a row of the span is; one that is none is below 0. Ties keep the
+  /// earlier row.
   func keepBestOfCells(
-    _ count: Int, of span: Range<Int>, tokens: (Int) -> Int, side: Int
+    _ count: Int, of span: Range<Int>, lines: Int, lineLength: Int, tokens: (Int) -> Int
   ) {
-    guard count > 0 else { return }
-    let rows = min(side, max(1, Int(Double(count).squareRoot())))
-    let columns = min(side, count / rows)
-    for cell in 0..<(rows * columns) {
-      var best: Int?
-      for row in span {
-        let token = tokens(row)
-        guard token >= 0,
-          token / side * rows / side * columns + token % side * columns / side == cell
-        else { continue }
-        if best.map({ scores[row] > scores[$0] }) ?? true { best = row }
-      }
-      if let best { keep(best) }
+    guard count > 0, lines > 0, lineLength > 0 else { return }
+    let rows = min(lines, max(1, Int(Double(count).squareRoot())))
+    let columns = min(lineLength, count / rows)
+    // The best row of each cell; the order is made anew before it is read.
+    let best = order
+    for cell in 0..<(rows * columns) { best[cell] = -1 }
+    for row in span {
+      let token = tokens(row)
+      guard token >= 0 else { continue }
+      let (line, column) = token.quotientAndRemainder(dividingBy: lineLength)
+      let cell = line * rows / lines * columns + column * columns / lineLength
+      if best[cell] < 0 || scores[row] > scores[Int(best[cell])] { best[cell] = Int32(row) }
     }
+    for cell in 0..<(rows * columns) where best[cell] >= 0 { keep(Int(best[cell])) }
   }
 
   /// Keeps the highest of those that are not kept yet.

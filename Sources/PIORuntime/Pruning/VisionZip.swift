@@ -44,7 +44,7 @@ struct ZipRegions: Equatable, Sendable {
   /// Which patches are handed over, in order; -1 is the class token.
   let order: Region<Int32>
 
-  init(_ layout: inout Layout, _ vision: VisionConfig, threadCount: Int) {
+  init(_ layout: inout Layout, _ vision: CLIPConfig, threadCount: Int) {
     let rows = vision.positionCount
     attention = layout.reserve(vision.headCount * rows)
     tile = layout.reserve(threadCount * PatchAttention.tileRows * rows)
@@ -77,7 +77,7 @@ struct VisionZip {
   let order: UnsafeMutablePointer<Int32>
 
   init(
-    _ config: VisionConfig, operations: Operations, regions: ZipRegions, arena: borrowing Arena
+    _ config: CLIPConfig, operations: Operations, regions: ZipRegions, arena: borrowing Arena
   ) {
     let rows = config.positionCount
     self.operations = operations
@@ -111,35 +111,12 @@ struct VisionZip {
   }
 
   /// Picks and merges rows of the features `(rows, dim)`, the class token first, into `out`, which may hold as many.
-  /// Returns `(request.count, dim)`, whose tokens are `order`. Of a tile, patches of padding take no part.
+  /// Returns `(request.count, dim)`, whose patches are `order`. Patches of padding, says `place`, take no part.
   func reduce(
-    _ features: Rows, _ request: ZipRequest, _ place: TilePlace? = nil, into out: Rows
+    _ features: Rows, _ request: ZipRequest, _ place: TilePlace, into out: Rows
   ) -> Rows {
-    let own = request.keepsClassToken ? 1 : 0
-    for patch in 0..<patchCount {
-      targets[patch] = place.map { $0.token(of: patch) != nil } ?? true ? Self.rest : Self.padding
-    }
-    let available = place?.patchCount ?? patchCount
-    let dominant = min(available, request.dominantCount - own)
-    rankHighest(dominant)
-    let contextual = min(request.count - own - dominant, available - dominant)
-    pickTargets(contextual)
-    assign()
-    var count = 0
-    if own == 1 {
-      order[0] = Self.classToken
-      count = 1
-    }
-    let first = count
-    func append(_ wanted: Int32) {
-      for patch in 0..<patchCount where marks(patch) == wanted {
-        order[count] = Int32(patch)
-        count += 1
-      }
-    }
-    append(Self.dominant)
-    append(Self.target)
-    if request.sortsByPlace { sort(first..<count) }
+    mark(request, place)
+    let count = makeOrder(request)
     operations.pool.run(
       count, Merging(zip: self, features: features, out: out, patchCount: patchCount))
     // What was handed over stands for itself.
@@ -147,13 +124,42 @@ struct VisionZip {
     return out.rows(0..<count)
   }
 
+  /// Marks the dominant patches and the targets; each other one gets the target that stands for it.
+  private func mark(_ request: ZipRequest, _ place: TilePlace) {
+    let classTokens = request.keepsClassToken ? 1 : 0
+    for patch in 0..<patchCount {
+      targets[patch] = place.token(of: patch) != nil ? Self.rest : Self.padding
+    }
+    let available = place.patchCount
+    let dominant = min(available, request.dominantCount - classTokens)
+    rankHighest(dominant)
+    pickTargets(min(request.count - classTokens - dominant, available - dominant))
+    assign()
+  }
+
+  /// Fills `order` with what is handed over. Returns how many rows that is.
+  private func makeOrder(_ request: ZipRequest) -> Int {
+    var count = 0
+    if request.keepsClassToken {
+      order[0] = Self.classToken
+      count = 1
+    }
+    let first = count
+    for mark in [Self.dominant, Self.target] {
+      for patch in 0..<patchCount where targets[patch] == mark {
+        order[count] = Int32(patch)
+        count += 1
+      }
+    }
+    if request.sortsByPlace { sort(first..<count) }
+    return count
+  }
+
   // While it is decided, `targets` holds marks below zero.
-  private static let rest: Int32 = -1
+  fileprivate static let rest: Int32 = -1
   private static let dominant: Int32 = -2
   private static let target: Int32 = -3
   private static let padding: Int32 = -4
-
-  private func marks(_ patch: Int) -> Int32 { targets[patch] }
 
   private func rankHighest(_ count: Int) {
     for _ in 0..<count {
@@ -180,13 +186,15 @@ struct VisionZip {
     }
   }
 
-  /// Each of the rest goes to the target most like it.
+  /// Each of the rest goes to the target most like it. The order is not made yet: it takes the choices, so that no
+  /// thread writes what another one reads.
   private func assign() {
-    operations.pool.run(patchCount, Assigning(zip: self, patchCount: patchCount))
+    operations.pool.run(patchCount, Assigning(zip: self))
+    for patch in 0..<patchCount where targets[patch] == Self.rest { targets[patch] = order[patch] }
   }
 
-  fileprivate func nearestTarget(_ patch: Int) -> Int32? {
-    guard targets[patch] == Self.rest else { return nil }
+  /// The target most like a patch of the rest; `rest` where there is none.
+  fileprivate func nearestTarget(_ patch: Int) -> Int32 {
     var best: Int?
     var most: Float = 0
     for other in 0..<patchCount where targets[other] == Self.target {
@@ -198,7 +206,7 @@ struct VisionZip {
         most = cosine
       }
     }
-    return best.map { Int32($0) }
+    return best.map { Int32($0) } ?? Self.rest
   }
 
   private func sort(_ range: Range<Int>) {
@@ -289,11 +297,9 @@ private struct PatchKeys: ParallelBody {
 
 private struct Assigning: ParallelBody {
   let zip: VisionZip
-  let patchCount: Int
 
   func run(task patch: Int, thread: Int) {
-    // Only marks of the rest change, and nobody asks for those.
-    if let target = zip.nearestTarget(patch) { zip.targets[patch] = target }
+    if zip.targets[patch] == VisionZip.rest { zip.order[patch] = zip.nearestTarget(patch) }
   }
 }
 

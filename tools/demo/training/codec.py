@@ -13,7 +13,7 @@ class Codec:
         self.image = self.tokenizer.token_to_id("<image>")
         self.pad = self.tokenizer.token_to_id("<pad>")
         start = self.tokenizer.encode("USER: <image>").ids
-        self.prefix = start[: start.index(self.image)]  # what stands before the picture
+        self.prefix = start[: start.index(self.image)]  # what stands before the image
         self.ids = lru_cache(60_000)(self._ids)
 
     def _ids(self, text):

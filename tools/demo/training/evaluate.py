@@ -1,9 +1,9 @@
-"""Exact-match accuracy per family on fresh scenes; also with the wrong picture and a grey one.
+"""Exact-match accuracy per family on fresh scenes; also with the wrong image and a grey one.
 
     python -m training.evaluate --checkpoint checkpoint --images 300
 
 An answer is right if each of its tokens and the end token is the arg-max after those before it:
-that is when greedy decoding gives it. All questions about a picture go through in one pass.
+that is when greedy decoding gives it. All questions about an image go through in one pass.
 """
 
 import argparse
@@ -75,16 +75,16 @@ def main():
         questions = make_questions(scene, rng, arguments.per_image)
         visual = features(net, scene.image)
         shown = {"right": visual}
-        if index % 4 == 1:  # blind on a quarter of the pictures
+        if index % 4 == 1:  # blind on a quarter of the images
             shown |= {"wrong": previous, "grey": grey}
-        for name, picture in shown.items():
-            verdicts = judge(net, codec, picture, questions) if questions else []
+        for name, image in shown.items():
+            verdicts = judge(net, codec, image, questions) if questions else []
             for (family, _, _), verdict in zip(questions, verdicts):
                 tables[name][family].append(verdict)
         previous = visual
     for name, verdicts in tables.items():
         if verdicts:
-            show(f"{name} picture", verdicts)
+            show(f"{name} image", verdicts)
 
 
 if __name__ == "__main__":

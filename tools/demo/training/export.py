@@ -115,7 +115,7 @@ def write_processor(folder):
 
 @torch.no_grad()
 def largest_difference(folder, codec):
-    """Between the logits of transformers and of the training network, on one picture."""
+    """Between the logits of transformers and of the training network, on one image."""
     net, theirs = from_transformers(folder)
     pixels = normalize(make_scene(np.random.default_rng(999)).image[None])
     question = codec.ids("\nDescribe the image. ASSISTANT:")

@@ -23,7 +23,7 @@ def parse_arguments(description, **defaults):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--work", type=Path, default="work", help="checkpoints and logs")
-    parser.add_argument("--batch", type=int, default=8, help="pictures per rank and step")
+    parser.add_argument("--batch", type=int, default=8, help="images per rank and step")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--warmup", type=int, default=40, help="steps")
     parser.add_argument("--seed", type=int, default=1)

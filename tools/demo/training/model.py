@@ -2,7 +2,7 @@
 
 Weights are f32 and cast to bf16 at each use. The tower stops at the layer that LLaVA reads, and the
 decoder takes positions and a mask, so that any subset of the visual tokens and many questions about
-one picture fit into a row. `to_transformers` makes a LlavaForConditionalGeneration of it.
+one image fit into a row. `to_transformers` makes a LlavaForConditionalGeneration of it.
 """
 
 import math

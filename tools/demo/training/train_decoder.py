@@ -2,8 +2,8 @@
 
     python -m training.train_decoder --minutes 120 --work work
 
-A row is one picture and about a dozen questions, which do not see one another. Features of past
-pictures are kept, so that each is encoded once and asked about several times. At first only a part
+A row is one image and about a dozen questions, which do not see one another. Features of past
+images are kept, so that each is encoded once and asked about several times. At first only a part
 of the visual tokens takes part, at their own positions: rows are shorter, and the model learns to
 do with fewer.
 """
@@ -23,7 +23,7 @@ from training.loop import end_with_parent, parse_arguments, start_ranks, train
 from training.model import COMPUTE, VISUAL_TOKENS, Llava, normalize
 from training.optimizer import make_optimizers
 
-CACHED_PICTURES = 2400
+CACHED_IMAGES = 2400
 # From which share of the time on how many times --visual-tokens take part; then all of them.
 SCHEDULE = [(0.4, 1), (0.6, 2), (0.75, 3)]
 
@@ -81,7 +81,7 @@ def draw_batches(queue, arguments, tokens_now):
                 kept.append(None)
             kept[next_slot] = (scene, labels)
             where.append(next_slot)
-            next_slot = (next_slot + 1) % CACHED_PICTURES
+            next_slot = (next_slot + 1) % CACHED_IMAGES
         chosen = where + rng.integers(0, len(kept), arguments.batch - new_count).tolist()
         rows, patches = [], []
         for slot in chosen:
@@ -114,7 +114,7 @@ def main():
         tokenizer=("work/tokenizer.json", "from training.build_tokenizer"),
         visual_tokens=(128, "how many take part at first"),
         text_tokens=(176, "of a row"),
-        replay=(3, "cached pictures per new one"),
+        replay=(3, "cached images per new one"),
     )
     start_ranks(arguments, "decoder")
     net = Llava()
@@ -132,7 +132,7 @@ def main():
     multiprocessing.Process(
         target=draw_batches, args=(queue, arguments, tokens_now), daemon=True
     ).start()
-    features = torch.zeros(CACHED_PICTURES, VISUAL_TOKENS, net.vision.cls.numel(), dtype=COMPUTE)
+    features = torch.zeros(CACHED_IMAGES, VISUAL_TOKENS, net.vision.cls.numel(), dtype=COMPUTE)
     prefix = torch.tensor(Codec(arguments.tokenizer).prefix)
 
     def step(share, want_metrics):

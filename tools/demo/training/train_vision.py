@@ -86,7 +86,7 @@ def main():
     weights = {name: torch.tensor(weight) for name, weight in CLASS_WEIGHTS.items()}
 
     def step(share, want_metrics):
-        half.value = int(share < 0.9)  # whole pictures in the last tenth
+        half.value = int(share < 0.9)  # whole images in the last tenth
         images, targets, keep = queue.get()
         keep = None if keep is None else torch.from_numpy(keep)
         predicted = net.patch_head(net.vision(normalize(images), keep))

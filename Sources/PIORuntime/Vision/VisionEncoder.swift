@@ -1,0 +1,159 @@
+import PIOFormat
+import PIOVision
+
+/// An image's way to rows of the decoder: one case a family, each in a file of its own.
+///
+/// An image is loaded (decoded and prepared), then encoded; one at a time, in the plan's buffers.
+enum VisionEncoder {
+  case llava(LLaVAEncoder)
+  case llavaNext(LLaVANextEncoder)
+
+  init?(_ plan: Plan, _ config: ModelConfig, _ parts: VisionParts, arena: borrowing Arena) {
+    switch (config.vision, plan.arena.vision) {
+    case (.llava(let config), .llava(let regions)):
+      self = .llava(LLaVAEncoder(config, regions, parts, arena: arena))
+    case (.llavaNext(let config), .llavaNext(let regions)):
+      self = .llavaNext(LLaVANextEncoder(config, regions, parts, arena: arena))
+    default: return nil
+    }
+  }
+
+  /// Decodes an image and prepares it for the tower, in the encoder's own buffers.
+  func load(_ image: OpenImage) throws(ImageError) {
+    switch self {
+    case .llava(let encoder): try encoder.load(image)
+    case .llavaNext(let encoder): try encoder.load(image)
+    }
+  }
+
+  /// Encodes the image that was loaded last into `out`, which has exactly the rows of its layout that are no text.
+  ///
+  /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
+  func encode(
+    _ image: LoadedImage, into out: Rows, _ cancellation: Cancellation?
+  ) throws(RuntimeError) {
+    switch self {
+    case .llava(let encoder): try encoder.encode(image, into: out, cancellation)
+    case .llavaNext(let encoder): try encoder.encode(image, into: out, cancellation)
+    }
+  }
+
+  /// The same, dropping tokens on the way. `out` has room for every row that an image can come to. Returns how many
+  /// rows there are; `reduction` has their origins.
+  func encode(
+    _ image: LoadedImage, into out: Rows, _ reduction: Reduction, _ cancellation: Cancellation?
+  ) throws(RuntimeError) -> Int {
+    switch self {
+    case .llava(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
+    case .llavaNext(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
+    }
+  }
+
+  /// The image as the tower sees it whole: how it is prepared for that.
+  var overviewPreparation: ImagePreparation {
+    switch self {
+    case .llava(let encoder): encoder.preparation
+    case .llavaNext(let encoder): encoder.preparation
+    }
+  }
+}
+
+/// What an image is known to be before it is encoded: its size, and its rows that follow from it.
+struct LoadedImage {
+  let size: PixelSize
+  let layout: VisualLayout
+}
+
+/// What the encoder shall hand over of an image, and where it says what that is.
+struct Reduction {
+  let request: ZipRequest
+  /// The image's place in the prompt.
+  let image: Int
+  /// Receives which token each row is.
+  let origins: UnsafeMutableBufferPointer<Int32>
+  let records: PruneRecords
+}
+
+/// What every encoder is made of.
+struct VisionParts {
+  let binding: Binding
+  let stream: WeightStream
+  let operations: Operations
+}
+
+/// The encoder's part of the arena: what a family needs of it.
+enum VisionRegions: Equatable, Sendable {
+  case llava(LLaVARegions)
+  case llavaNext(LLaVANextRegions)
+
+  /// Nil where no image comes.
+  init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
+    guard let vision, limits.imageCount > 0 else { return nil }
+    switch vision {
+    case .llava(let config):
+      self = .llava(LLaVARegions(&layout, config, limits: limits, chunkRows: chunkRows))
+    case .llavaNext(let config):
+      self = .llavaNext(LLaVANextRegions(&layout, config, limits: limits, chunkRows: chunkRows))
+    }
+  }
+
+  /// Where the buffers end that a decoded image needs.
+  var imageEnd: Int {
+    switch self {
+    case .llava(let regions): regions.imageEnd
+    case .llavaNext(let regions): regions.imageEnd
+    }
+  }
+
+  /// Where the prepared patches end, which the tower's first step reads.
+  var patchesEnd: Int {
+    switch self {
+    case .llava(let regions): regions.tower.patches.offset + regions.tower.patches.byteCount
+    case .llavaNext(let regions): regions.tower.patches.offset + regions.tower.patches.byteCount
+    }
+  }
+}
+
+extension VisionConfig {
+  /// What an image of this size, upright, is to the decoder.
+  func layout(_ size: PixelSize) -> VisualLayout {
+    switch self {
+    case .llava(let config): config.layout
+    case .llavaNext(let config): config.layout(size)
+    }
+  }
+
+  /// Everything that an image can come to, whatever its size, by rising counts of tokens; of those with as many tokens,
+  /// the one with the most rows.
+  var layouts: [VisualLayout] {
+    switch self {
+    case .llava(let config): [config.layout]
+    case .llavaNext(let config): config.layouts
+    }
+  }
+
+  /// Most visual tokens that an image can have.
+  public var maxVisualTokenCount: Int { layouts.last?.tokenCount ?? 0 }
+
+  /// Numbers of one head in the tower's attention.
+  var headDim: Int {
+    switch self {
+    case .llava(let config): config.tower.headDim
+    case .llavaNext(let config): config.tower.headDim
+    }
+  }
+
+  /// Tiles of the resolution that has the fewest, beside the one that shows the image whole; nil: there are none.
+  public var fewestTiles: Int? {
+    guard case .llavaNext(let config) = self else { return nil }
+    return config.resolutions.map(config.tileCount).min()
+  }
+
+  /// Whether an image's class token is one of its tokens.
+  var hasClassToken: Bool {
+    switch self {
+    case .llava(let config): !config.dropsClassToken
+    case .llavaNext: false
+    }
+  }
+}
