@@ -261,7 +261,7 @@ private let demoPlans = [
     testDescription: "below the smallest cap", chunkRows: 16,
     phases: [14_955_328, 4_203_712, 6_269_120], smallestCap: 14_955_328
   ) {
-    $0.memoryCap = testProcess.baseBytes + 6_000_000
+    $0.memoryCap = testProcess.baseBytes + (25600 << 10) - (19 << 20)
     $0.contextRows = 80
   },
 ]
