@@ -97,7 +97,7 @@ public struct Limits: Equatable, Sendable {
     2 * maxTextBytes(maxPieceBytes: maxPieceBytes) + (16 << 10) * (1 + imageCount)
   }
 
-  /// Other ways to prune that the session may change to (`Engine.setPruning`): there is room for each of them.
+  /// Other ways to prune that a turn may ask for: there is room for each of them.
   public var alternatives: [Pruning] = []
 
   public init() {}

@@ -75,22 +75,28 @@ enum Files {
     atexit { try? FileManager.default.removeItem(at: Files.folder) }
     return folder
   }()
-  private static let lock = NSLock()
+  /// Recursive: one file may be made from another.
+  private static let lock = NSRecursiveLock()
 
   /// The checkpoint with its weights of one kind, the vision tower's of another.
   static func model(
     _ checkpoint: String, weights: TensorKind, vision: TensorKind
   ) throws -> String {
-    lock.lock()
-    defer { lock.unlock() }
     let name = checkpoint.split(separator: "/").last!
-    let path = folder.appendingPathComponent("\(name)-\(weights)-\(vision).piom").path
-    if !FileManager.default.fileExists(atPath: path) {
+    return try made("\(name)-\(weights)-\(vision).piom") { path in
       let rules = EncodingRules(weights: weights, visionWeights: vision)
       try convert(
         ConvertOptions(
           source: repository.appendingPathComponent(checkpoint).path, target: path, rules: rules))
     }
+  }
+
+  /// A file of the run's folder, which `make` writes where it is missing.
+  static func made(_ name: String, _ make: (String) throws -> Void) throws -> String {
+    lock.lock()
+    defer { lock.unlock() }
+    let path = folder.appendingPathComponent(name).path
+    if !FileManager.default.fileExists(atPath: path) { try make(path) }
     return path
   }
 }

@@ -163,23 +163,24 @@ struct MemoryPlanTests {
 
   /// The plan is of what runs: this checkpoint crops out of a larger image, so that padding takes other buffers.
   @Test(arguments: [ImagePreprocessing.Fit.crop, .pad])
-  func anEngineIsPlannedForItsFit(_ fit: ImagePreprocessing.Fit) throws {
+  func aRuntimeIsPlannedForItsFit(_ fit: ImagePreprocessing.Fit) throws {
     let path = try Files.demoCroppedFrom(672)
     let file = try ModelFile(path: path)
     var config = file.config
-    let vision = config.vision!
-    config.vision!.preprocessing = vision.preprocessing.with(fit: fit, side: vision.imageSize)
+    guard case .llava(var llava) = config.vision else { throw RuntimeError.modelTakesNoImages }
+    llava.preprocessing = llava.preprocessing.with(fit: fit, side: llava.tower.imageSize)
+    config.vision = .llava(llava)
     let layout = try ModelLayout(
       config: file.config, encodings: file.tensors.map(\.encoding),
       tokenizerByteCount: file.tokenizerSection.count,
       provenance: Provenance(converter: "test", recipe: "int8", sources: []))
-    let pieceBytes = try Engine.tokenizer(of: file).maxPieceByteCount
+    let pieceBytes = try loadTokenizer(of: file).maxPieceByteCount
     let expected = try plan(
       ModelSizes(layout, config: config, maxPieceBytes: pieceBytes), limits())
-    let session = try Runtime(
+    let runtime = try Runtime(
       ModelFile(path: path), limits: limits(), fit: fit, process: testProcess)
-    #expect(session.config.vision!.preprocessing == config.vision!.preprocessing)
-    #expect(session.plan.arena == expected.arena)
+    #expect(runtime.config == config)
+    #expect(runtime.plan.arena == expected.arena)
   }
 
   /// What was planned for the demo when these numbers were written down: image, encoder and decoder, and the smallest
@@ -188,7 +189,7 @@ struct MemoryPlanTests {
   private func theDemoIsPlannedByteForByte(_ expected: DemoPlan) throws {
     let file = try ModelFile(
       path: Files.model("tools/demo/checkpoint", weights: .int4, vision: .int8))
-    let pieceBytes = try Engine.tokenizer(of: file).maxPieceByteCount
+    let pieceBytes = try loadTokenizer(of: file).maxPieceByteCount
     let limits = limits {
       $0.threadCount = 2
       expected.change(&$0)
@@ -260,7 +261,7 @@ private let demoPlans = [
     testDescription: "below the smallest cap", chunkRows: 16,
     phases: [14_955_328, 4_203_712, 6_269_120], smallestCap: 14_955_328
   ) {
-    $0.memoryCap = testProcess.baseBytes + 6_000_000
+    $0.memoryCap = testProcess.baseBytes + (25600 << 10) - (19 << 20)
     $0.contextRows = 80
   },
 ]
@@ -271,7 +272,9 @@ extension Files {
     try made("demo-cropped-from-\(edge).piom") { path in
       let demo = try ModelFile(path: model("tools/demo/checkpoint", weights: .int8, vision: .int8))
       var config = demo.config
-      config.vision!.preprocessing.resizeTo = edge
+      guard case .llava(var llava) = config.vision else { throw RuntimeError.modelTakesNoImages }
+      llava.preprocessing.resizeTo = edge
+      config.vision = .llava(llava)
       var writer = try ModelWriter(
         path: path, config: config, encodings: demo.tensors.map(\.encoding),
         tokenizerSection: Array(demo.tokenizerSection),

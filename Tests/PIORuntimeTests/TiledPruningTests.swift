@@ -248,31 +248,3 @@ struct TiledPruningTests {
     #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
   }
 }
-
-/// What the paper's headline model saves, counted: LLaVA-NeXT-7B, five tiles, 320 of 2,880 tokens on average.
-struct TiledWorkTests {
-  @Test func aNinthOfTheTokensIsASixthOfWorkAndCache() throws {
-    let text = ModelShapes.llava7B.config.text
-    let around = Benchmark.textRowsWithPrunedImage
-    let schedule = try Schedule(averaging: 320, of: 2880, layerCount: text.layerCount)
-    let tokens = schedule.tokens(2880, layerCount: text.layerCount)
-    #expect(tokens.reduce(0, +) <= 320 * text.layerCount)
-    // An end of line for each of the 48 lines, at most.
-    let rows = tokens.map { around + $0 + min(48, $0) }
-    let whole = [Int](repeating: around + 2880 + 48, count: text.layerCount)
-    func macs(_ rows: [Int]) -> Int {
-      let work = Work(prefilling: rows, text)
-      return work.weightMACs + work.attentionMACs
-    }
-    var stages = 0
-    for stage in schedule.stages {
-      let entering = rows[max(0, stage.afterLayer - 1)]
-      stages += Saliency.multiplications(
-        text, rows: entering, proxies: 4, visualRows: entering - around)
-    }
-    let fewerMACs = Double(macs(whole)) / Double(macs(rows) + stages)
-    let smallerCache = Double(whole.reduce(0, +)) / Double(rows.reduce(0, +))
-    print("7B, 320 of 2880: \(fewerMACs) times fewer MACs, cache \(smallerCache) times smaller")
-    #expect(fewerMACs > 6.22 && smallerCache > 6.05)
-  }
-}

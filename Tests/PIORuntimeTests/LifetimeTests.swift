@@ -4,10 +4,10 @@ import Testing
 
 @testable import PIORuntime
 
-/// An session may go at any time, also while its helper thread reads the next token's first layer.
-struct EngineLifetimeTests {
+/// A runtime may go at any time, also while its helper thread reads the next token's first layer.
+struct LifetimeTests {
   @Test(arguments: [FilePages.Method.touch, .populate])
-  func anEngineCanGoWhileItReadsAhead(_ method: FilePages.Method) throws {
+  func aRuntimeCanGoWhileItReadsAhead(_ method: FilePages.Method) throws {
     let path = try Files.largeLayers()
     var limits = Limits()
     limits.imageCount = 0
@@ -15,9 +15,10 @@ struct EngineLifetimeTests {
     limits.stream = .on
     for _ in 0..<6 {
       forgetPages(path)
-      // The last block of the head asks for the first layer: the helper reads it when the session goes.
-      var session = try Runtime(ModelFile(path: path), limits: limits, readAhead: method)
-      _ = try session.decode(5)
+      // The last block of the head asks for the first layer: the helper reads it when the runtime goes.
+      var runtime = try Runtime(ModelFile(path: path), limits: limits, readAhead: method)
+      let slot = try runtime.begin(Sampling())
+      _ = try runtime.decode(5, slot)
     }
   }
 
