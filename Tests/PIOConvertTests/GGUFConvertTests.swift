@@ -317,10 +317,10 @@ private let visionRefusals: [Refusal] = [
 private let tileRefusals: [Refusal] = [
   set("clip.vision.mm_patch_merge_type", nil, "'flat' is not supported with"),
   set("clip.vision.image_grid_pinpoints", nil, "clip.vision.image_grid_pinpoints is missing"),
-  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32, 33]), "tiles of 32"),
-  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32]), "tiles of 32"),
-  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([0, 32]), "tiles of 32"),
-  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([1 << 20, 32]), "tiles of 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32, 33]), "tile size, 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([32]), "tile size, 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([0, 32]), "tile size, 32"),
+  set("clip.vision.image_grid_pinpoints", GGUFForge.ints([1 << 20, 32]), "tile size, 32"),
   set("clip.vision.image_aspect_ratio", GGUFForge.string("pad"), "'pad' is not supported"),
   refusal("model.image_newline") { forge in
     forge.tensors.removeAll { $0.name == "model.image_newline" }
