@@ -47,7 +47,7 @@ struct ModelSource {
   private init(checkpoint options: ConvertOptions) throws(ConvertError) {
     var source = try CheckpointConfig(folder: options.source)
     let checkpoint = try Checkpoint(folder: options.source)
-    var names = try TensorNames(checkpoint, hasVision: source.vision != nil)
+    var names = try TensorNames(checkpoint, source.visionSource)
     if source.text.tiedHead, try names.headDiffers(checkpoint) { source.text.tiedHead = false }
     var config = ModelConfig(
       text: source.text, vision: source.vision, prompt: PromptTemplate(),
@@ -55,7 +55,7 @@ struct ModelSource {
     // Bounds first: the list of tensors is only as small as the numbers that make it.
     config.specialTokens.image = Int32(source.imageTokenID ?? -1)
     try config.validated()
-    try names.bind(tensorSpecs(for: config), source)
+    try names.bind(tensorSpecs(for: config), tiedHead: source.text.tiedHead)
     let read = try tokenizerOf(options, source)
     config.prompt = read.prompt
     config.specialTokens = read.special

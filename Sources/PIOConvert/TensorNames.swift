@@ -2,11 +2,12 @@ import PIOFormat
 
 /// Finds our tensors among a checkpoint's, whichever generation of names it has.
 ///
-/// Both are brought to one form: `text.`, `vision.`, `projector.` and `head.` in front of what
-/// follows `language_model(.model).`, `vision_tower(.vision_model).`, `multi_modal_projector.` and
-/// `lm_head.`, with or without a leading `model.`
+/// Names are brought to those of the newest checkpoints, without a leading `model.` where there is a
+/// vision encoder: `language_model.model.`, `language_model.lm_head.` and the family's; for a decoder
+/// alone `model.` and `lm_head.`
 struct TensorNames {
-  /// By the form above.
+  private let vision: (any CheckpointVision)?
+  /// By the names above.
   private var locations: [String: Checkpoint.Location] = [:]
   /// Names that are no part of the architectures we know.
   private var unknown: [String] = []
@@ -15,47 +16,40 @@ struct TensorNames {
   /// Where each of `tensorSpecs` comes from; nil for the frequencies, which are computed.
   private(set) var sources: [Checkpoint.Location?] = []
 
-  init(_ checkpoint: Checkpoint, hasVision: Bool) throws(ConvertError) {
+  init(_ checkpoint: Checkpoint, _ vision: (any CheckpointVision)?) throws(ConvertError) {
+    self.vision = vision
     for (name, location) in checkpoint.tensors.sorted(by: { $0.key < $1.key }) {
-      guard let form = Self.form(of: name, hasVision: hasVision) else {
+      guard let canonical = canonicalName(name) else {
         unknown.append(name)
         continue
       }
-      guard locations.updateValue(location, forKey: form) == nil else {
+      guard locations.updateValue(location, forKey: canonical) == nil else {
         throw .duplicateTensor(name: name)
       }
     }
   }
 
-  /// The embedding table and the head, where the checkpoint has them.
-  var embedding: Checkpoint.Location? { locations["text.embed_tokens.weight"] }
-  var head: Checkpoint.Location? { locations["head.weight"] }
-
-  /// Finds every tensor of `config`, checks its shape and type, and that no other is left that
-  /// would change the result.
-  mutating func bind(
-    _ specs: [TensorSpec], _ config: CheckpointConfig
-  ) throws(ConvertError) {
-    var used: Set<String> = []
+  /// Finds every tensor of `specs`, checks its shape and type, and that no other is left that would
+  /// change the result.
+  mutating func bind(_ specs: [TensorSpec], tiedHead: Bool) throws(ConvertError) {
+    var used: Set<String> = tiedHead ? [embeddingName, headName] : []
     for spec in specs {
       guard spec.name != "text.rope.inverse_frequencies" else {
         sources.append(nil)
         continue
       }
-      var form = Self.form(of: spec)
-      if spec.name == "text.embedding", embedding == nil, config.text.tiedHead, head != nil {
-        form = "head.weight"
-      }
-      guard let location = locations[form] else {
-        throw .missingTensor(name: Self.publicName(form, hasVision: config.vision != nil))
-      }
-      try Self.check(location.tensor, spec, config)
+      let name = name(of: spec, tiedHead: tiedHead)
+      guard let location = locations[name] else { throw .missingTensor(name: name) }
+      try check(location.tensor, spec)
       sources.append(location)
-      used.insert(form)
+      used.insert(name)
     }
-    if config.text.tiedHead { used.formUnion(["head.weight", "text.embed_tokens.weight"]) }
-    for (form, location) in locations.sorted(by: { $0.key < $1.key }) where !used.contains(form) {
-      if Self.isIgnorable(form, config) {
+    try sortOutUnused(used)
+  }
+
+  private mutating func sortOutUnused(_ used: Set<String>) throws(ConvertError) {
+    for (name, location) in locations where !used.contains(name) {
+      if isIgnorable(name) {
         ignored.append(location.tensor.name)
       } else {
         unknown.append(location.tensor.name)
@@ -65,16 +59,8 @@ struct TensorNames {
     ignored.sort()
   }
 
-  private static func check(
-    _ tensor: SourceTensor, _ spec: TensorSpec, _ config: CheckpointConfig
-  ) throws(ConvertError) {
-    let shape = spec.shape
-    var needed = [shape.rows, shape.columns]
-    if spec.name == "vision.patch_embedding.weight", let tower = config.vision?.clip {
-      needed = [tower.dim, 3, tower.patchSize, tower.patchSize]
-    } else if spec.role == .small, spec.name != "vision.position_embedding" {
-      needed = [shape.columns]
-    }
+  private func check(_ tensor: SourceTensor, _ spec: TensorSpec) throws(ConvertError) {
+    let needed = spec.sourceShape(vision)
     guard tensor.shape == needed else {
       throw .wrongShape(tensor: tensor.name, needed: needed, found: tensor.shape)
     }
@@ -83,84 +69,59 @@ struct TensorNames {
     }
   }
 
-  /// Tensors that a checkpoint may have and that change nothing: vision layers behind the feature
-  /// layer, the norm behind them, and tables that are computed.
-  private static func isIgnorable(_ form: String, _ config: CheckpointConfig) -> Bool {
-    if form.hasPrefix("vision.post_layernorm.") || form == "vision.embeddings.position_ids" {
-      return true
+  /// Tensors that a checkpoint may have and that change nothing: tables that are computed, and what
+  /// the vision encoder has beyond its features.
+  private func isIgnorable(_ name: String) -> Bool {
+    if name.hasPrefix(textPrefix), name.hasSuffix("rotary_emb.inv_freq") { return true }
+    return vision?.isIgnorable(name) ?? false
+  }
+}
+
+// MARK: Names
+
+extension TensorNames {
+  private var textPrefix: String { vision == nil ? "model." : "language_model.model." }
+  private var embeddingName: String { textPrefix + "embed_tokens.weight" }
+  private var headName: String {
+    vision == nil ? "lm_head.weight" : "language_model.lm_head.weight"
+  }
+
+  /// Nil where the tensor is no part of the architectures we know.
+  private func canonicalName(_ name: String) -> String? {
+    let head = "lm_head."
+    guard let vision else {
+      return name.hasPrefix("model.") || name.hasPrefix(head) ? name : nil
     }
-    if form.hasPrefix("text."), form.hasSuffix("rotary_emb.inv_freq") { return true }
-    let layers = "vision.encoder.layers."
-    guard form.hasPrefix(layers), let tower = config.vision?.clip,
-      let layer = Int(form.dropFirst(layers.count).prefix { $0 != "." })
-    else { return false }
-    return (tower.layerCount..<config.visionLayerCount).contains(layer)
+    if name.hasPrefix(head) { return "language_model." + name }
+    let rest = name.hasPrefix("model.") ? String(name.dropFirst("model.".count)) : name
+    let decoder = "language_model."
+    guard rest.hasPrefix(decoder) else { return vision.canonicalName(rest) }
+    if rest.hasPrefix(decoder + head) || rest.hasPrefix(textPrefix) { return rest }
+    return textPrefix + rest.dropFirst(decoder.count)
   }
 
-  private static func form(of name: String, hasVision: Bool) -> String? {
-    func replacing(_ prefixes: [String], _ part: String, in name: Substring) -> String? {
-      for prefix in prefixes where name.hasPrefix(prefix) {
-        return part + name.dropFirst(prefix.count)
-      }
-      return nil
-    }
-    var rest = name[...]
-    if let head = replacing(["lm_head."], "head.", in: rest) { return head }
-    guard hasVision else { return replacing(["model."], "text.", in: rest) }
-    if rest.hasPrefix("model.") { rest = rest.dropFirst("model.".count) }
-    if rest == "image_newline" { return "newline" }
-    return replacing(["language_model.lm_head."], "head.", in: rest)
-      ?? replacing(["language_model.model.", "language_model."], "text.", in: rest)
-      ?? replacing(["vision_tower.vision_model.", "vision_tower."], "vision.", in: rest)
-      ?? replacing(["multi_modal_projector."], "projector.", in: rest)
-  }
-
-  /// The name to report for a tensor that is not there.
-  private static func publicName(_ form: String, hasVision: Bool) -> String {
-    if form == "newline" { return "image_newline" }
-    let dot = form.firstIndex(of: ".") ?? form.endIndex
-    let prefix =
-      switch form[..<dot] {
-      case "text": hasVision ? "language_model.model" : "model"
-      case "vision": "vision_tower.vision_model"
-      case "projector": "multi_modal_projector"
-      default: hasVision ? "language_model.lm_head" : "lm_head"
-      }
-    return prefix + form[dot...]
-  }
-
-  private static func form(of spec: TensorSpec) -> String {
+  /// A tied head is one tensor, which a checkpoint may have under either name.
+  private func name(of spec: TensorSpec, tiedHead: Bool) -> String {
+    if spec.isVision, let vision { return vision.name(of: spec) }
     switch spec.name {
-    case "text.embedding": return "text.embed_tokens.weight"
-    case "text.norm.weight": return spec.name
-    case "projector.newline": return "newline"
-    case "text.head.weight": return "head.weight"
-    case "vision.patch_embedding.weight": return "vision.embeddings.patch_embedding.weight"
-    case "vision.class_embedding": return "vision.embeddings.class_embedding"
-    case "vision.position_embedding": return "vision.embeddings.position_embedding.weight"
+    case "text.embedding":
+      return tiedHead && embedding == nil && head != nil ? headName : embeddingName
+    case "text.head.weight": return headName
     default: break
     }
-    let parts = spec.name.split(separator: ".").map(String.init)
-    if parts[0] == "projector" {
-      return "projector.linear_\(parts[1].suffix(1)).\(parts[2])"
-    }
-    if parts[1] == "pre_norm" { return "vision.pre_layrnorm.\(parts[2])" }
-    let isText = parts[0] == "text"
-    let module =
-      switch parts[3...].dropLast().joined(separator: ".") {
-      case "attention_norm": isText ? "input_layernorm" : "layer_norm1"
-      case "mlp_norm": isText ? "post_attention_layernorm" : "layer_norm2"
-      case "attention.query": "self_attn.q_proj"
-      case "attention.key": "self_attn.k_proj"
-      case "attention.value": "self_attn.v_proj"
-      case "attention.output": isText ? "self_attn.o_proj" : "self_attn.out_proj"
-      case "mlp.gate": "mlp.gate_proj"
-      case "mlp.up": isText ? "mlp.up_proj" : "mlp.fc1"
-      default: isText ? "mlp.down_proj" : "mlp.fc2"
-      }
-    let layers = isText ? "text.layers" : "vision.encoder.layers"
-    return "\(layers).\(parts[2]).\(module).\(parts[parts.count - 1])"
+    guard let tensor = LayerTensor(spec) else { return textPrefix + "norm.weight" }
+    return textPrefix + tensor.name(layers: "layers", modules: Self.modules)
   }
+
+  private static let modules = [
+    "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
+    "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj", "attention.output": "self_attn.o_proj",
+    "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
+  ]
+
+  private var embedding: Checkpoint.Location? { locations[embeddingName] }
+  private var head: Checkpoint.Location? { locations[headName] }
 }
 
 extension TensorNames {
@@ -187,15 +148,5 @@ extension TensorNames {
       guard x.elementsEqual(y) else { return true }
     }
     return false
-  }
-}
-
-extension VisionConfig {
-  /// The tower that all families so far have.
-  var clip: CLIPConfig {
-    switch self {
-    case .llava(let llava): llava.tower
-    case .llavaNext(let next): next.tower
-    }
   }
 }

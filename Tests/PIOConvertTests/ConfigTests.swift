@@ -30,6 +30,11 @@ private func json(_ text: String) -> Any {
   @Test(
     arguments: [
       ("model_type", #""foo""#, "config.json: model_type 'foo' is not supported"),
+      (
+        "model_type", #""smolvlm""#,
+        "'smolvlm' (SmolVLM) is not supported: LLaVA, LLaVA-NeXT, Llama and Mistral are"
+      ),
+      ("model_type", #""qwen2_5_vl""#, "model_type 'qwen2_5_vl' (Qwen2.5-VL) is not supported"),
       ("architectures", #"["LlavaLlamaForCausalLM"]"#, "LlavaLlamaForCausalLM"),
       ("quantization_config", #"{"quant_method": "awq"}"#, "quantization_config ('awq')"),
       ("text_config.model_type", #""mixtral""#, "text_config.model_type 'mixtral'"),
@@ -44,10 +49,10 @@ private func json(_ text: String) -> Any {
       ("text_config", #"[1]"#, "text_config is not an object"),
       ("vision_config.model_type", #""siglip_vision_model""#, "'siglip_vision_model'"),
       ("vision_config.hidden_act", #""relu""#, "vision_config.hidden_act 'relu'"),
-      ("vision_config.image_size", #"33"#, "image_size 33 is no multiple of patch_size"),
+      ("vision_config.image_size", #"33"#, "image_size 33 is not a multiple of patch_size, 8"),
       ("vision_config.num_channels", #"4"#, "num_channels 4"),
       ("vision_feature_layer", #"[-2, -5]"#, "vision_feature_layer [-2, -5] is not supported"),
-      ("vision_feature_layer", #"9"#, "vision_feature_layer 9 is not among"),
+      ("vision_feature_layer", #"9"#, "vision_feature_layer is 9, not in"),
       ("vision_feature_select_strategy", #""cls""#, "vision_feature_select_strategy 'cls'"),
       ("projector_hidden_act", #""silu""#, "projector_hidden_act 'silu'"),
       ("image_token_index", #"100000"#, "image_token_index is 100000"),

@@ -100,13 +100,13 @@ private func message(_ body: () throws -> CheckpointConfig) -> String {
   }
 
   @Test(arguments: [
-    ("[[336, 672]]", "[[336, 673]]", "tiles of 336 do not fill"),
-    ("[[336, 672]]", "[[0, 336]]", "tiles of 336 do not fill"),
-    ("[[336, 672]]", "[[336, 16800]]", "tiles of 336 do not fill"),
-    ("[[336, 672]]", "[]", "no list of 1 to 64"),
-    ("[[336, 672]]", "[[336]]", "no [height, width]"),
-    ("[[336, 672]]", "[336, 672]", "no [height, width]"),
-    ("[[336, 672]]", "\"(1x1),...,(6x6)\"", "no list of 1 to 64"),
+    ("[[336, 672]]", "[[336, 673]]", "not multiples of the tile size, 336"),
+    ("[[336, 672]]", "[[0, 336]]", "not multiples of the tile size, 336"),
+    ("[[336, 672]]", "[[336, 16800]]", "not multiples of the tile size, 336"),
+    ("[[336, 672]]", "[]", "not a list of 1 to 64"),
+    ("[[336, 672]]", "[[336]]", "not [height, width]"),
+    ("[[336, 672]]", "[336, 672]", "not [height, width]"),
+    ("[[336, 672]]", "\"(1x1),...,(6x6)\"", "not a list of 1 to 64"),
     ("[[336, 672]]", "[[672, 336]]", "differs from that of config.json"),
   ])
   func refusesTilesThatDoNotFit(processed: String, configured: String, wanted: String) throws {

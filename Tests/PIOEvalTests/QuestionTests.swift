@@ -27,10 +27,17 @@ struct QuestionTests {
   }
 
   @Test(arguments: [
+<<<<<<< HEAD
     ("{", "the text ends too soon at byte 1"), ("[]", "not a JSON object"),
     (#"{"question": "Q", "answer": "a"}"#, "'image' is missing"),
     (#"{"image": "a", "answer": "a"}"#, "'question' (or 'text') is missing"),
     (#"{"image": "a", "question": "", "answer": "a"}"#, "'question' (or 'text') is missing"),
+=======
+    ("{", "unexpected end at byte 1"), ("[]", "no JSON object"),
+    (#"{"question": "Q", "answer": "a"}"#, "no 'image'"),
+    (#"{"image": "a", "answer": "a"}"#, "no 'question' (nor 'text')"),
+    (#"{"image": "a", "question": "", "answer": "a"}"#, "no 'question' (nor 'text')"),
+>>>>>>> wt-conv
     (
       #"{"image": "a", "question": "Q"}"#,
       "exactly one of 'answer', 'answers' and 'label' is needed"
@@ -57,7 +64,7 @@ struct QuestionTests {
       #"{"image": "a\u0000b", "question": "Q", "answer": "a"}"#,
       "'image' must name a file inside the folder of images"
     ),
-    (#"{"image": "a", "image": "b"}"#, "the key 'image' stands twice at byte 27"),
+    (#"{"image": "a", "image": "b"}"#, "duplicate key 'image' at byte 27"),
   ])
   func refusesALineThatIsNoQuestion(_ line: String, _ problem: String) {
     let good = #"{"image": "a", "question": "Q", "answer": "a"}"#

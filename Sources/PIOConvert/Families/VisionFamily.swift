@@ -1,0 +1,99 @@
+import PIOFormat
+
+/// The vision half of a model in some source: its configuration, and how the source names and
+/// shapes our tensors of it.
+protocol VisionSource {
+  var config: VisionConfig { get }
+  func name(of spec: TensorSpec) -> String
+  /// Where it is not (rows, columns).
+  func shape(of spec: TensorSpec) -> [Int]?
+  /// Tensors that may be there and change nothing.
+  func isIgnorable(_ name: String) -> Bool
+}
+
+/// The vision half of a Hugging Face checkpoint.
+protocol CheckpointVision: VisionSource {
+  /// What `architectures` in `config.json` is.
+  static var architecture: String { get }
+
+  /// `root`: the whole of `config.json`. `textDim`: numbers of a row of the decoder.
+  init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError)
+
+  /// The name as the newest checkpoints have it, `model.` left out; nil: no tensor of the family.
+  func canonicalName(_ name: String) -> String?
+}
+
+/// What `model_type` in `config.json` makes of a checkpoint.
+enum ModelFamily {
+  case decoder(DecoderFamily)
+  case vision(any CheckpointVision.Type)
+
+  init(_ root: ConfigObject) throws(ConvertError) {
+    let type = try root.string("model_type", default: "missing")
+    switch type {
+    case "llava": self = .vision(LLaVACheckpoint.self)
+    case "llava_next": self = .vision(LLaVANextCheckpoint.self)
+    case "llama": self = .decoder(.llama)
+    case "mistral": self = .decoder(.mistral)
+    default:
+      let name = unsupportedFamilies[type].map { " (\($0))" } ?? ""
+      throw root.failure(
+        "model_type", "'\(type.shortened)'\(name) is not supported: \(supportedFamilies) are")
+    }
+  }
+
+  var architecture: String {
+    switch self {
+    case .decoder(let family): family.architecture
+    case .vision(let family): family.architecture
+    }
+  }
+}
+
+private let supportedFamilies = "LLaVA, LLaVA-NeXT, Llama and Mistral"
+
+/// By `model_type`.
+private let unsupportedFamilies = [
+  "idefics3": "Idefics3", "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL",
+  "qwen3_vl": "Qwen3-VL", "smolvlm": "SmolVLM",
+]
+
+extension GGUFFile {
+  /// The vision half that an `mmproj` file holds.
+  func visionSource(textDim: Int) throws(ConvertError) -> any VisionSource {
+    try checkVisionArchitecture()
+    let projector = try projectorType()
+    let key = "clip.vision.mm_patch_merge_type"
+    let merge = try text(key) ?? "flat"
+    switch (projector.type, merge) {
+    case ("mlp", "flat"): return try LLaVAProjectorFile(self, textDim: textDim)
+    case ("mlp", "spatial_unpad"): return try LLaVANextProjectorFile(self, textDim: textDim)
+    case ("mlp", _):
+      throw failure(key, "'\(merge.shortened)' is not supported (flat, spatial_unpad are)")
+    default:
+      throw failure(
+        projector.key,
+        "'\(projector.type.shortened)' is not supported (mlp, of LLaVA-1.5 and 1.6, is)")
+    }
+  }
+
+  private func checkVisionArchitecture() throws(ConvertError) {
+    let architecture = try text("general.architecture") ?? "missing"
+    guard architecture == "clip" else {
+      throw failure(
+        "general.architecture",
+        "'\(architecture.shortened)' is not that of a vision encoder with projector (clip is)")
+    }
+    guard try bool("clip.has_vision_encoder", default: true) else {
+      throw failure("clip.has_vision_encoder", "is false")
+    }
+  }
+
+  /// Files of llama.cpp's first converters say nothing: they are of LLaVA.
+  private func projectorType() throws(ConvertError) -> (key: String, type: String) {
+    for key in ["clip.projector_type", "clip.vision.projector_type"] {
+      if let type = try text(key), type != "mlp" { return (key, type) }
+    }
+    return ("clip.projector_type", "mlp")
+  }
+}
