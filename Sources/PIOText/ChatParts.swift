@@ -1,4 +1,4 @@
-/// A chat template as the strings around the turns, and the text of a conversation made of them.
+/// A chat template as the strings around the turns, and the pieces of a conversation made of them.
 ///
 /// A conversation is the system part, then for each turn `userPrefix`, `imagePart` for every
 /// image, `textPrefix`, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
@@ -33,34 +33,39 @@ public struct ChatParts: Equatable, Sendable {
   }
 
   /// The whole conversation. `system`: nil for the default, empty for none.
-  public func render(system: String? = nil, turns: [Turn]) -> String {
-    var text = ""
+  public func render(system: String? = nil, turns: [Turn]) -> [PromptPiece] {
+    var pieces: [PromptPiece] = []
     for (i, turn) in turns.enumerated() {
-      text += i == 0 ? firstQuestion(turn, system: system) : laterQuestion(turn)
-      if let answer = turn.answer { text += answered(answer) }
+      pieces += i == 0 ? firstQuestion(turn, system: system) : laterQuestion(turn)
+      if let answer = turn.answer { pieces += answered(answer) }
     }
-    return text
+    return pieces
   }
 
   /// The system part and the first turn, up to where the answer begins.
-  public func firstQuestion(_ turn: Turn, system: String? = nil) -> String {
-    let system = system ?? defaultSystem
-    if system.isEmpty { return laterQuestion(turn) }
+  public func firstQuestion(_ turn: Turn, system: String? = nil) -> [PromptPiece] {
+    let given = system.map { PromptPiece.text($0) } ?? .special(defaultSystem)
+    if given.string.isEmpty { return laterQuestion(turn) }
     let opensTurn = !userPrefix.isEmpty && systemPrefix.hasPrefix(userPrefix)
-    return systemPrefix + system + systemSuffix + (opensTurn ? "" : userPrefix) + body(turn)
+    return [.special(systemPrefix), given, .special(systemSuffix + (opensTurn ? "" : userPrefix))]
+      + body(turn)
   }
 
   /// A later turn, up to where the answer begins.
-  public func laterQuestion(_ turn: Turn) -> String { userPrefix + body(turn) }
-
-  /// An answer of the past, to the end of its turn.
-  public func answered(_ answer: String) -> String {
-    let needsSpace = assistantPrefix.last.map { !$0.isWhitespace } ?? false
-    return (needsSpace ? " " : "") + answer + assistantSuffix
+  public func laterQuestion(_ turn: Turn) -> [PromptPiece] {
+    [.special(userPrefix)] + body(turn)
   }
 
-  private func body(_ turn: Turn) -> String {
-    String(repeating: imagePart, count: max(0, turn.imageCount)) + textPrefix + turn.question
-      + userSuffix + assistantPrefix
+  /// An answer of the past, to the end of its turn.
+  public func answered(_ answer: String) -> [PromptPiece] {
+    let needsSpace = assistantPrefix.last.map { !$0.isWhitespace } ?? false
+    return [.text((needsSpace ? " " : "") + answer), .special(assistantSuffix)]
+  }
+
+  private func body(_ turn: Turn) -> [PromptPiece] {
+    let images = String(repeating: imagePart, count: max(0, turn.imageCount))
+    return [
+      .special(images + textPrefix), .text(turn.question), .special(userSuffix + assistantPrefix),
+    ]
   }
 }

@@ -32,7 +32,8 @@ struct ChatTests {
     for one in cases {
       let template = try #require(try readChatTemplate(one.template))
       let text = parts(template).render(
-        system: one.system.isEmpty ? nil : one.system, turns: one.turns.map(\.turn))
+        system: one.system.isEmpty ? nil : one.system, turns: one.turns.map(\.turn)
+      ).map(\.string).joined()
       // What the tokenizer adds itself, or what the template's own text begins with.
       let begin = template.addsBeginToken && one.text.hasPrefix(one.begin) ? one.begin : ""
       #expect(bytes(begin + text) == bytes(one.text), "\(one.template)")
