@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// What a folder's configuration files say, as far as it runs here.
@@ -138,7 +139,7 @@ extension ConfigObject {
   }
 
   /// LLaVA-NeXT's resolutions.
-  fileprivate func tiles(_ llava: LLaVAConfig) throws(ConvertError) -> [ImageResolution] {
+  fileprivate func tiles(_ llava: LLaVAConfig) throws(ConvertError) -> [PixelSize] {
     guard try bool("use_image_newline_parameter", default: true) else {
       throw unsupported("use_image_newline_parameter")
     }
@@ -148,16 +149,16 @@ extension ConfigObject {
   }
 
   /// `[[height, width], …]`, multiples of `imageSize`; without the key those of LLaVA-NeXT's processor.
-  func resolutions(_ key: String, imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+  func resolutions(_ key: String, imageSize: Int) throws(ConvertError) -> [PixelSize] {
     guard let value = self[key] else {
       return [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
-        ImageResolution(height: $0.0, width: $0.1)
+        PixelSize(height: $0.0, width: $0.1)
       }
     }
     guard case .array(let pairs) = value, (1...64).contains(pairs.count) else {
       throw failure(key, "is no list of 1 to 64 resolutions")
     }
-    var found: [ImageResolution] = []
+    var found: [PixelSize] = []
     for pair in pairs {
       guard case .array(let edges) = pair, edges.count == 2, case .integer(let height) = edges[0],
         case .integer(let width) = edges[1]
@@ -167,7 +168,7 @@ extension ConfigObject {
           throw failure(key, "has \(pair.quoted), which tiles of \(imageSize) do not fill")
         }
       }
-      found.append(ImageResolution(height: height, width: width))
+      found.append(PixelSize(height: height, width: width))
     }
     return found
   }

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// The vision encoder's and the projector's numbers, from an `mmproj` file: architecture `clip`,
@@ -64,7 +65,7 @@ extension GGUFFile {
   ///
   /// The numbers are read in the order of `transformers`, height first: published lists hold either
   /// way up, and so the pair's answers are those of the checkpoint in its other form.
-  private func resolutions(imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+  private func resolutions(imageSize: Int) throws(ConvertError) -> [PixelSize] {
     let (merge, key) = ("clip.vision.mm_patch_merge_type", "clip.vision.image_grid_pinpoints")
     let type = try text(merge) ?? "flat"
     guard type == "flat" || type == "spatial_unpad" else {
@@ -82,7 +83,7 @@ extension GGUFFile {
       whole.allSatisfy({ (1...8192).contains($0) && $0 % imageSize == 0 })
     else { throw failure(key, "is no list of resolutions that tiles of \(imageSize) fill") }
     return stride(from: 0, to: whole.count, by: 2).map {
-      ImageResolution(height: whole[$0], width: whole[$0 + 1])
+      PixelSize(height: whole[$0], width: whole[$0 + 1])
     }
   }
 

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// How the checkpoint's image processor makes the encoder's input of `imageSize`.
@@ -41,7 +42,7 @@ func imagePreprocessing(folder: String, imageSize: Int) throws(ConvertError) -> 
 /// How LLaVA-NeXT's image processor makes tiles of `imageSize`: the image stretched to one, and
 /// those of the best of `resolutions`, which must be the model's own.
 func tilePreprocessing(
-  folder: String, imageSize: Int, resolutions: [ImageResolution]
+  folder: String, imageSize: Int, resolutions: [PixelSize]
 ) throws(ConvertError) -> ImagePreprocessing {
   let config = try processorConfig(folder: folder)
   let key = "image_processor_type"

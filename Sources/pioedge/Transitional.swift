@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 // Transitional: one family's numbers asked of any. Goes when the runtime has a file for each family.
@@ -18,7 +19,7 @@ extension VisionConfig {
 
   var isTiled: Bool { !resolutions.isEmpty }
 
-  public var resolutions: [ImageResolution] {
+  public var resolutions: [PixelSize] {
     if case .llavaNext(let next) = self { next.resolutions } else { [] }
   }
 
@@ -26,11 +27,11 @@ extension VisionConfig {
     if case .llava(let llava) = self { llava.dropsClassToken } else { true }
   }
 
-  public func tileCount(_ resolution: ImageResolution) -> Int {
+  public func tileCount(_ resolution: PixelSize) -> Int {
     if case .llavaNext(let next) = self { next.tileCount(resolution) } else { 1 }
   }
 
-  public func rowCount(_ resolution: ImageResolution) -> Int {
+  public func rowCount(_ resolution: PixelSize) -> Int {
     if case .llavaNext(let next) = self { next.rowCount(resolution) } else { 0 }
   }
 
