@@ -1,12 +1,7 @@
+import Glibc
 import PIOFormat
 import PIORuntime
 import PIOVision
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// Asks every question in every setting, images one after another, each encoded once.
 ///
@@ -166,7 +161,9 @@ private struct Asker {
     return image
   }
 
-  private func greyEncoding(_ runtime: inout Runtime, _ pruning: Pruning) throws(RuntimeError) -> EncodedImage {
+  private func greyEncoding(_ runtime: inout Runtime, _ pruning: Pruning) throws(RuntimeError)
+    -> EncodedImage
+  {
     do {
       return try SampleImage.withGreyFile { try runtime.encode(.file($0), pruning) }
     } catch let error as RuntimeError {

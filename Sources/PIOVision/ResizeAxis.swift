@@ -1,10 +1,5 @@
+import Glibc
 import PIOBase
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// Where one edge of an image goes: real pixels → a padded edge → a resized edge → the crop.
 struct AxisGeometry: Equatable {

@@ -1,10 +1,5 @@
+import Glibc
 import CPIOImage
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// A drawn image, for measurements that want one, whatever it shows.
 public enum SampleImage {

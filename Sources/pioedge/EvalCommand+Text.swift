@@ -1,12 +1,7 @@
+import Glibc
 import FoundationEssentials
 import PIOFormat
 import PIORuntime
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// How well the model predicts a text.
 extension EvalCommand {
@@ -53,7 +48,8 @@ extension EvalCommand {
     while done < tokens.count {
       let chunk = tokens[done..<min(done + windowTokens, tokens.count)]
       for value in try runtime.negativeLogLikelihoods(
-        of: Array(begin) + Array(chunk), in: slot) {
+        of: Array(begin) + Array(chunk), in: slot)
+      {
         sum += value
         count += 1
       }
