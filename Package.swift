@@ -51,7 +51,8 @@ let package = Package(
     .testTarget(name: "CPIOKernelsTests", dependencies: ["CPIOKernels", "PIOThreads"]),
     .testTarget(name: "PIOThreadsTests", dependencies: ["PIOThreads"]),
     .testTarget(name: "PIOFormatTests", dependencies: ["PIOBase", "PIOFormat"]),
-    .testTarget(name: "PIOTextTests", dependencies: ["PIOText", "PIOFormat", "PIOConvert"]),
+    .testTarget(
+      name: "PIOTextTests", dependencies: ["PIOBase", "PIOText", "PIOFormat", "PIOConvert"]),
     .testTarget(name: "PIOVisionTests", dependencies: ["PIOBase", "PIOVision", "CPIOImage"]),
     .testTarget(
       name: "PIORuntimeTests",

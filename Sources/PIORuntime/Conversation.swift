@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 import PIOText
 
@@ -16,8 +17,8 @@ extension Runtime {
   {
     try checkLength(of: question, maxBytes: maxTextBytes)
     try checkLength(of: system ?? "", maxBytes: maxTextBytes)
-    let parts = ChatParts(config.prompt)
-    let turn = ChatParts.Turn(imageCount: imageCount, question: question)
+    let parts = config.prompt
+    let turn = PromptTemplate.Turn(imageCount: imageCount, question: question)
     let pieces =
       isFirst
       ? parts.firstQuestion(turn, system: system)

@@ -52,18 +52,3 @@ extension TokenizerTables {
     rawAddedCount = section.rawAddedCount
   }
 }
-
-extension ChatParts {
-  init(_ template: PromptTemplate) {
-    self.init()
-    systemPrefix = template.systemPrefix
-    systemSuffix = template.systemSuffix
-    defaultSystem = template.defaultSystem
-    userPrefix = template.userPrefix
-    userSuffix = template.userSuffix
-    assistantPrefix = template.assistantPrefix
-    assistantSuffix = template.assistantSuffix
-    imagePart = template.imagePart
-    textPrefix = template.textPrefix
-  }
-}

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOText
 import Testing
 
@@ -99,10 +100,10 @@ struct PromptPieceTests {
     let converted = try convert("demo")
     let memory = SectionMemory(converted.section)
     let tokenizer = try memory.tokenizer(vocabSize: 1024)
-    var parts = ChatParts()
+    var parts = PromptTemplate()
     (parts.userPrefix, parts.assistantPrefix) = ("USER: ", " ASSISTANT:")
     parts.imagePart = "<image>\n"
-    let turn = ChatParts.Turn(imageCount: 1, question: "What is <image> </s>?")
+    let turn = PromptTemplate.Turn(imageCount: 1, question: "What is <image> </s>?")
     let ids = tokenizer.encode(
       parts.firstQuestion(turn, system: "<image>"), addSpecialTokens: true)
     #expect(ids.filter { $0 == 978 }.count == 1)

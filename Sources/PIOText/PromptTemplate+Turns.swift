@@ -1,25 +1,7 @@
-/// A chat template as the strings around the turns, and the pieces of a conversation made of them.
-///
-/// A conversation is the system part, then for each turn `userPrefix`, `imagePart` for every
-/// image, `textPrefix`, the question, `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`. Two rules:
-/// - Where `systemPrefix` starts with `userPrefix` (`[INST] <<SYS>>`), a system part stands inside
-///   the first user turn, in the place of its prefix.
-/// - An answer in a conversation's past has a space in front if `assistantPrefix` does not end in
-///   white space (`ASSISTANT: Yes`): a model asked to go on after `ASSISTANT:` writes it itself.
-public struct ChatParts: Equatable, Sendable {
-  public var systemPrefix = ""
-  public var systemSuffix = ""
-  /// Used when the person gives none; empty: then there is no system part.
-  public var defaultSystem = ""
-  public var userPrefix = ""
-  public var userSuffix = ""
-  public var assistantPrefix = ""
-  public var assistantSuffix = ""
-  public var imagePart = ""
-  public var textPrefix = ""
+import PIOBase
 
-  public init() {}
-
+/// The pieces of a conversation.
+extension PromptTemplate {
   public struct Turn: Equatable, Sendable {
     public var imageCount: Int
     public var question: String
