@@ -52,13 +52,14 @@ let package = Package(
       ]),
     .testTarget(name: "CPIOKernelsTests", dependencies: ["CPIOKernels", "PIOThreads"]),
     .testTarget(name: "PIOThreadsTests", dependencies: ["PIOThreads"]),
-    .testTarget(name: "PIOFormatTests", dependencies: ["PIOFormat"]),
-    .testTarget(name: "PIOTextTests", dependencies: ["PIOText", "PIOFormat", "PIOConvert"]),
-    .testTarget(name: "PIOVisionTests", dependencies: ["PIOVision", "CPIOImage"]),
+    .testTarget(name: "PIOFormatTests", dependencies: ["PIOBase", "PIOFormat"]),
+    .testTarget(
+      name: "PIOTextTests", dependencies: ["PIOBase", "PIOText", "PIOFormat", "PIOConvert"]),
+    .testTarget(name: "PIOVisionTests", dependencies: ["PIOBase", "PIOVision", "CPIOImage"]),
     .testTarget(
       name: "PIORuntimeTests",
       dependencies: [
-        "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOVision", "PIOThreads",
+        "PIOBase", "PIORuntime", "PIOConvert", "PIOFormat", "PIOText", "PIOVision", "PIOThreads",
         "CPIOKernels",
       ]),
     .testTarget(

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 /// A file opened for reading at offsets, closed when its last owner goes.
 final class SourceFile: Sendable {

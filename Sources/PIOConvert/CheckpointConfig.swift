@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// What a folder's configuration files say, as far as it runs here.

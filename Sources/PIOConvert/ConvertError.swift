@@ -1,10 +1,5 @@
+import Glibc
 import PIOFormat
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// Why a checkpoint was not converted. Nothing was written, or what was written is gone again.
 public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {

@@ -1,10 +1,5 @@
+import Glibc
 import PIOFormat
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// What a conversion made, or would make.
 public struct ConvertReport: Sendable, Equatable {

@@ -1,10 +1,5 @@
+import Glibc
 import PIOFormat
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// The decoder's numbers, from the metadata of a GGUF file of architecture `llama`.
 ///

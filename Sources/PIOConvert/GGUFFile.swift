@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 /// A GGUF file opened: its front is read and checked, the tensors are read by rows later.
 struct GGUFFile: Sendable {

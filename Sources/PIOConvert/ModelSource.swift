@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// Whether a conversion from `path` would read it as a GGUF file: it is no folder.

@@ -1,10 +1,5 @@
+import Glibc
 import PIOFormat
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// Whether `path` is something to convert: a folder, or a file that begins as GGUF files do.
 public func isConvertible(_ path: String) -> Bool {

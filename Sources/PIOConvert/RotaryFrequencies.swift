@@ -1,10 +1,5 @@
+import Glibc
 import PIOFormat
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// The rotary embedding's inverse frequencies, computed here so that no runtime repeats a rule.
 ///

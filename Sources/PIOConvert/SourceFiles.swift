@@ -1,11 +1,6 @@
+import Glibc
 import PIOFormat
 import PIOThreads
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// The files of a source that decide the result, for the provenance of what is made of them.
 struct SourceFiles {

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// A checkpoint's tokenizer, ready for the file.

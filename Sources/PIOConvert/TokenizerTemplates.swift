@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// The names `--chat-template` takes.

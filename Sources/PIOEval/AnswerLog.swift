@@ -1,10 +1,5 @@
+import Glibc
 import PIOConvert
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// What a model said in one setting.
 public struct Answer: Equatable, Sendable {

@@ -1,10 +1,5 @@
+import Glibc
 import PIORuntime
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// What can go wrong between a file of questions and a report.
 public enum EvalError: Error, Equatable, CustomStringConvertible {

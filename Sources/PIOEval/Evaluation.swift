@@ -1,12 +1,7 @@
+import Glibc
 import PIOFormat
 import PIORuntime
 import PIOVision
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// Asks every question in every setting, images one after another, each encoded once.
 ///

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// The one list of what the metadata holds, in the order of the keys, for both directions.
 extension ModelConfig {
   /// The metadata of a file with this configuration.

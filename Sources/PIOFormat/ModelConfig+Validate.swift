@@ -1,3 +1,5 @@
+import PIOBase
+
 /// The bounds of `formats/PIOM.md` §5: within them `tensorSpecs` neither overflows nor explodes.
 extension ModelConfig {
   public func validate() throws(ModelFileError) {

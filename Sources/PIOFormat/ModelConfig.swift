@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Every number the runtime needs to know of a model: what a `.piom` file's metadata holds.
 public struct ModelConfig: Equatable, Sendable {
   public var text: TextConfig
@@ -60,32 +62,6 @@ public enum Activation: UInt8, Sendable, CaseIterable {
   case geluTanh = 1
   /// `x · σ(1.702 x)`.
   case quickGelu = 2
-}
-
-/// A chat as data: what stands around the turns. `{}` never occurs; the parts are joined in order.
-///
-/// A conversation is: `system` part, then for each turn `userPrefix` + (`imagePart` per image)
-/// + `textPrefix` + text + `userSuffix`, `assistantPrefix`, the answer, `assistantSuffix`.
-/// Special tokens inside (`<s>`, `</s>`, `<|eot_id|>`, `<image>`) are recognised as such.
-public struct PromptTemplate: Equatable, Sendable {
-  /// The template's name: `vicuna_v1`, `llama2`, `llama3`, `mistral`, `chatml`, `plain`, `llava`…
-  public var name = "plain"
-  public var systemPrefix = ""
-  public var systemSuffix = ""
-  /// Used when the person gives none; empty: then there is no system part.
-  public var defaultSystem = ""
-  public var userPrefix = ""
-  public var userSuffix = ""
-  public var assistantPrefix = ""
-  public var assistantSuffix = ""
-  /// One image, with what follows it: `<image>\n`.
-  public var imagePart = "<image>\n"
-  /// Stands in front of the text, behind the images.
-  public var textPrefix = ""
-  /// The tokenizer's own beginning-of-text token is added in front of a conversation.
-  public var addsBeginToken = true
-
-  public init() {}
 }
 
 /// Token ids with a meaning of their own; −1: the model has none.

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// The vision half of a model, of one family.
 ///
 /// A family's own numbers are in its configuration; here is only what can be asked of every family.

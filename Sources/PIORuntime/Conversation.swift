@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 import PIOText
 
@@ -8,7 +9,7 @@ extension Runtime {
     return tokenizer.encode(text, addSpecialTokens: isFirst, continues: !isFirst)
   }
 
-  /// A turn in the model's chat template, up to where the answer begins.
+  /// A turn in the model's chat template, up to where the answer begins. Control tokens count in the template alone.
   ///
   /// A later turn starts with what ends the answer before it: that was sampled and not run, or never came.
   public func turnTokens(_ question: String, system: String?, imageCount: Int, isFirst: Bool)
@@ -16,14 +17,14 @@ extension Runtime {
   {
     try checkLength(of: question, maxBytes: maxTextBytes)
     try checkLength(of: system ?? "", maxBytes: maxTextBytes)
-    let parts = ChatParts(config.prompt)
-    let turn = ChatParts.Turn(imageCount: imageCount, question: question)
-    let text =
+    let parts = config.prompt
+    let turn = PromptTemplate.Turn(imageCount: imageCount, question: question)
+    let pieces =
       isFirst
       ? parts.firstQuestion(turn, system: system)
-      : parts.assistantSuffix + parts.laterQuestion(turn)
+      : [.special(parts.assistantSuffix)] + parts.laterQuestion(turn)
     return tokenizer.encode(
-      text, addSpecialTokens: isFirst && config.prompt.addsBeginToken, continues: !isFirst)
+      pieces, addSpecialTokens: isFirst && config.prompt.addsBeginToken, continues: !isFirst)
   }
 
   /// Bytes of a prompt that are worth encoding.

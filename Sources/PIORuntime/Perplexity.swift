@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 extension Runtime {
   /// −log p of each token but the first, given those before it, in nats: one fewer than `tokens`.

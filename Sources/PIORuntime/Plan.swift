@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// The numbers of a model file that the plan depends on.

@@ -3,16 +3,19 @@ import PIOText
 
 /// The tokenizer that the file holds, as views of it.
 public func loadTokenizer(of file: borrowing ModelFile) throws(RuntimeError) -> Tokenizer {
-  try loadTokenizer(file.tokenizerSection, vocabSize: file.config.text.vocabSize)
+  let roles = file.config.specialTokens
+  return try loadTokenizer(
+    file.tokenizerSection, vocabSize: file.config.text.vocabSize,
+    control: [roles.begin, roles.image] + roles.end)
 }
 
-/// `bytes`: a tokenizer section, which must outlive the tokenizer.
+/// `bytes`: a tokenizer section, which must outlive the tokenizer. `control`: as in `Tokenizer.init`.
 public func loadTokenizer(
-  _ bytes: UnsafeRawBufferPointer, vocabSize: Int
+  _ bytes: UnsafeRawBufferPointer, vocabSize: Int, control: [Int32] = []
 ) throws(RuntimeError) -> Tokenizer {
   do {
     let section = try TokenizerSection(bytes, vocabSize: vocabSize)
-    return Tokenizer(TokenizerTables(section))
+    return Tokenizer(TokenizerTables(section), control: control)
   } catch {
     throw .tokenizer(error)
   }
@@ -47,20 +50,5 @@ extension TokenizerTables {
     addedOffsets = section.addedOffsets
     addedBytes = section.addedBytes
     rawAddedCount = section.rawAddedCount
-  }
-}
-
-extension ChatParts {
-  init(_ template: PromptTemplate) {
-    self.init()
-    systemPrefix = template.systemPrefix
-    systemSuffix = template.systemSuffix
-    defaultSystem = template.defaultSystem
-    userPrefix = template.userPrefix
-    userSuffix = template.userSuffix
-    assistantPrefix = template.assistantPrefix
-    assistantSuffix = template.assistantSuffix
-    imagePart = template.imagePart
-    textPrefix = template.textPrefix
   }
 }

@@ -7,15 +7,20 @@ struct AddedTokens {
   }
 
   private let tables: TokenizerTables
+  private let control: ControlTokens
   /// Indices of the tokens searched: the raw ones, or the normalized ones.
   private let group: Range<Int>
+  /// Whether any of them is a control token.
+  let hasControl: Bool
   /// Which bytes a token of the group starts with.
   private var firstBytes: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
 
-  init(_ tables: TokenizerTables, normalized: Bool) {
+  init(_ tables: TokenizerTables, _ control: ControlTokens, normalized: Bool) {
     self.tables = tables
+    self.control = control
     let count = tables.added.count / 2
     group = normalized ? tables.rawAddedCount..<count : 0..<tables.rawAddedCount
+    hasControl = group.contains { control.contains(tables.added[2 * $0]) }
     for token in group {
       let byte = tables.addedBytes[Int(tables.addedOffsets[token])]
       let bit = UInt64(1) << UInt64(byte & 63)
@@ -28,17 +33,17 @@ struct AddedTokens {
     }
   }
 
-  var isEmpty: Bool { group.isEmpty }
-
   /// Calls `body` with every stretch that is not empty, in order.
   ///
   /// `text` is valid UTF-8. A token that strips takes the white space beside it with it; one that
-  /// must be a single word and is not is skipped, with its bytes.
-  func forEachStretch(_ text: UnsafeBufferPointer<UInt8>, _ body: (Stretch) -> Void) {
+  /// must be a single word and is not is skipped, with its bytes. A control token with a byte in `literal` is none.
+  func forEachStretch(
+    _ text: UnsafeBufferPointer<UInt8>, literal: LiteralRanges, _ body: (Stretch) -> Void
+  ) {
     var (done, i) = (0, 0)
     var spaces = 0..<0  // the run of white space looked at last: each is walked once
     while i < text.count {
-      guard starts(text[i]), let token = longest(text, at: i) else {
+      guard starts(text[i]), let token = longest(text, at: i, literal) else {
         i += 1
         continue
       }
@@ -79,12 +84,14 @@ struct AddedTokens {
   }
 
   /// Narrows the sorted tokens byte by byte; those that end come first in what remains.
-  private func longest(_ text: UnsafeBufferPointer<UInt8>, at start: Int) -> Int? {
+  private func longest(
+    _ text: UnsafeBufferPointer<UInt8>, at start: Int, _ literal: LiteralRanges
+  ) -> Int? {
     var (low, high, depth) = (group.lowerBound, group.upperBound, 0)
     var found: Int?
     while true {
       if low < high && depth > 0 && count(low) == depth {
-        found = low
+        if !isRefused(low, start..<start + depth, literal) { found = low }
         low += 1
       }
       guard low < high, start + depth < text.count else { return found }
@@ -93,6 +100,10 @@ struct AddedTokens {
       high = partition(low, high) { byte($0, depth) > wanted }
       depth += 1
     }
+  }
+
+  private func isRefused(_ token: Int, _ range: Range<Int>, _ literal: LiteralRanges) -> Bool {
+    literal.overlaps(range) && control.contains(tables.added[2 * token])
   }
 
   private func partition(_ low: Int, _ high: Int, _ isUpper: (Int) -> Bool) -> Int {

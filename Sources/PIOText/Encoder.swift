@@ -2,14 +2,17 @@
 struct Encoder {
   private let tokenizer: Tokenizer
   private let steps: [TokenizerTables.Step]
+  private let literal: LiteralRanges
   private var merger: WordMerger
   private var out: [Int32] = []
 
-  init(_ tokenizer: Tokenizer) {
+  init(_ tokenizer: Tokenizer, _ literal: LiteralRanges) {
     self.tokenizer = tokenizer
+    self.literal = literal
     let steps = tokenizer.tables.steps
     self.steps = [steps.0, steps.1, steps.2, steps.3].filter { $0 != .none }
-    merger = WordMerger(tokenizer.tables)
+    // What a template has of control tokens was found as added tokens before any word is merged.
+    merger = WordMerger(tokenizer.tables, refused: literal.ranges.isEmpty ? nil : tokenizer.control)
   }
 
   /// `text` is valid UTF-8.
@@ -17,13 +20,13 @@ struct Encoder {
     _ text: UnsafeBufferPointer<UInt8>, addSpecialTokens: Bool, continues: Bool
   ) -> [Int32] {
     if addSpecialTokens { out += tokenizer.tables.beginIDs }
-    tokenizer.rawAdded.forEachStretch(text) { stretch in
+    tokenizer.rawAdded.forEachStretch(text, literal: literal) { stretch in
       if stretch.id >= 0 {
         out.append(stretch.id)
       } else {
         let segment = UnsafeBufferPointer(rebasing: text[stretch.range])
         let start: Start = stretch.range.lowerBound > 0 ? .inside : continues ? .continued : .first
-        encodeSegment(segment, start)
+        encodeSegment(segment, start, literal.within(stretch.range))
       }
     }
     if addSpecialTokens { out += tokenizer.tables.endIDs }
@@ -41,17 +44,24 @@ struct Encoder {
   }
 
   /// What lies between two raw added tokens: normalized, then cut at the normalized ones.
-  private mutating func encodeSegment(_ segment: UnsafeBufferPointer<UInt8>, _ start: Start) {
-    if tokenizer.normalizer.isIdentity {
-      encodeNormalized(segment, start)
-    } else {
-      let normalized = tokenizer.normalizer.normalized(segment, continues: start == .continued)
-      normalized.withUnsafeBufferPointer { encodeNormalized($0, start) }
-    }
+  private mutating func encodeSegment(
+    _ segment: UnsafeBufferPointer<UInt8>, _ start: Start, _ literal: LiteralRanges
+  ) {
+    let normalizer = tokenizer.normalizer
+    if normalizer.isIdentity { return encodeNormalized(segment, start, literal) }
+    let continues = start == .continued
+    let normalized = normalizer.normalized(segment, continues: continues)
+    let moved =
+      tokenizer.normalizedAdded.hasControl
+      ? literal.normalized(by: normalizer, segment, to: normalized, continues: continues)
+      : LiteralRanges()
+    normalized.withUnsafeBufferPointer { encodeNormalized($0, start, moved) }
   }
 
-  private mutating func encodeNormalized(_ text: UnsafeBufferPointer<UInt8>, _ start: Start) {
-    tokenizer.normalizedAdded.forEachStretch(text) { stretch in
+  private mutating func encodeNormalized(
+    _ text: UnsafeBufferPointer<UInt8>, _ start: Start, _ literal: LiteralRanges
+  ) {
+    tokenizer.normalizedAdded.forEachStretch(text, literal: literal) { stretch in
       if stretch.id >= 0 {
         out.append(stretch.id)
       } else {

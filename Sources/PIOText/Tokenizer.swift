@@ -3,14 +3,17 @@
 /// Copies share the tables, which must outlive them.
 public struct Tokenizer: Sendable {
   let tables: TokenizerTables
+  let control: ControlTokens
   let rawAdded: AddedTokens
   let normalizedAdded: AddedTokens
   let normalizer: Normalizer
 
-  public init(_ tables: TokenizerTables) {
+  /// `control`: ids that are control tokens beside those that the tables flag as special.
+  public init(_ tables: TokenizerTables, control others: [Int32] = []) {
     self.tables = tables
-    rawAdded = AddedTokens(tables, normalized: false)
-    normalizedAdded = AddedTokens(tables, normalized: true)
+    control = ControlTokens(tables: tables, others: others)
+    rawAdded = AddedTokens(tables, control, normalized: false)
+    normalizedAdded = AddedTokens(tables, control, normalized: true)
     normalizer = Normalizer(tables.flags)
   }
 
@@ -23,9 +26,25 @@ public struct Tokenizer: Sendable {
   /// goes on from one that was encoded before, so that nothing is put in front of it (`▁`).
   /// Takes O(n log n) for n bytes.
   public func encode(_ text: String, addSpecialTokens: Bool, continues: Bool = false) -> [Int32] {
-    var text = text
-    return text.withUTF8 { bytes in
-      var encoder = Encoder(self)
+    encode([.special(text)], addSpecialTokens: addSpecialTokens, continues: continues)
+  }
+
+  /// The ids of the pieces' joined text; control tokens are recognised outside of `.text` alone.
+  ///
+  /// All else, words and their merges, is as in the joined text.
+  public func encode(
+    _ pieces: [PromptPiece], addSpecialTokens: Bool, continues: Bool = false
+  ) -> [Int32] {
+    var joined = ""
+    var literal = LiteralRanges()
+    for piece in pieces {
+      let start = joined.utf8.count
+      joined += piece.string
+      guard case .text(let text) = piece, !text.isEmpty else { continue }
+      literal.ranges.append(start..<joined.utf8.count)
+    }
+    return joined.withUTF8 { bytes in
+      var encoder = Encoder(self, literal)
       return encoder.encode(bytes, addSpecialTokens: addSpecialTokens, continues: continues)
     }
   }

@@ -11,17 +11,22 @@ struct WordMerger {
   }
 
   private let tables: TokenizerTables
+  /// Pieces that no word may become.
+  private let refused: ControlTokens?
   private var symbols: [Symbol] = []
   /// rank << 32 | position of the left symbol, a binary heap, least first.
   private var heap: [UInt64] = []
 
-  init(_ tables: TokenizerTables) { self.tables = tables }
+  init(_ tables: TokenizerTables, refused: ControlTokens?) {
+    self.tables = tables
+    self.refused = refused
+  }
 
   /// Appends the word's pieces. `word` is valid UTF-8, or any bytes for a byte-level tokenizer.
   mutating func append(_ word: UnsafeBufferPointer<UInt8>, to out: inout [Int32]) {
     if word.isEmpty { return }
     if tables.flags.contains(.ignoreMerges) {
-      let id = tables.piece(word)
+      let id = piece(word)
       if id >= 0 {
         out.append(id)
         return
@@ -47,7 +52,7 @@ struct WordMerger {
     while i < word.count {
       let end = i + Character8(word, at: i).count
       let character = UnsafeBufferPointer(rebasing: word[i..<end])
-      let id = tables.piece(character)
+      let id = piece(character)
       // Byte pieces leave an unknown character before them pending, as the reference does.
       if id >= 0 || !addBytes(character) { add(id, &unknown) }
       i = end
@@ -83,6 +88,19 @@ struct WordMerger {
     symbols.append(Symbol(id: id, previous: -1, next: -1))
   }
 
+  private func piece(_ key: UnsafeBufferPointer<UInt8>) -> Int32 {
+    let id = tables.piece(key)
+    return isRefused(id) ? -1 : id
+  }
+
+  /// The rank of the merge of two neighbours, or −1.
+  private func mergeRank(_ left: Int, _ right: Int) -> Int32 {
+    let rank = tables.rank(left: symbols[left].id, right: symbols[right].id)
+    return rank >= 0 && isRefused(tables.merges[3 * Int(rank) + 2]) ? -1 : rank
+  }
+
+  private func isRefused(_ id: Int32) -> Bool { refused?.contains(id) ?? false }
+
   private mutating func link() {
     heap.removeAll(keepingCapacity: true)
     for i in symbols.indices {
@@ -90,7 +108,7 @@ struct WordMerger {
       symbols[i].next = i + 1 < symbols.count ? Int32(i) + 1 : -1
     }
     for i in symbols.indices.dropLast() {
-      let rank = tables.rank(left: symbols[i].id, right: symbols[i + 1].id)
+      let rank = mergeRank(i, i + 1)
       if rank >= 0 { heap.append(candidate(rank, i)) }
     }
     for i in stride(from: heap.count / 2 - 1, through: 0, by: -1) { sink(i) }
@@ -101,7 +119,7 @@ struct WordMerger {
       let (rank, left) = (Int(top >> 32), Int(top & 0xFFFF_FFFF))
       guard symbols[left].alive, symbols[left].next >= 0 else { continue }
       let right = Int(symbols[left].next)
-      let now = tables.rank(left: symbols[left].id, right: symbols[right].id)
+      let now = mergeRank(left, right)
       let result = tables.merges[3 * rank + 2]
       // The entry may be older than a merge beside it; what counts is what the pair becomes.
       guard now >= 0, tables.merges[3 * Int(now) + 2] == result else { continue }
@@ -115,7 +133,7 @@ struct WordMerger {
   }
 
   private mutating func consider(_ left: Int, _ right: Int) {
-    let rank = tables.rank(left: symbols[left].id, right: symbols[right].id)
+    let rank = mergeRank(left, right)
     guard rank >= 0 else { return }
     heap.append(candidate(rank, left))
     var i = heap.count - 1

@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 /// `sched_setaffinity`, which the C library's module hides behind `_GNU_SOURCE`; 0 is the calling thread.
 @_silgen_name("sched_setaffinity")

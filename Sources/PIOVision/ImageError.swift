@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
 
 /// Why an image cannot be used. `description` is one line: which image, what is wrong, what helps.
 public enum ImageError: Error, Equatable, CustomStringConvertible {

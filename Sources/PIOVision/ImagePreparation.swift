@@ -1,50 +1,32 @@
+import PIOBase
+
 /// How an image becomes the encoder's input: decoded, turned upright, resized, cropped or padded,
 /// normalised.
 public struct ImagePreparation: Equatable, Sendable {
-  public enum Fit: UInt8, Sendable, CaseIterable {
-    /// The shortest edge is resized to `resizeTo`, then the centre is cut out.
-    case crop = 0
-    /// Padded to a square with `padColor`, then resized.
-    case pad = 1
-    /// Resized to the square whatever its shape.
-    case stretch = 2
-  }
-
-  public enum Filter: UInt8, Sendable, CaseIterable {
-    case bilinear = 2
-    case bicubic = 3
-  }
-
   /// Pixels a side of what the encoder sees.
   public var side: Int
   /// Pixels a side of one patch; what `side` leaves over is dropped at the right and the bottom.
   public var patchSize: Int
-  public var fit = Fit.crop
-  public var filter = Filter.bicubic
-  /// The shortest edge after resizing (`crop`), the square's side (`pad`, `stretch`); the centre of
-  /// `side` pixels is taken then, with black around it where there is less.
-  public var resizeTo: Int
-  public var rescaleFactor: Float = 1 / 255
-  public var mean: (Float, Float, Float) = (0, 0, 0)
-  public var std: (Float, Float, Float) = (1, 1, 1)
-  public var padColor: (UInt8, UInt8, UInt8) = (0, 0, 0)
+  /// `resizeTo` is the shortest edge (`crop`) or the square's side (`pad`, `stretch`); the centre of `side` pixels is
+  /// taken then, with black around it where there is less.
+  public var steps: ImagePreprocessing
 
-  public init(side: Int, patchSize: Int) {
+  public init(_ steps: ImagePreprocessing, side: Int, patchSize: Int) {
     self.side = side
     self.patchSize = patchSize
-    resizeTo = side
+    self.steps = steps
+  }
+
+  /// With the usual steps, resizing to `side`.
+  public init(side: Int, patchSize: Int) {
+    self.init(ImagePreprocessing(), side: side, patchSize: patchSize)
+    steps.resizeTo = side
   }
 
   public var patchesPerSide: Int { patchSize > 0 ? side / patchSize : 0 }
   public var patchCount: Int { patchesPerSide * patchesPerSide }
   /// Columns of a patch: `(channel, y, x)`.
   public var patchDim: Int { 3 * patchSize * patchSize }
-
-  public static func == (a: Self, b: Self) -> Bool {
-    a.side == b.side && a.patchSize == b.patchSize && a.fit == b.fit && a.filter == b.filter
-      && a.resizeTo == b.resizeTo && a.rescaleFactor == b.rescaleFactor && a.mean == b.mean
-      && a.std == b.std && a.padColor == b.padColor
-  }
 
   /// The largest `side` and `resizeTo`: scratch memory and 32-bit offsets follow from it.
   static let maxSide = 8192
@@ -56,10 +38,10 @@ public struct ImagePreparation: Equatable, Sendable {
     guard (1...side).contains(patchSize) else {
       throw .badPreparation(what: "patch size", found: "\(patchSize)")
     }
-    guard (1...Self.maxSide).contains(resizeTo) else {
-      throw .badPreparation(what: "resize target", found: "\(resizeTo)")
+    guard (1...Self.maxSide).contains(steps.resizeTo) else {
+      throw .badPreparation(what: "resize target", found: "\(steps.resizeTo)")
     }
-    guard std.0 != 0, std.1 != 0, std.2 != 0 else {
+    guard steps.std.0 != 0, steps.std.1 != 0, steps.std.2 != 0 else {
       throw .badPreparation(what: "standard deviation", found: "0")
     }
   }

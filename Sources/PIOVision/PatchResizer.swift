@@ -35,7 +35,8 @@ struct PatchResizer {
   static func byteCount(_ preparation: ImagePreparation, maxEdge: Int) -> Int {
     let side = preparation.side
     let axis = ResizeAxis.byteCount(
-      kept: side, maxEdge: maxEdge, resized: preparation.resizeTo, filter: preparation.filter)
+      kept: side, maxEdge: maxEdge, resized: preparation.steps.resizeTo,
+      filter: preparation.steps.filter)
     // The rows across which is resampled: resized ones, or stored ones.
     let width = 3 * max(side, maxEdge)
     return 2 * axis + RowStream.byteCount(width: width) + 2 * Scratch.rounded(width)
@@ -67,10 +68,10 @@ struct PatchResizer {
     let orientation = Int(header.orientation)
     transposed = orientation >= 5
     along = ResizeAxis(
-      transposed ? edges.y : edges.x, filter: preparation.filter,
+      transposed ? edges.y : edges.x, filter: preparation.steps.filter,
       mirrored: [2, 3, 7, 8].contains(orientation), &scratch)
     let acrossAxis = ResizeAxis(
-      transposed ? edges.x : edges.y, filter: preparation.filter,
+      transposed ? edges.x : edges.y, filter: preparation.steps.filter,
       mirrored: [3, 4, 6, 7].contains(orientation), &scratch)
     acrossFirst = transposed != edges.y.shrinksFarMore(than: edges.x)
     columns = along.sourceRange
@@ -98,7 +99,7 @@ struct PatchResizer {
     if acrossFirst {
       across.add(pixels, index: index)
     } else {
-      resampleAlong(along, pixels, resampled, padColor: preparation.padColor)
+      resampleAlong(along, pixels, resampled, padColor: preparation.steps.padColor)
       across.add(resampled, index: index)
     }
     storeFinished()
@@ -112,7 +113,9 @@ struct PatchResizer {
   private mutating func storeFinished() {
     while let i = across.next(into: finished) {
       let position = across.axis.position(i)
-      if acrossFirst { resampleAlong(along, finished, resampled, padColor: preparation.padColor) }
+      if acrossFirst {
+        resampleAlong(along, finished, resampled, padColor: preparation.steps.padColor)
+      }
       let line = acrossFirst ? resampled : finished
       for k in 0..<along.count {
         let other = along.position(k)
@@ -150,7 +153,7 @@ struct PatchResizer {
 
   /// A row of padding as the pass across sees it: already resampled along, unless that comes second.
   private func fillPadding(_ padding: UnsafeMutablePointer<UInt8>) {
-    let (red, green, blue) = preparation.padColor
+    let (red, green, blue) = preparation.steps.padColor
     for k in 0..<across.width / 3 {
       var sum: Int32 = 1 << ResizeAxis.weightBits
       if !acrossFirst {
@@ -179,7 +182,8 @@ extension ImagePreparation {
   /// `(value · rescaleFactor − mean) / std`, `(channel, 256)`. The first product is rounded once, from f64, as in
   /// numpy; 1/255 kept as f32 stands for the f64 one that checkpoints hold.
   func fill(levels: UnsafeMutablePointer<Float>) {
-    let factor = rescaleFactor == 1 / 255 ? 1.0 / 255 : Double(rescaleFactor)
+    let (mean, std) = (steps.mean, steps.std)
+    let factor = steps.rescaleFactor == 1 / 255 ? 1.0 / 255 : Double(steps.rescaleFactor)
     for value in 0..<256 {
       let x = Float(Double(value) * factor)
       levels[value] = (x - mean.0) / std.0

@@ -28,6 +28,6 @@ public func imageScratchByteCount(
 ) -> Int {
   var bounded = preparation
   bounded.side = min(max(preparation.side, 1), ImagePreparation.maxSide)
-  bounded.resizeTo = min(max(preparation.resizeTo, 1), ImagePreparation.maxSide)
+  bounded.steps.resizeTo = min(max(preparation.steps.resizeTo, 1), ImagePreparation.maxSide)
   return PatchResizer.byteCount(bounded, maxEdge: maxEdge(limits))
 }

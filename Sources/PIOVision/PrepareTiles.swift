@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Decodes an image that is open, once for all its tiles: their pixels, RGB bytes, `(tile, y, x, 3)`.
 ///
 /// Tile 0 is the whole image, stretched to the square; then those of the grid in reading order. The pixels equal
@@ -17,8 +19,8 @@ public func prepareTiles(
   let tileBytes = 3 * preparation.side * preparation.side
   precondition(pixels.count >= layout.tileCount * tileBytes, "prepareTiles: pixels")
   var whole = preparation
-  whole.fit = .stretch
-  whole.resizeTo = whole.side
+  whole.steps.fit = .stretch
+  whole.steps.resizeTo = whole.side
   let wholeBytes = PatchResizer.byteCount(whole, maxEdge: maxEdge(image.limits))
   var sink = RowSink(
     PatchResizer(

@@ -1,8 +1,5 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
+import Glibc
+import PIOBase
 
 /// Where one edge of an image goes: real pixels → a padded edge → a resized edge → the crop.
 struct AxisGeometry: Equatable {
@@ -50,13 +47,13 @@ struct AxisGeometry: Equatable {
   static func edges(
     width: Int, height: Int, _ preparation: ImagePreparation
   ) -> (x: AxisGeometry, y: AxisGeometry) {
-    let (side, target) = (preparation.side, preparation.resizeTo)
+    let (side, target) = (preparation.side, preparation.steps.resizeTo)
     func axis(_ source: Int, padded: Int, resized: Int) -> AxisGeometry {
       AxisGeometry(
         source: source, padded: padded, padBefore: (padded - source) / 2, resized: resized,
         side: side)
     }
-    switch preparation.fit {
+    switch preparation.steps.fit {
     case .stretch:
       return (
         axis(width, padded: width, resized: target), axis(height, padded: height, resized: target)
@@ -105,7 +102,7 @@ struct ResizeAxis {
   let weights: UnsafeMutablePointer<Int32>
 
   /// Bytes of the tables at most, for any edge up to `maxEdge`.
-  static func byteCount(kept: Int, maxEdge: Int, resized: Int, filter: ImagePreparation.Filter)
+  static func byteCount(kept: Int, maxEdge: Int, resized: Int, filter: ImagePreprocessing.Filter)
     -> Int
   {
     let taps = min(maxEdge, longestWindow(padded: maxEdge, resized: resized, filter))
@@ -121,7 +118,7 @@ struct ResizeAxis {
   }
 
   init(
-    _ geometry: AxisGeometry, filter: ImagePreparation.Filter, mirrored: Bool,
+    _ geometry: AxisGeometry, filter: ImagePreprocessing.Filter, mirrored: Bool,
     _ scratch: inout Scratch
   ) {
     count = geometry.kept
@@ -161,18 +158,18 @@ struct ResizeAxis {
     for i in 0..<count where counts[i] > 0 { starts[i] -= Int32(first) }
   }
 
-  private static func support(_ filter: ImagePreparation.Filter) -> Double {
+  private static func support(_ filter: ImagePreprocessing.Filter) -> Double {
     filter == .bicubic ? 2 : 1
   }
 
   private static func longestWindow(
-    padded: Int, resized: Int, _ filter: ImagePreparation.Filter
+    padded: Int, resized: Int, _ filter: ImagePreprocessing.Filter
   ) -> Int {
     let scale = max(1, Double(padded) / Double(resized))
     return 2 * Int((support(filter) * scale).rounded(.up)) + 1
   }
 
-  private func fill(_ i: Int, _ geometry: AxisGeometry, _ filter: ImagePreparation.Filter) {
+  private func fill(_ i: Int, _ geometry: AxisGeometry, _ filter: ImagePreprocessing.Filter) {
     let scale = Double(geometry.padded) / Double(geometry.resized)
     let stretch = max(scale, 1)
     let reach = Self.support(filter) * stretch

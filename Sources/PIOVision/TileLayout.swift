@@ -1,13 +1,4 @@
-/// Height and width in pixels.
-public struct PixelSize: Equatable, Sendable {
-  public var height: Int
-  public var width: Int
-
-  public init(height: Int, width: Int) {
-    self.height = height
-    self.width = width
-  }
-}
+import PIOBase
 
 /// How an image is cut into tiles of the encoder's size, and which of their patches show it.
 ///

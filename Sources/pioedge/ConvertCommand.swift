@@ -1,3 +1,4 @@
+import Glibc
 import ArgumentParser
 import FoundationEssentials
 import PIOConvert
@@ -5,12 +6,6 @@ import PIOFormat
 import PIORuntime
 import PIOThreads
 import Synchronization
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

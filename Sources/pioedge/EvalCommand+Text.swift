@@ -1,12 +1,7 @@
+import Glibc
 import FoundationEssentials
 import PIOFormat
 import PIORuntime
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 /// How well the model predicts a text.
 extension EvalCommand {

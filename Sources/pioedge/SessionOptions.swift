@@ -1,3 +1,4 @@
+import PIOBase
 import ArgumentParser
 import PIOFormat
 import PIORuntime

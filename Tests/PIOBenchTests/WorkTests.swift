@@ -1,3 +1,4 @@
+import PIOBase
 import PIOBench
 import PIOFormat
 import Testing

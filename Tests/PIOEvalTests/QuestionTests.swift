@@ -27,17 +27,10 @@ struct QuestionTests {
   }
 
   @Test(arguments: [
-<<<<<<< HEAD
-    ("{", "the text ends too soon at byte 1"), ("[]", "not a JSON object"),
+    ("{", "unexpected end at byte 1"), ("[]", "not a JSON object"),
     (#"{"question": "Q", "answer": "a"}"#, "'image' is missing"),
     (#"{"image": "a", "answer": "a"}"#, "'question' (or 'text') is missing"),
     (#"{"image": "a", "question": "", "answer": "a"}"#, "'question' (or 'text') is missing"),
-=======
-    ("{", "unexpected end at byte 1"), ("[]", "no JSON object"),
-    (#"{"question": "Q", "answer": "a"}"#, "no 'image'"),
-    (#"{"image": "a", "answer": "a"}"#, "no 'question' (nor 'text')"),
-    (#"{"image": "a", "question": "", "answer": "a"}"#, "no 'question' (nor 'text')"),
->>>>>>> wt-conv
     (
       #"{"image": "a", "question": "Q"}"#,
       "exactly one of 'answer', 'answers' and 'label' is needed"

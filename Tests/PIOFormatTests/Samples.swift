@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 
 @testable import PIOFormat
@@ -160,7 +161,7 @@ extension ModelConfig {
     next.preprocessing.fit = .stretch
     let side = llava.tower.imageSize
     next.resolutions = (1...3).map {
-      ImageResolution(height: $0 * side, width: (4 - $0) * side)
+      PixelSize(height: $0 * side, width: (4 - $0) * side)
     }
     vision = .llavaNext(next)
   }

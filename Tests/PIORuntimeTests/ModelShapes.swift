@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 @testable import PIORuntime
@@ -50,7 +51,7 @@ enum ModelShapes {
     return llava
   }
 
-  static func tiled(_ resolutions: [ImageResolution], outputDim: Int) -> LLaVANextConfig {
+  static func tiled(_ resolutions: [PixelSize], outputDim: Int) -> LLaVANextConfig {
     var next = LLaVANextConfig()
     next.tower = tower
     next.projector.hiddenDim = outputDim

@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import PIOFormat
 import PIOVision
@@ -29,7 +30,7 @@ struct TiledPruningTests {
     var next = LLaVANextConfig()
     (next.tower.imageSize, next.tower.patchSize) = (336, 14)
     next.resolutions = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)].map {
-      ImageResolution(height: $0.0, width: $0.1)
+      PixelSize(height: $0.0, width: $0.1)
     }
     let vision = VisionConfig.llavaNext(next)
     let shapes = vision.layouts
@@ -121,7 +122,7 @@ struct TiledPruningTests {
       var config = model.config
       config.vision = .llavaNext(
         ModelShapes.tiled(
-          grids.map { ImageResolution(height: 336 * $0.0, width: 336 * $0.1) },
+          grids.map { PixelSize(height: 336 * $0.0, width: 336 * $0.1) },
           outputDim: config.text.dim))
       let encodings = tensorSpecs(for: config).map { spec in
         spec.role == .small ? TensorEncoding.f32 : model.tensors.last!.encoding

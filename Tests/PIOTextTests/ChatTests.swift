@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import PIOConvert
 import PIOFormat
@@ -14,10 +15,10 @@ struct ChatTests {
   }
 
   private struct Turn: Decodable {
-    let turn: ChatParts.Turn
+    let turn: PromptTemplate.Turn
     init(from decoder: any Decoder) throws {
       var values = try decoder.unkeyedContainer()
-      turn = ChatParts.Turn(
+      turn = PromptTemplate.Turn(
         imageCount: try values.decode(Int.self), question: try values.decode(String.self),
         answer: try values.decodeIfPresent(String.self))
     }
@@ -31,8 +32,9 @@ struct ChatTests {
     #expect(cases.count > 30)
     for one in cases {
       let template = try #require(try readChatTemplate(one.template))
-      let text = parts(template).render(
-        system: one.system.isEmpty ? nil : one.system, turns: one.turns.map(\.turn))
+      let text = template.render(
+        system: one.system.isEmpty ? nil : one.system, turns: one.turns.map(\.turn)
+      ).map(\.string).joined()
       // What the tokenizer adds itself, or what the template's own text begins with.
       let begin = template.addsBeginToken && one.text.hasPrefix(one.begin) ? one.begin : ""
       #expect(bytes(begin + text) == bytes(one.text), "\(one.template)")
@@ -90,19 +92,5 @@ struct ChatTests {
     ]
     #expect(prompt.name == same[name] ?? name)
     return prompt
-  }
-
-  private func parts(_ template: PromptTemplate) -> ChatParts {
-    var parts = ChatParts()
-    parts.systemPrefix = template.systemPrefix
-    parts.systemSuffix = template.systemSuffix
-    parts.defaultSystem = template.defaultSystem
-    parts.userPrefix = template.userPrefix
-    parts.userSuffix = template.userSuffix
-    parts.assistantPrefix = template.assistantPrefix
-    parts.assistantSuffix = template.assistantSuffix
-    parts.imagePart = template.imagePart
-    parts.textPrefix = template.textPrefix
-    return parts
   }
 }

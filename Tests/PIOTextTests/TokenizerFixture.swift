@@ -21,9 +21,12 @@ final class SectionMemory {
 
   deinit { bytes.deallocate() }
 
+  func section(vocabSize: Int) throws -> TokenizerSection {
+    try TokenizerSection(UnsafeRawBufferPointer(bytes), vocabSize: vocabSize)
+  }
+
   func tokenizer(vocabSize: Int) throws -> Tokenizer {
-    let section = try TokenizerSection(UnsafeRawBufferPointer(bytes), vocabSize: vocabSize)
-    return Tokenizer(tables(section))
+    Tokenizer(tables(try section(vocabSize: vocabSize)))
   }
 }
 

@@ -163,8 +163,8 @@ import Testing
       (28, 14, 9000, 1), (28, 14, 28, 0),
     ] {
       var preparation = ImagePreparation(side: side, patchSize: patchSize)
-      preparation.resizeTo = resizeTo
-      preparation.std.1 = std
+      preparation.steps.resizeTo = resizeTo
+      preparation.steps.std.1 = std
       #expect(throws: ImageError.self) {
         try prepared(path: GoldenImages.path("baseline.jpg"), preparation)
       }

@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import PIOVision
 import Testing
@@ -44,17 +45,17 @@ struct GoldenImages: Decodable, Sendable {
 
   func preparation(_ golden: GoldenCase, patchSize: Int) -> ImagePreparation {
     var preparation = ImagePreparation(side: golden.side, patchSize: patchSize)
-    preparation.fit = golden.fit == "pad" ? .pad : golden.fit == "stretch" ? .stretch : .crop
-    preparation.filter = ImagePreparation.Filter(rawValue: golden.filter)!
-    preparation.resizeTo = golden.resizeTo
-    preparation.padColor = (
+    preparation.steps.fit = golden.fit == "pad" ? .pad : golden.fit == "stretch" ? .stretch : .crop
+    preparation.steps.filter = ImagePreprocessing.Filter(rawValue: golden.filter)!
+    preparation.steps.resizeTo = golden.resizeTo
+    preparation.steps.padColor = (
       UInt8(mean[0] * 255), UInt8(mean[1] * 255), UInt8(mean[2] * 255)
     )
     if golden.normalized {
-      preparation.mean = (mean[0], mean[1], mean[2])
-      preparation.std = (std[0], std[1], std[2])
+      preparation.steps.mean = (mean[0], mean[1], mean[2])
+      preparation.steps.std = (std[0], std[1], std[2])
     } else {
-      preparation.rescaleFactor = 1
+      preparation.steps.rescaleFactor = 1
     }
     return preparation
   }

@@ -33,7 +33,7 @@ import Testing
 
   @Test func patchesHoldChannelThenRowThenColumn() throws {
     var preparation = ImagePreparation(side: 28, patchSize: 28)
-    preparation.rescaleFactor = 1
+    preparation.steps.rescaleFactor = 1
     let whole = try prepared(path: GoldenImages.path("baseline.jpg"), preparation)
     preparation.patchSize = 9
     let pieces = try prepared(path: GoldenImages.path("baseline.jpg"), preparation)

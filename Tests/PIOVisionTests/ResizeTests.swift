@@ -1,3 +1,4 @@
+import PIOBase
 import CPIOImage
 import Foundation
 import PIOVision
@@ -14,18 +15,19 @@ import Testing
   @Test(
     arguments: [
       (1, 1), (1, 65_500), (65_500, 1), (2, 30_000), (30_000, 2), (976, 3), (3, 976), (400, 400),
-    ], ImagePreparation.Fit.allCases)
-  func keepsOneColourInEveryShape(size: (width: Int, height: Int), fit: ImagePreparation.Fit) throws
+    ], ImagePreprocessing.Fit.allCases)
+  func keepsOneColourInEveryShape(size: (width: Int, height: Int), fit: ImagePreprocessing.Fit)
+    throws
   {
     let bytes = try plain(size.width, size.height, (10, 200, 90))
     for (side, resizeTo) in [(28, 28), (28, 20), (14, 56), (3, 1), (1, 300)] {
-      for filter in ImagePreparation.Filter.allCases {
+      for filter in ImagePreprocessing.Filter.allCases {
         var preparation = ImagePreparation(side: side, patchSize: side)
-        preparation.fit = fit
-        preparation.filter = filter
-        preparation.resizeTo = resizeTo
-        preparation.rescaleFactor = 1
-        preparation.padColor = (10, 200, 90)
+        preparation.steps.fit = fit
+        preparation.steps.filter = filter
+        preparation.steps.resizeTo = resizeTo
+        preparation.steps.rescaleFactor = 1
+        preparation.steps.padColor = (10, 200, 90)
         let found = try prepared(bytes: bytes, preparation)
         #expect(found.info.width == size.width && found.info.height == size.height)
         for channel in 0..<3 {
@@ -39,7 +41,7 @@ import Testing
 
   @Test func everyOrientationIsTheSameImageTurned() throws {
     var preparation = ImagePreparation(side: 30, patchSize: 30)
-    preparation.fit = .pad
+    preparation.steps.fit = .pad
     func turned(_ orientation: Int) throws -> [Float] {
       let path = GoldenImages.path("orientation_\(orientation).jpg")
       return try prepared(path: path, preparation).patches
@@ -77,7 +79,7 @@ import Testing
     let pixels = (0..<28 * 28 * 3).map { UInt8(truncatingIfNeeded: $0 &* 37) }
     let bytes = Data(try encodePNG(pixels, width: 28, height: 28))
     var preparation = ImagePreparation(side: 28, patchSize: 28)
-    preparation.rescaleFactor = 1
+    preparation.steps.rescaleFactor = 1
     let found = try prepared(bytes: bytes, preparation).patches
     for i in 0..<28 * 28 {
       for channel in 0..<3 {

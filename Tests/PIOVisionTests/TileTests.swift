@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import PIOVision
 import Testing
@@ -107,9 +108,9 @@ private func tiles(
   fileprivate func tilesAreThoseOfTransformers(_ golden: GoldenTiles.Case) throws {
     let all = GoldenTiles.all
     var preparation = ImagePreparation(side: golden.side, patchSize: 7)
-    preparation.filter = ImagePreparation.Filter(rawValue: golden.filter)!
-    preparation.mean = (all.mean[0], all.mean[1], all.mean[2])
-    preparation.std = (all.std[0], all.std[1], all.std[2])
+    preparation.steps.filter = ImagePreprocessing.Filter(rawValue: golden.filter)!
+    preparation.steps.mean = (all.mean[0], all.mean[1], all.mean[2])
+    preparation.steps.std = (all.std[0], all.std[1], all.std[2])
     let (layout, pixels) = try tiles(golden.file, preparation, sizes(golden.resolutions))
     try #require(layout.tileCount == golden.tiles)
     let area = golden.side * golden.side

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// A CLIP vision tower in an `mmproj` file of architecture `clip`, as llama.cpp's converters write

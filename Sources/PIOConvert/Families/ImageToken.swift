@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// What stands for an image in chat templates, and what its token is called where a vocabulary has

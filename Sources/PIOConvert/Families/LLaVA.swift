@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// LLaVA-1.5 as a Hugging Face checkpoint.

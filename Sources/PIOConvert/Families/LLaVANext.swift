@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// LLaVA-1.6 (LLaVA-NeXT) as a Hugging Face checkpoint.
@@ -50,19 +51,19 @@ extension ConfigObject {
 
   /// `image_grid_pinpoints`: `[[height, width], …]`, multiples of `imageSize`; without the key those
   /// of LLaVA-NeXT's processor.
-  fileprivate func resolutions(imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+  fileprivate func resolutions(imageSize: Int) throws(ConvertError) -> [PixelSize] {
     guard let value = self[resolutionsKey] else { return defaultResolutions }
     guard case .array(let pairs) = value, (1...64).contains(pairs.count) else {
       throw failure(resolutionsKey, "is not a list of 1 to 64 resolutions")
     }
-    var found: [ImageResolution] = []
+    var found: [PixelSize] = []
     for pair in pairs { found.append(try resolution(pair, imageSize: imageSize)) }
     return found
   }
 
   private func resolution(
     _ pair: JSONValue, imageSize: Int
-  ) throws(ConvertError) -> ImageResolution {
+  ) throws(ConvertError) -> PixelSize {
     guard case .array(let edges) = pair, edges.count == 2, case .integer(let height) = edges[0],
       case .integer(let width) = edges[1]
     else { throw failure(resolutionsKey, "has \(pair.quoted), which is not [height, width]") }
@@ -72,7 +73,7 @@ extension ConfigObject {
           resolutionsKey, "has \(pair.quoted), not multiples of the tile size, \(imageSize)")
       }
     }
-    return ImageResolution(height: height, width: width)
+    return PixelSize(height: height, width: width)
   }
 }
 
@@ -80,14 +81,14 @@ private let resolutionsKey = "image_grid_pinpoints"
 
 private let defaultResolutions = [
   (336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008),
-].map { ImageResolution(height: $0.0, width: $0.1) }
+].map { PixelSize(height: $0.0, width: $0.1) }
 
 // MARK: Image processor
 
 /// How LLaVA-NeXT's image processor makes tiles of `imageSize`: the image stretched to one, and
 /// those of the best of `resolutions`, which must be the model's.
 private func tilePreprocessing(
-  folder: String, imageSize: Int, resolutions: [ImageResolution]
+  folder: String, imageSize: Int, resolutions: [PixelSize]
 ) throws(ConvertError) -> ImagePreprocessing {
   let config = try processorConfig(folder: folder)
   try config.checkTileProcessor(imageSize: imageSize)
@@ -152,7 +153,7 @@ struct LLaVANextProjectorFile: VisionSource {
 extension GGUFFile {
   /// The numbers are read in the order of `transformers`, height first: published lists hold either
   /// way up, and so the pair's answers are those of the checkpoint in its other form.
-  fileprivate func resolutions(imageSize: Int) throws(ConvertError) -> [ImageResolution] {
+  fileprivate func resolutions(imageSize: Int) throws(ConvertError) -> [PixelSize] {
     let key = "clip.vision.image_grid_pinpoints"
     guard let numbers = try numbers(key, atMost: 128), !numbers.isEmpty else {
       throw failure(key, "is missing; clip.vision.mm_patch_merge_type spatial_unpad needs it")
@@ -166,7 +167,7 @@ extension GGUFFile {
       )
     }
     return stride(from: 0, to: edges.count, by: 2).map {
-      ImageResolution(height: edges[$0], width: edges[$0 + 1])
+      PixelSize(height: edges[$0], width: edges[$0 + 1])
     }
   }
 

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// LLaVA-1.5: CLIP on one square image, whose patches a projector makes rows of the decoder.
 public struct LLaVAConfig: Equatable, Sendable {
   public var tower = CLIPConfig()

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// LLaVA-1.6 (LLaVA-NeXT): CLIP on tiles, those that an image is cut into and one that shows it whole.
 ///
 /// Tiles are put together by their patches, so the class token is never among the features.
@@ -7,7 +9,7 @@ public struct LLaVANextConfig: Equatable, Sendable {
   /// Of the tile that shows the image whole; the other tiles take mean, deviation and filter from it.
   public var preprocessing = ImagePreprocessing()
   /// The resolutions, in order, one of which an image is cut into tiles at: multiples of the tower's input.
-  public var resolutions: [ImageResolution] = []
+  public var resolutions: [PixelSize] = []
 
   public init() { preprocessing.fit = .stretch }
 
@@ -15,7 +17,7 @@ public struct LLaVANextConfig: Equatable, Sendable {
   public var tileTokenCount: Int { tower.patchCount }
 
   /// Tiles that a resolution is cut into, beside the one that shows the image whole.
-  public func tileCount(_ resolution: ImageResolution) -> Int {
+  public func tileCount(_ resolution: PixelSize) -> Int {
     (resolution.height / tower.imageSize) * (resolution.width / tower.imageSize)
   }
 
@@ -28,7 +30,7 @@ public struct LLaVANextConfig: Equatable, Sendable {
 
   /// Rows that an image which fills a resolution gives beside the tile that shows it whole: the patches, and one
   /// behind each line of them.
-  public func rowCount(_ resolution: ImageResolution) -> Int {
+  public func rowCount(_ resolution: PixelSize) -> Int {
     (resolution.height / tower.patchSize) * (resolution.width / tower.patchSize + 1)
   }
 
@@ -51,7 +53,7 @@ extension LLaVANextConfig {
       throw .metadata(key: "imageResolutions", problem: "\(edges.count) edges, needed pairs")
     }
     resolutions = stride(from: 0, to: edges.count, by: 2).map {
-      ImageResolution(height: edges[$0], width: edges[$0 + 1])
+      PixelSize(height: edges[$0], width: edges[$0 + 1])
     }
   }
 
@@ -64,7 +66,7 @@ extension LLaVANextConfig {
     for resolution in resolutions { try validate(resolution) }
   }
 
-  private func validate(_ resolution: ImageResolution) throws(ModelFileError) {
+  private func validate(_ resolution: PixelSize) throws(ModelFileError) {
     for edge in [resolution.height, resolution.width] {
       try check("image.resolutions", edge, 1...8192)
       try check("image.resolutions % image_size", edge % tower.imageSize, 0...0)

@@ -36,8 +36,8 @@ extension Runtime {
   ) -> [UInt8] {
     let (side, size) = (preparation.side, preparation.patchSize)
     let area = size * size
-    let mean = [preparation.mean.0, preparation.mean.1, preparation.mean.2]
-    let std = [preparation.std.0, preparation.std.1, preparation.std.2]
+    let mean = [preparation.steps.mean.0, preparation.steps.mean.1, preparation.steps.mean.2]
+    let std = [preparation.steps.std.0, preparation.steps.std.1, preparation.steps.std.2]
     var rgb = [UInt8](repeating: 0, count: side * side * 3)
     for y in 0..<side {
       for x in 0..<side {
@@ -45,7 +45,7 @@ extension Runtime {
         let inside = y % size * size + x % size
         for channel in 0..<3 {
           let value = patches[(patch * 3 + channel) * area + inside]
-          let level = (value * std[channel] + mean[channel]) / preparation.rescaleFactor
+          let level = (value * std[channel] + mean[channel]) / preparation.steps.rescaleFactor
           rgb[(y * side + x) * 3 + channel] = UInt8(min(255, max(0, level.rounded())))
         }
       }

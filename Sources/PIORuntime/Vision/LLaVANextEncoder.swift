@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 import PIOVision
 
@@ -42,7 +43,7 @@ struct LLaVANextEncoder {
 
   func load(_ image: OpenImage) throws(ImageError) {
     _ = try prepareTiles(
-      image, preparation, resolutions: config.sizes, scratch: imageScratch, into: pixels)
+      image, preparation, resolutions: config.resolutions, scratch: imageScratch, into: pixels)
   }
 
   func encode(
@@ -173,7 +174,7 @@ struct LLaVANextRegions: Equatable, Sendable {
 
   init(_ layout: inout Layout, _ config: LLaVANextConfig, limits: Limits, chunkRows: Int) {
     let preparation = ImagePreparation(config.tower, config.preprocessing)
-    let resolutions = config.sizes
+    let resolutions = config.resolutions
     tiles = layout.reserve(tilePixelByteCount(preparation, resolutions: resolutions))
     levels = layout.reserve(3 * 256)
     var image: Region<UInt8>?
@@ -190,13 +191,9 @@ struct LLaVANextRegions: Equatable, Sendable {
 }
 
 extension LLaVANextConfig {
-  fileprivate var sizes: [PixelSize] {
-    resolutions.map { PixelSize(height: $0.height, width: $0.width) }
-  }
-
   /// How an image of this size is cut.
   func tiles(_ size: PixelSize) -> TileLayout {
-    TileLayout(size, resolutions: sizes, side: tower.imageSize)
+    TileLayout(size, resolutions: resolutions, side: tower.imageSize)
   }
 
   func layout(_ size: PixelSize) -> VisualLayout {

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// What can be said of a vision encoder whatever its family: for reports.
@@ -12,9 +13,9 @@ public struct VisionSummary: Equatable, Sendable {
   /// Most inputs of the tower that one image is cut into.
   public let inputCount: Int
   /// What an image may be resized to before it is cut; empty: it is not cut.
-  public let resolutions: [ImageResolution]
+  public let resolutions: [PixelSize]
 
-  init(_ tower: CLIPConfig, inputCount: Int, resolutions: [ImageResolution]) {
+  init(_ tower: CLIPConfig, inputCount: Int, resolutions: [PixelSize]) {
     layerCount = tower.layerCount
     dim = tower.dim
     hiddenDim = tower.hiddenDim
@@ -38,7 +39,7 @@ extension VisionConfig {
   }
 
   /// Height and width of an image that gives the decoder the most rows; nil: every image gives as many.
-  public var largestImage: ImageResolution? {
+  public var largestImage: PixelSize? {
     guard case .llavaNext(let config) = self else { return nil }
     return config.resolutions.max { config.rowCount($0) < config.rowCount($1) }
   }
