@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Where the tokenizer's own layout is checked, when a file is opened and before one is written:
 /// nil, or what is wrong with it. An empty section is that of a file without a tokenizer.
 func tokenizerError(
@@ -5,7 +7,7 @@ func tokenizerError(
 ) -> ModelFileError? {
   if section.isEmpty { return nil }
   do {
-    _ = try TokenizerSection(section, vocabSize: config.text.vocabSize)
+    _ = try TokenizerTables(section, vocabSize: config.text.vocabSize)
     return nil
   } catch {
     return .tokenizer(problem: "\(error)")

@@ -1,66 +1,14 @@
+import PIOBase
+
 /// Everything a tokenizer is, as plain values: what `encoded()` lays out as a section of the file.
 ///
-/// The codes are those of `formats/TOKENIZER.md`; `PIOText` has the same ones.
+/// The codes are those of `formats/TOKENIZER.md`.
 public struct TokenizerContents: Equatable, Sendable {
-  public struct Flags: OptionSet, Equatable, Sendable {
-    public let rawValue: UInt32
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
-    /// Pieces are strings of bytes (GPT-2's alphabet, undone); otherwise strings of characters.
-    public static let byteLevel = Flags(rawValue: 1)
-    /// A word that is a piece is that piece, whatever the merges say.
-    public static let ignoreMerges = Flags(rawValue: 2)
-    /// A character that is no piece becomes the pieces `<0xNN>` of its bytes.
-    public static let byteFallback = Flags(rawValue: 4)
-    /// Neighbouring unknown characters are one unknown piece.
-    public static let fuseUnknown = Flags(rawValue: 8)
-    /// Normalizer: Unicode NFC.
-    public static let composes = Flags(rawValue: 16)
-    /// Normalizer: `▁` in front of every segment.
-    public static let prepends = Flags(rawValue: 32)
-    /// Normalizer: a space becomes `▁`.
-    public static let replacesSpaces = Flags(rawValue: 64)
-    /// Pre-tokenizer ByteLevel: a space in front of a segment that has none.
-    public static let prefixSpace = Flags(rawValue: 128)
-    public static let all = Flags(rawValue: 255)
-  }
-
-  /// One way of cutting a segment into words; they run one after the other.
-  public enum Step: UInt8, Sendable, CaseIterable {
-    case none = 0
-    /// The pattern of GPT-2.
-    case gpt2 = 1
-    /// The pattern of Llama 3: numbers in groups of three.
-    case llama3 = 2
-    /// The pattern of Qwen 2: numbers digit by digit.
-    case qwen2 = 3
-    /// Every numeric character alone.
-    case eachDigit = 4
-    /// Runs of numeric characters alone.
-    case digitRuns = 5
-    /// Before every `▁`.
-    case beforeSpaceMark = 6
-  }
-
-  /// The Metaspace pre-tokenizer: spaces become `▁`, and one is put in front of …
-  public enum Metaspace: UInt8, Sendable, CaseIterable {
-    /// There is no such pre-tokenizer.
-    case absent = 0
-    /// … nothing.
-    case never = 1
-    /// … the text's first segment.
-    case first = 2
-    /// … every segment.
-    case always = 3
-  }
-
-  public enum Decoder: UInt8, Sendable, CaseIterable {
-    /// Bytes, joined; what is no UTF-8 becomes U+FFFD.
-    case byteLevel = 0
-    /// Characters, joined; runs of byte pieces that are no UTF-8 become U+FFFD, one a byte.
-    case byteFallback = 1
-    /// Characters, joined; the first piece loses its `▁` where the text was given one.
-    case metaspace = 2
-  }
+  public typealias Flags = TokenizerTables.Flags
+  public typealias Step = TokenizerTables.Step
+  public typealias Metaspace = TokenizerTables.Metaspace
+  public typealias Decoder = TokenizerTables.Decoder
+  public typealias PieceFlags = TokenizerTables.PieceFlags
 
   public struct Piece: Equatable, Sendable {
     /// The bytes it stands for in text; empty for an id that stands for nothing.
@@ -73,20 +21,6 @@ public struct TokenizerContents: Equatable, Sendable {
       self.key = key
       self.flags = flags
     }
-  }
-
-  public struct PieceFlags: OptionSet, Equatable, Sendable {
-    public let rawValue: UInt8
-    public init(rawValue: UInt8) { self.rawValue = rawValue }
-    /// The id has a piece.
-    public static let known = PieceFlags(rawValue: 1)
-    /// Not part of an answer's text.
-    public static let special = PieceFlags(rawValue: 2)
-    /// `<0xNN>`: its text is one byte of a character.
-    public static let byte = PieceFlags(rawValue: 4)
-    /// Its spaces are `▁`: a Metaspace decoder drops them from the first piece.
-    public static let marksSpaces = PieceFlags(rawValue: 8)
-    public static let all = PieceFlags(rawValue: 15)
   }
 
   public struct AddedToken: Equatable, Sendable {

@@ -3,22 +3,47 @@ extension TokenizerContents {
   ///
   /// Throws where a count is above the format's limits, or an id names no piece.
   public func encoded() throws(TokenizerSectionError) -> [UInt8] {
-    try check()
+    try checkCounts()
+    try checkIDs()
     let (rawAdded, normalizedAdded) = sortedAdded()
     let allAdded = rawAdded + normalizedAdded
-    var keys: [[UInt8]?] = pieces.map(\.key)
-    let sharesText = flags.contains(.byteLevel)
-    if sharesText && !flags.contains(.ignoreMerges) { keys = [] }
+    let keys = lookedUpKeys
     let keySlots = try Self.keySlots(keys)
     let mergeSlots = try mergeSlots()
+    let layout = try layout(keys, keySlotCount: keySlots.count, mergeSlotCount: mergeSlots.count)
 
+    var out = SectionBytes()
+    header(layout, rawAddedCount: rawAdded.count, &out)
+    out.words(byteIDs)
+    out.words(beginIDs + endIDs)
+    out.strings(pieces.map(\.text))
+    out.align()
+    out.bytes += pieces.map(\.flags.rawValue)
+    if layout.hasKeys { out.strings(keys.map { $0 ?? [] }) }
+    out.words(keySlots)
+    out.words(merges.flatMap { [$0.left, $0.right, $0.result] })
+    out.words(mergeSlots)
+    out.words(allAdded.flatMap { [$0.id, $0.bits] })
+    out.strings(allAdded.map(\.pattern))
+    return out.bytes
+  }
+
+  /// A byte-level tokenizer looks words up only where they go before merges.
+  private var lookedUpKeys: [[UInt8]?] {
+    flags.contains(.byteLevel) && !flags.contains(.ignoreMerges) ? [] : pieces.map(\.key)
+  }
+
+  private func layout(
+    _ keys: [[UInt8]?], keySlotCount: Int, mergeSlotCount: Int
+  ) throws(TokenizerSectionError) -> TokenizerLayout {
+    let sharesText = flags.contains(.byteLevel)
     var layout = TokenizerLayout()
     layout.pieceCount = pieces.count
     layout.textByteCount = pieces.reduce(0) { $0 + $1.text.count }
     layout.keyByteCount = sharesText ? 0 : keys.reduce(0) { $0 + ($1?.count ?? 0) }
-    layout.keySlotCount = keySlots.count
+    layout.keySlotCount = keySlotCount
     layout.mergeCount = merges.count
-    layout.mergeSlotCount = mergeSlots.count
+    layout.mergeSlotCount = mergeSlotCount
     layout.addedCount = added.count
     layout.addedByteCount = added.reduce(0) { $0 + $1.pattern.count }
     layout.beginCount = beginIDs.count
@@ -26,36 +51,7 @@ extension TokenizerContents {
     for bytes in [layout.textByteCount, layout.keyByteCount, layout.addedByteCount] {
       try bound("bytes of text", bytes, TokenizerLayout.Limit.bytes)
     }
-
-    var out = SectionBytes()
-    header(layout, rawAddedCount: rawAdded.count, &out)
-    out.align()
-    byteIDs.forEach { out.word($0) }
-    out.align()
-    (beginIDs + endIDs).forEach { out.word($0) }
-    out.strings(pieces.map(\.text))
-    out.align()
-    out.bytes += pieces.map(\.flags.rawValue)
-    if layout.hasKeys { out.strings(keys.map { $0 ?? [] }) }
-    out.align()
-    keySlots.forEach { out.word($0) }
-    out.align()
-    for merge in merges {
-      out.word(merge.left)
-      out.word(merge.right)
-      out.word(merge.result)
-    }
-    out.align()
-    mergeSlots.forEach { out.word($0) }
-    out.align()
-    for token in allAdded {
-      out.word(token.id)
-      out.word(
-        Int32((token.stripsLeft ? 1 : 0) | (token.stripsRight ? 2 : 0) | (token.singleWord ? 4 : 0))
-      )
-    }
-    out.strings(allAdded.map(\.pattern))
-    return out.bytes
+    return layout
   }
 
   private func header(
@@ -76,7 +72,7 @@ extension TokenizerContents {
       repeating: 0, count: TokenizerLayout.headerByteCount - out.bytes.count)
   }
 
-  private func check() throws(TokenizerSectionError) {
+  private func checkCounts() throws(TokenizerSectionError) {
     typealias Limit = TokenizerLayout.Limit
     try bound("pieces", pieces.count, Limit.pieces)
     try bound("merges", merges.count, Limit.merges)
@@ -93,6 +89,9 @@ extension TokenizerContents {
       try bound("bytes of one added token", token.pattern.count, Limit.patternBytes)
       if token.pattern.isEmpty { throw .unknownCode(field: "text of added token", found: 0) }
     }
+  }
+
+  private func checkIDs() throws(TokenizerSectionError) {
     guard byteIDs.count == 256 else {
       throw .tooMany(what: "byte pieces", found: byteIDs.count, limit: 256)
     }
@@ -174,6 +173,13 @@ extension TokenizerContents {
   }
 }
 
+extension TokenizerContents.AddedToken {
+  /// As in the file.
+  fileprivate var bits: Int32 {
+    (stripsLeft ? 1 : 0) | (stripsRight ? 2 : 0) | (singleWord ? 4 : 0)
+  }
+}
+
 /// Bytes in the order of the file.
 private struct SectionBytes {
   var bytes: [UInt8] = []
@@ -181,6 +187,12 @@ private struct SectionBytes {
   mutating func word(_ value: Int32) {
     let bits = UInt32(bitPattern: value)
     for shift: UInt32 in [0, 8, 16, 24] { bytes.append(UInt8(truncatingIfNeeded: bits >> shift)) }
+  }
+
+  /// A table of its own.
+  mutating func words(_ values: [Int32]) {
+    align()
+    for value in values { word(value) }
   }
 
   mutating func align() {

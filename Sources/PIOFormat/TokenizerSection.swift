@@ -1,54 +1,12 @@
-/// The tokenizer of a `.piom` file: views of its tables, straight from the mapping.
-///
-/// Everything a tokenizer does with the views stays inside them: ids name pieces, offsets ascend.
-/// The views live as long as the bytes they were made of. Layout: `formats/TOKENIZER.md`.
-public struct TokenizerSection: @unchecked Sendable {
-  public let flags: TokenizerContents.Flags
-  /// Four codes, applied in order.
-  public let steps:
-    (
-      TokenizerContents.Step, TokenizerContents.Step, TokenizerContents.Step, TokenizerContents.Step
-    )
-  public let metaspace: TokenizerContents.Metaspace
-  public let decoder: TokenizerContents.Decoder
-  public let strippedSpaces: Int
-  /// −1: none.
-  public let unknownID: Int32
-  /// Bytes of the longest piece.
-  public let longestPiece: Int
+import PIOBase
 
-  /// 256 ids, −1: no piece for this byte.
-  public let byteIDs: UnsafeBufferPointer<Int32>
-  public let beginIDs: UnsafeBufferPointer<Int32>
-  public let endIDs: UnsafeBufferPointer<Int32>
-  /// One more than there are pieces.
-  public let textOffsets: UnsafeBufferPointer<UInt32>
-  public let texts: UnsafeBufferPointer<UInt8>
-  public let pieceFlags: UnsafeBufferPointer<UInt8>
-  public let keyOffsets: UnsafeBufferPointer<UInt32>
-  public let keys: UnsafeBufferPointer<UInt8>
-  /// Open addressing, a power of two or none: piece ids, −1: free.
-  public let keySlots: UnsafeBufferPointer<Int32>
-  /// Left, right, result of each merge, by rank.
-  public let merges: UnsafeBufferPointer<Int32>
-  /// Open addressing, a power of two or none: ranks, −1: free.
-  public let mergeSlots: UnsafeBufferPointer<Int32>
-  /// Id and flags (1 strips left, 2 strips right, 4 single word) of each added token.
-  public let added: UnsafeBufferPointer<Int32>
-  public let addedOffsets: UnsafeBufferPointer<UInt32>
-  public let addedBytes: UnsafeBufferPointer<UInt8>
-  /// The first so many are searched in the text as given, the others in the normalized text.
-  public let rawAddedCount: Int
-
-  public var pieceCount: Int { pieceFlags.count }
-
-  /// Checks a section and makes the views.
+/// The tokenizer of a `.piom` file: views of its tables, straight from the mapping. Layout: `formats/TOKENIZER.md`.
+extension TokenizerTables {
+  /// Checks a section and makes the views, which live as long as its bytes.
   ///
   /// `bytes` start on a multiple of 4 (64 in a file); `vocabSize` is the number of rows of the embedding table.
   /// Throws for anything that does not add up. Allocates a few words, reads each table once.
-  public init(
-    _ bytes: UnsafeRawBufferPointer, vocabSize: Int
-  ) throws(TokenizerSectionError) {
+  public init(_ bytes: UnsafeRawBufferPointer, vocabSize: Int) throws(TokenizerSectionError) {
     guard bytes.count >= TokenizerLayout.headerByteCount, let base = bytes.baseAddress else {
       throw .wrongSize(neededBytes: TokenizerLayout.headerByteCount, foundBytes: bytes.count)
     }
@@ -56,18 +14,18 @@ public struct TokenizerSection: @unchecked Sendable {
     let header = TokenizerHeader(bytes)
     let layout = try header.layout(vocabSize: vocabSize)
     let ranges = layout.ranges()
-    let needed = ranges.last?.upperBound ?? 0
-    guard bytes.count == needed else {
-      throw .wrongSize(neededBytes: needed, foundBytes: bytes.count)
-    }
-    for (range, next) in zip(ranges, ranges.dropFirst()) {
-      if let at = (range.upperBound..<next.lowerBound).first(where: { bytes[$0] != 0 }) {
-        throw .unknownCode(field: "padding byte \(at)", found: Int(bytes[at]))
-      }
-    }
-    func view<T>(_ i: Int, as type: T.Type) -> UnsafeBufferPointer<T> {
-      UnsafeRawBufferPointer(rebasing: bytes[ranges[i]]).bindMemory(to: type)
-    }
+    try checkGaps(bytes, between: ranges)
+    self.init()
+    try setCodes(header, layout)
+    setViews(bytes, layout, ranges)
+    try checkAllOffsets(layout)
+    try checkAllIDs(layout)
+    try checkAdded(below: layout.pieceCount)
+  }
+
+  private mutating func setCodes(
+    _ header: TokenizerHeader, _ layout: TokenizerLayout
+  ) throws(TokenizerSectionError) {
     flags = try header.flags()
     steps = (
       try header.step(0), try header.step(1), try header.step(2), try header.step(3)
@@ -78,7 +36,14 @@ public struct TokenizerSection: @unchecked Sendable {
       .strippedSpaces, "stripped spaces", TokenizerLayout.Limit.strippedSpaces)
     unknownID = Int32(bitPattern: header[.unknownID])
     rawAddedCount = try header.count(.rawAddedCount, "raw added tokens", layout.addedCount)
+  }
 
+  private mutating func setViews(
+    _ bytes: UnsafeRawBufferPointer, _ layout: TokenizerLayout, _ ranges: [Range<Int>]
+  ) {
+    func view<T>(_ i: Int, as type: T.Type) -> UnsafeBufferPointer<T> {
+      UnsafeRawBufferPointer(rebasing: bytes[ranges[i]]).bindMemory(to: type)
+    }
     byteIDs = view(0, as: Int32.self)
     let template = view(1, as: Int32.self)
     beginIDs = UnsafeBufferPointer(rebasing: template[..<layout.beginCount])
@@ -94,18 +59,27 @@ public struct TokenizerSection: @unchecked Sendable {
     added = view(10, as: Int32.self)
     addedOffsets = view(11, as: UInt32.self)
     addedBytes = view(12, as: UInt8.self)
+  }
 
-    let limit = layout.pieceCount
+  private mutating func checkAllOffsets(
+    _ layout: TokenizerLayout
+  ) throws(TokenizerSectionError) {
+    typealias Limit = TokenizerLayout.Limit
     longestPiece = try checkOffsets(
-      "piece offset", textOffsets, texts.count, longest: TokenizerLayout.Limit.pieceBytes)
+      "piece offset", textOffsets, texts.count, longest: Limit.pieceBytes)
     if layout.hasKeys {
-      _ = try checkOffsets(
-        "key offset", keyOffsets, keys.count, longest: TokenizerLayout.Limit.pieceBytes)
+      _ = try checkOffsets("key offset", keyOffsets, keys.count, longest: Limit.pieceBytes)
     }
     _ = try checkOffsets(
-      "added token offset", addedOffsets, addedBytes.count,
-      longest: TokenizerLayout.Limit.patternBytes)
+      "added token offset", addedOffsets, addedBytes.count, longest: Limit.patternBytes)
+  }
+
+  private func checkAllIDs(_ layout: TokenizerLayout) throws(TokenizerSectionError) {
+    let limit = layout.pieceCount
     try checkIDs("byte piece", byteIDs, from: -1, below: limit)
+    // Begin and end stand in one table.
+    let template = UnsafeBufferPointer(
+      start: beginIDs.baseAddress, count: layout.beginCount + layout.endCount)
     try checkIDs("template token", template, from: 0, below: limit)
     try checkIDs("merge", merges, from: 0, below: limit)
     try checkIDs("key slot", keySlots, from: -1, below: limit)
@@ -113,7 +87,6 @@ public struct TokenizerSection: @unchecked Sendable {
     guard unknownID >= -1, Int(unknownID) < limit else {
       throw .outOfRange(what: "unknown piece", index: 0, found: Int(unknownID), limit: limit)
     }
-    try checkAdded(below: limit)
   }
 
   /// Ids in range, flags known, patterns not empty and strictly ascending within each group.
@@ -133,6 +106,21 @@ public struct TokenizerSection: @unchecked Sendable {
       guard previous.lexicographicallyPrecedes(pattern) else {
         throw .notAscending(what: "added token", index: i)
       }
+    }
+  }
+}
+
+/// The tables fill the section, and what is between them is 0.
+private func checkGaps(
+  _ bytes: UnsafeRawBufferPointer, between ranges: [Range<Int>]
+) throws(TokenizerSectionError) {
+  let needed = ranges.last?.upperBound ?? 0
+  guard bytes.count == needed else {
+    throw .wrongSize(neededBytes: needed, foundBytes: bytes.count)
+  }
+  for (range, next) in zip(ranges, ranges.dropFirst()) {
+    if let at = (range.upperBound..<next.lowerBound).first(where: { bytes[$0] != 0 }) {
+      throw .unknownCode(field: "padding byte \(at)", found: Int(bytes[at]))
     }
   }
 }
@@ -165,9 +153,8 @@ private struct TokenizerHeader {
     return found
   }
 
-  /// Magic, version, reserved bytes and every count.
-  func layout(vocabSize: Int) throws(TokenizerSectionError) -> TokenizerLayout {
-    typealias Limit = TokenizerLayout.Limit
+  /// Magic, version, reserved bytes.
+  func checkStart() throws(TokenizerSectionError) {
     guard self[.magic] == TokenizerLayout.magic else { throw .badMagic(found: self[.magic]) }
     guard self[.version] == TokenizerLayout.version else {
       throw .unsupportedVersion(found: self[.version], supported: TokenizerLayout.version)
@@ -176,6 +163,12 @@ private struct TokenizerHeader {
     if let at = reserved.first(where: { bytes[$0] != 0 }) {
       throw .unknownCode(field: "reserved byte \(at)", found: Int(bytes[at]))
     }
+  }
+
+  /// Every count.
+  func layout(vocabSize: Int) throws(TokenizerSectionError) -> TokenizerLayout {
+    typealias Limit = TokenizerLayout.Limit
+    try checkStart()
     var layout = TokenizerLayout()
     layout.pieceCount = try count(.pieceCount, "pieces", min(Limit.pieces, max(0, vocabSize)))
     layout.textByteCount = try count(.textByteCount, "bytes of pieces", Limit.bytes)
@@ -190,17 +183,17 @@ private struct TokenizerHeader {
     return layout
   }
 
-  func flags() throws(TokenizerSectionError) -> TokenizerContents.Flags {
-    let flags = TokenizerContents.Flags(rawValue: self[.flags])
-    guard TokenizerContents.Flags.all.isSuperset(of: flags) else {
+  func flags() throws(TokenizerSectionError) -> TokenizerTables.Flags {
+    let flags = TokenizerTables.Flags(rawValue: self[.flags])
+    guard TokenizerTables.Flags.all.isSuperset(of: flags) else {
       throw .unknownCode(field: "flags", found: Int(self[.flags]))
     }
     return flags
   }
 
-  func step(_ i: Int) throws(TokenizerSectionError) -> TokenizerContents.Step {
+  func step(_ i: Int) throws(TokenizerSectionError) -> TokenizerTables.Step {
     let raw = UInt8(truncatingIfNeeded: self[.steps] >> UInt32(8 * i))
-    guard let step = TokenizerContents.Step(rawValue: raw) else {
+    guard let step = TokenizerTables.Step(rawValue: raw) else {
       throw .unknownCode(field: "pre-tokenizer step", found: Int(raw))
     }
     return step

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Finds added tokens in a text: at each position the longest, from left to right, none twice.
 struct AddedTokens {
   /// A stretch of the text: one added token, or (`id` −1) what lies between two of them.

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// One text on its way to ids: added tokens, normalizer, pre-tokenizer, merges.
 struct Encoder {
   private let tokenizer: Tokenizer

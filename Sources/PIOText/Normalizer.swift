@@ -1,3 +1,5 @@
+import PIOBase
+
 /// `▁` (U+2581), which stands for a space in the vocabularies of SentencePiece.
 let spaceMark: [UInt8] = [0xE2, 0x96, 0x81]
 

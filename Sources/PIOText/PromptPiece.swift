@@ -1,3 +1,5 @@
+import PIOBase
+
 /// A part of a prompt, by who wrote it.
 public enum PromptPiece: Equatable, Sendable {
   /// Of a template: control tokens in it count (`<|im_end|>`, `<image>`).

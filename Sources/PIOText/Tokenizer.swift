@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Text to token ids and back, over the tables of a model file; equal to Hugging Face `tokenizers`.
 ///
 /// Copies share the tables, which must outlive them.

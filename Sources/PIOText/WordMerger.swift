@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Byte-pair encoding of one word: its symbols, then the merges, lowest rank first, leftmost first.
 ///
 /// A heap holds the candidate merges, a linked list the symbols, so a word of n symbols takes

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Cuts a segment of normalized text into words, as the patterns of byte-level BPEs do.
 ///
 /// Each pattern is written out as what a backtracking regex engine would match at a position, so

@@ -7,7 +7,7 @@ struct PromptPieceTests {
 
   /// Every added token that is special: its id and its text.
   private func specialTokens(_ golden: GoldenTokenizer) throws -> [(id: Int32, text: String)] {
-    let section = try golden.memory.section(vocabSize: 1024)
+    let section = try golden.memory.tables(vocabSize: 1024)
     return (0..<section.added.count / 2).compactMap { i in
       let id = section.added[2 * i]
       guard section.pieceFlags[Int(id)] & Self.specials != 0 else { return nil }
@@ -86,8 +86,7 @@ struct PromptPieceTests {
   /// A token with a role in the model is control even where its piece is not flagged.
   @Test func tokensOfARoleAreControlToo() throws {
     let memory = SectionMemory(try convert("gpt2").section)
-    let section = try memory.section(vocabSize: 1024)
-    let tokenizer = Tokenizer(tables(section), control: [420])
+    let tokenizer = Tokenizer(try memory.tables(vocabSize: 1024), control: [420])
     #expect(tokenizer.encode([.special("[MASK]")], addSpecialTokens: false) == [420])
     #expect(!tokenizer.encode([.text("[MASK]")], addSpecialTokens: false).contains(420))
     // Other added words are words.
@@ -113,7 +112,7 @@ struct PromptPieceTests {
 
   /// The piece of an unknown character is flagged special, and a text may have it.
   private func unknown(_ golden: GoldenTokenizer) throws -> [Int32] {
-    [try golden.memory.section(vocabSize: 1024).unknownID]
+    [try golden.memory.tables(vocabSize: 1024).unknownID]
   }
 
   private func covers(_ tokenizer: Tokenizer, _ text: String) -> Bool {

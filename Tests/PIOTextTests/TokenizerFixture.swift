@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import PIOFormat
 import PIOText
@@ -21,44 +22,13 @@ final class SectionMemory {
 
   deinit { bytes.deallocate() }
 
-  func section(vocabSize: Int) throws -> TokenizerSection {
-    try TokenizerSection(UnsafeRawBufferPointer(bytes), vocabSize: vocabSize)
+  func tables(vocabSize: Int) throws -> TokenizerTables {
+    try TokenizerTables(UnsafeRawBufferPointer(bytes), vocabSize: vocabSize)
   }
 
   func tokenizer(vocabSize: Int) throws -> Tokenizer {
-    Tokenizer(tables(try section(vocabSize: vocabSize)))
+    Tokenizer(try tables(vocabSize: vocabSize))
   }
-}
-
-/// What PIORuntime does at load.
-func tables(_ section: TokenizerSection) -> TokenizerTables {
-  var tables = TokenizerTables()
-  tables.flags = .init(rawValue: section.flags.rawValue)
-  tables.steps = (
-    .init(rawValue: section.steps.0.rawValue)!, .init(rawValue: section.steps.1.rawValue)!,
-    .init(rawValue: section.steps.2.rawValue)!, .init(rawValue: section.steps.3.rawValue)!
-  )
-  tables.metaspace = .init(rawValue: section.metaspace.rawValue)!
-  tables.decoder = .init(rawValue: section.decoder.rawValue)!
-  tables.strippedSpaces = section.strippedSpaces
-  tables.unknownID = section.unknownID
-  tables.longestPiece = section.longestPiece
-  tables.byteIDs = section.byteIDs
-  tables.beginIDs = section.beginIDs
-  tables.endIDs = section.endIDs
-  tables.textOffsets = section.textOffsets
-  tables.texts = section.texts
-  tables.pieceFlags = section.pieceFlags
-  tables.keyOffsets = section.keyOffsets
-  tables.keys = section.keys
-  tables.keySlots = section.keySlots
-  tables.merges = section.merges
-  tables.mergeSlots = section.mergeSlots
-  tables.added = section.added
-  tables.addedOffsets = section.addedOffsets
-  tables.addedBytes = section.addedBytes
-  tables.rawAddedCount = section.rawAddedCount
-  return tables
 }
 
 /// A converted tokenizer and what the reference does with the same texts.
