@@ -6,14 +6,15 @@ import Testing
 
 /// Slots, turns that end early, and images that come as bytes.
 struct RuntimeTests {
-  private func session() throws -> (Session, Golden.Case) {
+  private let test = try! Golden.load("gqa-linear-sharded").0.cases[0]
+
+  private func session() throws -> Session {
     let (golden, _) = try Golden.load("gqa-linear-sharded")
-    let path = try Files.model(golden.checkpoint, weights: .int8, vision: .int8)
-    return (try makeSession(path), golden.cases[0])
+    return try makeSession(Files.model(golden.checkpoint, weights: .int8, vision: .int8))
   }
 
   @Test func aSlotServesOneConversationAtATime() throws {
-    var (session, test) = try session()
+    var session = try self.session()
     let tokens = try session.rawTokens(test.prompt, isFirst: true)
     let first = try run(&session, tokens, images: test.imagePaths, count: 6)
     #expect(throws: RuntimeError.noFreeSlot(slotCount: 1)) { _ = try session.runtime.begin() }
@@ -28,8 +29,8 @@ struct RuntimeTests {
   }
 
   @Test func anAnswerThatIsNotWantedEndsBehindItsToken() throws {
-    var (stopped, test) = try session()
-    var (cut, _) = try session()
+    var stopped = try self.session()
+    var cut = try self.session()
     let tokens = try stopped.rawTokens(test.prompt, isFirst: true)
     let request = Request(
       tokens: tokens, images: test.imagePaths.map { .file($0) }, maxTokens: 12)
@@ -48,8 +49,8 @@ struct RuntimeTests {
 
   @Test(arguments: [true, false])
   func aCancelledTurnLeavesTheConversationAsItWas(_ hasImage: Bool) throws {
-    var (session, test) = try session()
-    var (untouched, _) = try self.session()
+    var session = try self.session()
+    var untouched = try self.session()
     let prompt = try session.rawTokens(test.prompt, isFirst: true)
     let image = session.config.specialTokens.image
     let tokens = hasImage ? prompt : prompt.filter { $0 != image }
@@ -67,8 +68,8 @@ struct RuntimeTests {
 
   /// Work that fails in the middle has given some layers rows that others lack.
   @Test func rowsOfHalfAPassAreTakenBack() throws {
-    var (session, test) = try session()
-    var (untouched, _) = try self.session()
+    var session = try self.session()
+    var untouched = try self.session()
     let tokens = try session.rawTokens(test.prompt, isFirst: true)
     _ = try run(&session, tokens, images: test.imagePaths, count: 3)
     _ = try run(&untouched, tokens, images: test.imagePaths, count: 3)
@@ -85,8 +86,8 @@ struct RuntimeTests {
   }
 
   @Test func imagesFromBytesAreThoseOfTheirFiles() throws {
-    var (files, test) = try session()
-    var (bytes, _) = try session()
+    var files = try self.session()
+    var bytes = try self.session()
     let tokens = try files.rawTokens(test.prompt, isFirst: true)
     let expected = try run(&files, tokens, images: test.imagePaths, count: 4)
     let data = try Data(contentsOf: URL(fileURLWithPath: test.imagePaths[0]))
