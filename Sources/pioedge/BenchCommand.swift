@@ -15,15 +15,15 @@ struct BenchCommand: ParsableCommand {
       Examples:
         pioedge bench llava.piom
         pioedge bench llava.piom -p 512 -n 128 --threads 1 --json
-        pioedge bench llava.piom --image            (an image too: encoding, first token)
-        pioedge bench llava.piom --image --visual-tokens 192,64  (pruned and unpruned)
-        pioedge bench llava.piom --depth 1024       (decoding behind 1024 rows)
-        pioedge bench --limits                      (what this machine can do, no model)
+        pioedge bench llava.piom --image           (an image too)
+        pioedge bench llava.piom --image --visual-tokens 192,64  (pruned)
+        pioedge bench llava.piom --depth 1024      (decoding behind 1024 rows)
+        pioedge bench --limits                     (what this machine can do)
 
-      Tokens and the image are made up; each figure is the median of --repetitions runs, after one that does not count.
-      Shares are of what plain loops reach here with the same number of threads. With --visual-tokens one prompt (an
-      image and \(Benchmark.textRowsWithPrunedImage) text tokens) is answered with -n tokens, unpruned and with each count in turn; prefill and decoding
-      alone are then measured only where -p asks for it.
+      Tokens and the image are made up; each figure is the median of --repetitions runs, after one that does not \
+      count. Shares are of what plain loops reach here with the same number of threads. With --visual-tokens one \
+      prompt (an image and \(Benchmark.textRowsWithPrunedImage) text tokens) is answered with -n tokens, unpruned and with each \
+      count in turn; prefill and decoding alone are then measured only where -p asks for it.
 
       \(everyOption("bench"))
       """)

@@ -10,20 +10,20 @@ struct EvalCommand: ParsableCommand {
     usage:
       "pioedge eval <model> --questions <file> --images <folder> [<options>]\npioedge eval <model> --text <file> [<options>]",
     discussion: """
-      Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), "answers"
-      (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each image is encoded
+      Questions are JSON lines with "image", "question" (or "text") and what is right: "answer" (exact match), "answers" \
+      (the VQA rule) or POPE's "label" (yes, no); a "family" or "category" where there is one. Each image is encoded \
       once; every question is asked unpruned and with each method at each budget.
 
-      With --report, answers are kept in DIR/answers.jsonl as they come: a killed evaluation goes on where it was, and
+      With --report, answers are kept in DIR/answers.jsonl as they come: a killed evaluation goes on where it was, and \
       another one with the same folder asks only what is new. It writes report.md, results.csv and results.json.
 
-      With --text: the perplexity of a text, exp of the mean of -log p of each token given those before it in the same
+      With --text: the perplexity of a text, exp of the mean of -log p of each token given those before it in the same \
       window. Windows do not overlap; the first token of each is not counted.
 
       Examples:
         pioedge eval llava.piom --questions q.jsonl --images images
-        pioedge eval llava.piom --questions q.jsonl --images images --report results \
-      --prune pio,published,random --visual-tokens 192,64 --controls
+        pioedge eval llava.piom --questions q.jsonl --images images \\
+          --prune pio,published,random --visual-tokens 192,64 --report results
         pioedge eval model.piom --text book.txt --window 256 --json
 
       \(everyOption("eval"))

@@ -9,8 +9,8 @@ struct PlanCommand: ParsableCommand {
     abstract: "Say where every byte of a run will go; nothing is run.",
     usage: "pioedge plan <model> [<options>]",
     discussion: """
-      Takes the options of `run`, with the same defaults. A run has three phases that share their memory: an image is
-      decoded, it is encoded, the decoder runs. The peak is the largest of them. A checkpoint's folder or a GGUF file
+      Takes the options of `run`, with the same defaults. A run has three phases that share their memory: an image is \
+      decoded, it is encoded, the decoder runs. The peak is the largest of them. A checkpoint's folder or a GGUF file \
       is planned as `convert` would write it; nothing is converted.
 
       Examples:
@@ -90,7 +90,7 @@ struct PlanCommand: ParsableCommand {
 struct PlannedConversion: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Of a checkpoint: the decoder's matrices, as for `convert`: int4, int4-affine, int8, f16, f32, keep.",
+      "Not for a .piom file: the decoder's matrices, as for `convert`: int4, int4-affine, int8, f16, f32, keep.",
       valueName: "kind"),
     transform: weightChoice)
   var weights: WeightChoice?

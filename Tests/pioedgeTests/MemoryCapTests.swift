@@ -27,6 +27,15 @@ struct MemoryCapTests {
     return try #require(memory["peak_resident_bytes"] as? Int)
   }
 
+  /// By how much a run stayed below what it had planned for.
+  private func slack(_ result: Tool.Result) throws -> Int {
+    let memory = try #require(result.json["memory"] as? [String: Any], "\(result.error)")
+    return try #require(memory["planned_peak_bytes"] as? Int) - peak(result)
+  }
+
+  /// 4 MiB or 5 % of the plan, and the 2 MiB by which the code that the kernel maps at once differs between runs.
+  private func allowedSlack(_ planned: Int) -> Int { max(4 << 20, planned / 20) + (2 << 20) }
+
   @Test func holdsWithoutAControlGroup() throws {
     let (smallest, _) = try plan(Self.limits)
     let size = try #require(
@@ -67,17 +76,16 @@ struct MemoryCapTests {
     #expect(refused.error.split(separator: "\n").count == 1)
   }
 
-  /// The kernel's figure is below the plan's by less than 4 MiB or 5 %.
+  /// The kernel's figure is below the plan's, and not by much.
   @Test(arguments: [
     [], ["--stream", "on"], ["--stream", "off"], ["--kv", "int8"], ["--kv", "f32"],
     ["--threads", "1"], ["--threads", "4"], ["--visual-tokens", "64"], ["--compute", "f32"],
   ])
   func thePlanIsCloseAboveTheTruth(_ options: [String]) throws {
     let limits = Self.limits + options
-    let planned = try plan(limits).peak
-    let found = try peak(Self.run(limits))
-    #expect(found <= planned, "\(options)")
-    #expect(planned - found < max(4 << 20, planned / 20), "\(options): \(planned - found) above")
+    let slack = try slack(Self.run(limits))
+    #expect(slack >= 0, "\(options)")
+    #expect(slack < allowedSlack(try plan(limits).peak), "\(options): \(slack) bytes")
   }
 
   @Test(arguments: [
@@ -98,8 +106,8 @@ struct MemoryCapTests {
       ["run", path, "--raw", "--json"] + limits + pixels
       + (hasVision ? ["--image", Self.image, "<image> ab"] : ["ab cd"])
     let free = Tool.run(arguments)
-    let found = try peak(free)
-    #expect(found <= planned && planned - found < max(4 << 20, planned / 20))
+    let slack = try slack(free)
+    #expect(slack >= 0 && slack < allowedSlack(planned), "\(slack) bytes")
     let capped = Tool.run(arguments + ["--memory-cap", "\(smallest)"])
     #expect(try peak(capped) <= smallest)
     #expect(capped.json["tokens"] as? [Int] == free.json["tokens"] as? [Int])
