@@ -60,7 +60,7 @@ final class BlockEncoder {
     ] { pointer.deallocate() }
   }
 
-  /// Encodes the first `count` rows, `count` ≤ 16; the rows behind them are padding of the block.
+  /// Encodes the first `count` rows, `count` ≤ 16; the rows after them are padding of the block.
   ///
   /// `out` takes one row of blocks (`blocks16`) or `count` rows. `source`: whose codes, row by row,
   /// are taken over instead of new ones found.

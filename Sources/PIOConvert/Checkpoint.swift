@@ -45,7 +45,7 @@ final class SourceFile: Sendable {
     }
   }
 
-  /// The whole of a small file.
+  /// All bytes of a small file.
   static func contents(of path: String, limit: Int) throws(ConvertError) -> [UInt8] {
     let file = try SourceFile(path: path)
     guard file.byteCount <= limit else {
@@ -176,7 +176,7 @@ struct Checkpoint: Sendable {
     var owners: [String: String] = [:]
     for (tensor, value) in map {
       guard case .string(let name) = value else {
-        throw .index(problem: "the file of tensor \(tensor.shortened) is not a name")
+        throw .index(problem: "weight_map has no file name for tensor \(tensor.shortened)")
       }
       let isPlain =
         !name.isEmpty && name.utf8.count <= 255 && name.first != "."
@@ -186,7 +186,9 @@ struct Checkpoint: Sendable {
       }
       owners[tensor] = name
     }
-    guard Set(owners.values).count <= 4096 else { throw .index(problem: "more than 4,096 shards") }
+    guard Set(owners.values).count <= 4096 else {
+      throw .index(problem: "weight_map names more than 4,096 shards")
+    }
     return owners
   }
 }

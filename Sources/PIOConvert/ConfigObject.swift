@@ -3,7 +3,7 @@
 /// A key that is absent or null takes the default; a value of the wrong type is refused by name.
 struct ConfigObject {
   let file: String
-  /// `text_config.` for what stands there, empty at the top.
+  /// `text_config.` for members of that object, empty at the top.
   let path: String
   let members: [String: JSONValue]
 

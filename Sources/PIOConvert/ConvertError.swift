@@ -52,7 +52,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
     case .shard(let name, let error): "\(name) \(error)"
     case .gguf(let file, let error): "\(file.shortened) \(error)"
     case .missingTensor(let name): "tensor \(name.shortened) is missing"
-    case .duplicateTensor(let name): "tensor \(name.shortened) is there twice"
+    case .duplicateTensor(let name): "duplicate tensor \(name.shortened)"
     case .wrongShape(let tensor, let needed, let found):
       "tensor \(tensor.shortened) has shape \(found), the configuration needs \(needed)"
     case .unsupportedType(let tensor, let type):
@@ -68,11 +68,11 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
     case .kind(let problem): problem
     case .tokenizer(let error): "\(error)"
     case .projectorWithoutGGUF(let path):
-      "--mmproj goes with a GGUF file, and \(path) is a folder, whose checkpoint is whole"
+      "--mmproj needs a GGUF file as source; \(path) is a folder, which has its vision encoder in it"
     case .sourceChanged(let path): "\(path) changed while it was read"
     case .targetExists(let path): "\(path) exists; --force replaces it"
     case .targetIsSource(let path, let file):
-      "\(path) is the source's own \(file) and is not replaced"
+      "\(path) is \(file) of the source, which is not replaced"
     case .model(let error): "\(error)"
     case .cancelled: "interrupted; nothing was written"
     }

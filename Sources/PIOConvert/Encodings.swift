@@ -65,7 +65,7 @@ public struct EncodingRules: Sendable, Equatable {
       }
     }
     if let rule = keep.indices.first(where: { !used.contains($0) }) {
-      throw .kind(problem: "--keep \(keep[rule].pattern): no weight matrix has such a name")
+      throw .kind(problem: "--keep \(keep[rule].pattern): no weight matrix matches")
     }
     return encodings
   }

@@ -22,7 +22,9 @@ extension GGUFFile {
     text.kvHeadCount =
       try int("llama.attention.head_count_kv", in: 1...text.headCount) ?? text.headCount
     guard text.headCount % text.kvHeadCount == 0 else {
-      throw failure("llama.attention.head_count_kv", "does not divide llama.attention.head_count")
+      throw failure(
+        "llama.attention.head_count_kv",
+        "\(text.kvHeadCount) does not divide llama.attention.head_count, \(text.headCount)")
     }
     try readHeadDim(&text)
     text.maxPositions = try needed("llama.context_length", in: 1...(1 << 24))
@@ -50,10 +52,11 @@ extension GGUFFile {
         "general.architecture", "'\(architecture.shortened)' is not supported (llama is)")
     }
     if let parts = try int("split.count", in: 0...65_536), parts > 1 {
-      throw failure("split.count", "\(parts): join the parts with llama-gguf-split --merge first")
+      throw failure(
+        "split.count", "is \(parts): join the parts with llama-gguf-split --merge first")
     }
     if let experts = try int("llama.expert_count", in: 0...65_536), experts > 0 {
-      throw failure("llama.expert_count", "\(experts): mixtures of experts are not supported")
+      throw failure("llama.expert_count", "is \(experts): mixtures of experts are not supported")
     }
     for key in [
       "logit_scale", "embedding_scale", "residual_scale", "attention.scale",
@@ -69,15 +72,19 @@ extension GGUFFile {
     text.headDim = try int("llama.attention.key_length", in: sizes) ?? even
     let value = try int("llama.attention.value_length", in: sizes) ?? text.headDim
     guard value == text.headDim else {
-      throw failure("llama.attention.value_length", "\(value) differs from that of keys")
+      throw failure(
+        "llama.attention.value_length",
+        "is \(value), not llama.attention.key_length, \(text.headDim)")
     }
     guard sizes.contains(text.headDim), text.headDim % 2 == 0 else {
-      throw failure("llama.attention.key_length", "\(text.headDim) is odd or too small")
+      throw failure(
+        "llama.attention.key_length", "is \(text.headDim), not an even number in 2…4096")
     }
     let rotated = try int("llama.rope.dimension_count", in: 0...4096) ?? text.headDim
     guard rotated == text.headDim else {
       throw failure(
-        "llama.rope.dimension_count", "\(rotated) of a head's \(text.headDim) is not supported")
+        "llama.rope.dimension_count",
+        "\(rotated) is not supported: it must be the head's, \(text.headDim)")
     }
   }
 

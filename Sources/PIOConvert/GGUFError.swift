@@ -12,7 +12,7 @@ public enum GGUFError: Error, Equatable, Sendable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .notGGUF: "is no GGUF file"
+    case .notGGUF: "is not a GGUF file"
     case .bigEndian: "is a big-endian GGUF file; only little-endian ones are supported"
     case .unsupportedVersion(let found):
       "is GGUF version \(found); versions 2 and 3 are supported"
@@ -21,7 +21,7 @@ public enum GGUFError: Error, Equatable, Sendable, CustomStringConvertible {
     case .frontTooLong(let needed, let limit):
       "has \(grouped(needed)) bytes or more of metadata, at most \(grouped(limit)) are read"
     case .tooMany(let what, let found, let limit):
-      "says it has \(found) \(what), at most \(grouped(limit)) are read"
+      "claims to have \(found) \(what), at most \(grouped(limit)) are supported"
     case .key(let name, let problem): "has damaged metadata: key \(name.shortened) \(problem)"
     case .tensor(let name, let problem):
       "has a damaged directory: tensor \(name.shortened) \(problem)"

@@ -64,7 +64,7 @@ extension GGUFFile {
 
   func has(_ key: String) -> Bool { header.values[key] != nil }
 
-  /// A whole number in `range`; nil where the key is missing. A list of equal numbers, as of one a
+  /// An integer in `range`; nil where the key is missing. A list of equal numbers, as of one a
   /// layer, is that number.
   func int(_ key: String, in range: ClosedRange<Int>) throws(ConvertError) -> Int? {
     guard let value = header.values[key] else { return nil }
@@ -77,15 +77,16 @@ extension GGUFFile {
         numbers.allSatisfy({ $0 == first })
       else { throw failure(key, "is a list of different numbers, which is not supported") }
       found = Int(exactly: first)
-    default: throw failure(key, "is no whole number")
+    default: throw failure(key, "is not an integer")
     }
-    guard let found, range.contains(found) else {
-      throw failure(key, "is not in \(range.lowerBound)…\(range.upperBound)")
+    guard let found else { throw failure(key, "is not an integer") }
+    guard range.contains(found) else {
+      throw failure(key, "is \(found), not in \(range.lowerBound)…\(range.upperBound)")
     }
     return found
   }
 
-  /// A whole number that must be there.
+  /// An integer whose key is required.
   func needed(_ key: String, in range: ClosedRange<Int>) throws(ConvertError) -> Int {
     guard let value = try int(key, in: range) else { throw failure(key, "is missing") }
     return value
@@ -98,14 +99,16 @@ extension GGUFFile {
     case .float(let value) where value.isFinite: return value
     case .unsigned(let value): return Double(value)
     case .signed(let value): return Double(value)
-    default: throw failure(key, "is no finite number")
+    default: throw failure(key, "is not a finite number")
     }
   }
 
   func numbers(_ key: String, atMost limit: Int) throws(ConvertError) -> [Double]? {
     guard let value = header.values[key] else { return nil }
     try checkCount(key, value, atMost: limit)
-    guard let numbers = header.numbers(value) else { throw failure(key, "is no list of numbers") }
+    guard let numbers = header.numbers(value) else {
+      throw failure(key, "is not a list of numbers")
+    }
     return numbers
   }
 
@@ -129,14 +132,16 @@ extension GGUFFile {
     guard let value = header.values[key] else { return nil }
     guard case .string(let range) = value,
       let text = String(validating: header.bytes[range], as: UTF8.self)
-    else { throw failure(key, "is no text") }
+    else { throw failure(key, "is not UTF-8 text") }
     return text
   }
 
   func strings(_ key: String, atMost limit: Int) throws(ConvertError) -> [ArraySlice<UInt8>]? {
     guard let value = header.values[key] else { return nil }
     try checkCount(key, value, atMost: limit)
-    guard let strings = header.strings(value) else { throw failure(key, "is no list of texts") }
+    guard let strings = header.strings(value) else {
+      throw failure(key, "is not a list of strings")
+    }
     return strings
   }
 

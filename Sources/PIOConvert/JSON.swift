@@ -6,7 +6,7 @@ public struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String { "\(problem) at byte \(offset)" }
 }
 
-/// A small JSON document. Objects keep no order; a key stands in them once.
+/// A small JSON document. Objects keep no order; a key is in them once.
 package enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
@@ -17,10 +17,10 @@ package enum JSONValue: Equatable, Sendable {
   case object([String: JSONValue])
 }
 
-/// Reads JSON (RFC 8259) from bytes nobody vouches for, a piece at a time.
+/// Reads JSON (RFC 8259) from bytes that may be hostile, a piece at a time.
 ///
 /// The caller walks objects key by key, so that a header of 100 MB needs no tree. `value` builds
-/// at most `nodeLimit` nodes, nesting ends at `depthLimit`, a key may stand in an object once.
+/// at most `nodeLimit` nodes, nesting ends at `depthLimit`, a key may be in an object once.
 package struct JSONReader {
   private let bytes: UnsafeRawBufferPointer
   private(set) var offset = 0
@@ -65,7 +65,7 @@ package struct JSONReader {
   /// Nothing but white space may follow.
   mutating func end() throws(JSONError) {
     skipSpace()
-    guard offset == bytes.count else { throw failure("something follows the end") }
+    guard offset == bytes.count else { throw failure("unexpected data after the end") }
   }
 
   func failure(_ problem: String) -> JSONError { JSONError(offset: offset, problem: problem) }
@@ -73,9 +73,11 @@ package struct JSONReader {
 
 extension JSONReader {
   private mutating func value(depth: Int, nodes: inout Int) throws(JSONError) -> JSONValue {
-    guard depth < Self.depthLimit else { throw failure("nesting is too deep") }
+    guard depth < Self.depthLimit else {
+      throw failure("nesting deeper than \(Self.depthLimit) levels")
+    }
     nodes += 1
-    guard nodes <= nodeLimit else { throw failure("there are more than \(nodeLimit) values") }
+    guard nodes <= nodeLimit else { throw failure("more than \(nodeLimit) values") }
     switch try peek() {
     case UInt8(ascii: "{"): return try object(depth: depth, nodes: &nodes)
     case UInt8(ascii: "["): return try array(depth: depth, nodes: &nodes)
@@ -93,7 +95,7 @@ extension JSONReader {
     while let key = try nextKey(first: members.isEmpty) {
       let member = try value(depth: depth + 1, nodes: &nodes)
       guard members.updateValue(member, forKey: key) == nil else {
-        throw failure("the key '\(key.shortened)' stands twice")
+        throw failure("duplicate key '\(key.shortened)'")
       }
     }
     return .object(members)
@@ -115,7 +117,7 @@ extension JSONReader {
   ) throws(JSONError) -> JSONValue {
     for i in 0..<text.utf8CodeUnitCount {
       guard offset < bytes.count, bytes[offset] == text.utf8Start[i] else {
-        throw failure("'\(text)' is misspelt")
+        throw failure("expected '\(text)'")
       }
       offset += 1
     }
@@ -138,11 +140,11 @@ extension JSONReader {
       if byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-") { offset += 1 }
       try digits()
     }
-    guard offset - start <= 400 else { throw failure("a number is too long") }
+    guard offset - start <= 400 else { throw failure("number too long") }
     let text = String(decoding: bytes[start..<offset], as: UTF8.self)
     if isInteger, let integer = Int(text) { return .integer(integer) }
     guard let number = Double(text), number.isFinite else {
-      throw failure("a number is too large")
+      throw failure("number too large")
     }
     return .number(number)
   }
@@ -150,7 +152,7 @@ extension JSONReader {
   private mutating func digits() throws(JSONError) {
     let start = offset
     while let digit = byte, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) { offset += 1 }
-    guard offset > start else { throw failure("a value was expected") }
+    guard offset > start else { throw failure("expected a value") }
   }
 
   private mutating func string() throws(JSONError) -> String {
@@ -161,19 +163,19 @@ extension JSONReader {
       switch next {
       case UInt8(ascii: "\""):
         guard let string = String(validating: text, as: UTF8.self) else {
-          throw failure("a string is not UTF-8")
+          throw failure("string that is not UTF-8")
         }
         return string
       case UInt8(ascii: "\\"): try escape(into: &text)
-      case 0..<0x20: throw failure("a control character stands in a string")
+      case 0..<0x20: throw failure("control character in a string")
       default: text.append(next)
       }
     }
-    throw failure("the text ends inside a string")
+    throw failure("unexpected end inside a string")
   }
 
   private mutating func escape(into text: inout [UInt8]) throws(JSONError) {
-    guard let kind = byte else { throw failure("the text ends inside a string") }
+    guard let kind = byte else { throw failure("unexpected end inside a string") }
     offset += 1
     switch kind {
     case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): text.append(kind)
@@ -183,7 +185,7 @@ extension JSONReader {
     case UInt8(ascii: "r"): text.append(13)
     case UInt8(ascii: "t"): text.append(9)
     case UInt8(ascii: "u"): text.append(contentsOf: Array(String(try escapedScalar()).utf8))
-    default: throw failure("an escape is unknown")
+    default: throw failure("unknown escape")
     }
   }
 
@@ -191,14 +193,14 @@ extension JSONReader {
   private mutating func escapedScalar() throws(JSONError) -> Unicode.Scalar {
     let first = try hexadecimal()
     if let scalar = Unicode.Scalar(first) { return scalar }
-    guard first < 0xDC00, byte == UInt8(ascii: "\\") else { throw failure("half a surrogate pair") }
+    guard first < 0xDC00, byte == UInt8(ascii: "\\") else { throw failure("unpaired surrogate") }
     offset += 1
-    guard byte == UInt8(ascii: "u") else { throw failure("half a surrogate pair") }
+    guard byte == UInt8(ascii: "u") else { throw failure("unpaired surrogate") }
     offset += 1
     let second = try hexadecimal()
     guard (0xDC00...0xDFFF).contains(second),
       let scalar = Unicode.Scalar(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
-    else { throw failure("half a surrogate pair") }
+    else { throw failure("unpaired surrogate") }
     return scalar
   }
 
@@ -206,7 +208,7 @@ extension JSONReader {
     var code: UInt32 = 0
     for _ in 0..<4 {
       guard let next = byte, let digit = Character(Unicode.Scalar(next)).hexDigitValue else {
-        throw failure("an escape needs four hexadecimal digits")
+        throw failure("expected four hexadecimal digits")
       }
       code = code << 4 | UInt32(digit)
       offset += 1
@@ -225,13 +227,13 @@ extension JSONReader {
   /// The next byte that is no white space, not consumed.
   private mutating func peek() throws(JSONError) -> UInt8 {
     skipSpace()
-    guard let next = byte else { throw failure("the text ends too soon") }
+    guard let next = byte else { throw failure("unexpected end") }
     return next
   }
 
   private mutating func expect(_ wanted: UInt8) throws(JSONError) {
     guard try peek() == wanted else {
-      throw failure("'\(Character(Unicode.Scalar(wanted)))' was expected")
+      throw failure("expected '\(Character(Unicode.Scalar(wanted)))'")
     }
     offset += 1
   }

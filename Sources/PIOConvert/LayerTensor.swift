@@ -24,7 +24,7 @@ struct LayerTensor {
 }
 
 /// The number that follows `prefix` in the name of a layer's tensor.
-func layerIndex(_ name: String, behind prefix: String) -> Int? {
+func layerIndex(_ name: String, after prefix: String) -> Int? {
   guard name.hasPrefix(prefix) else { return nil }
   return Int(name.dropFirst(prefix.count).prefix { $0 != "." })
 }

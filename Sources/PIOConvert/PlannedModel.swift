@@ -15,8 +15,9 @@ public func isConvertible(_ path: String) -> Bool {
   let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
   guard descriptor >= 0 else { return false }
   defer { close(descriptor) }
-  var magic: UInt32 = 0
-  return read(descriptor, &magic, 4) == 4 && UInt32(littleEndian: magic) == 0x4655_4747
+  let magic = GGUFHeader.magic
+  var front = [UInt8](repeating: 0, count: magic.count)
+  return read(descriptor, &front, front.count) == front.count && front == magic
 }
 
 /// The file that a conversion would write, with everything but the numbers of its weights.

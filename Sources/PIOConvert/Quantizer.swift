@@ -14,7 +14,7 @@ struct GroupFit {
 /// bits on every machine.
 struct WeightGroup {
   let weights: UnsafePointer<Vector>
-  /// 1 where there is a weight, 0 behind the last column of the matrix.
+  /// 1 where there is a weight, 0 after the last column of the matrix.
   let mask: UnsafePointer<Vector>
   let vectorCount: Int
 
@@ -31,7 +31,7 @@ struct WeightGroup {
 }
 
 /// 1.5 · 2^23: adding it to a number below 2^22 pushes the fraction out, to the nearest integer,
-/// ties to even; the integer then stands in the low bits.
+/// ties to even; the integer is then in the low bits.
 private let roundingBias = Float(12_582_912)
 
 @inline(__always)

@@ -19,53 +19,53 @@ struct RotaryFrequencies: Equatable {
 
   /// From a decoder's configuration: `rope_parameters`, or the older `rope_theta` + `rope_scaling`.
   init(_ config: ConfigObject, headDim: Int, maxPositions: Int) throws(ConvertError) {
-    let key =
-      try config.object("rope_scaling").map(\.members.isEmpty) == false
-      ? "rope_scaling" : "rope_parameters"
+    let key = try config.ropeKey()
     let rope =
       try config.object(key) ?? ConfigObject(file: config.file, path: config.path, members: [:])
-    let outer = try config.double("rope_theta", default: 10_000)
-    theta = try rope.double("rope_theta", default: outer)
-    guard theta > 1, theta <= 1e12 else {
-      throw config.failure("rope_theta", "is \(theta), not in 1…1e12")
-    }
-    for source in [config, rope] where source["partial_rotary_factor"] != nil {
-      guard try source.double("partial_rotary_factor", default: 1) == 1 else {
-        throw source.unsupported("partial_rotary_factor")
-      }
-    }
-    let base = Float(theta)
-    let powers = (0..<headDim / 2).map {
-      Float(pow(Double(base), Double(Float(2 * $0) / Float(headDim))))
-    }
+    theta = try config.ropeTheta(rope)
+    try config.refusePartialRotation(rope)
+    let powers = Self.powers(theta: theta, headDim: headDim)
     frequencies = powers.map { 1 / $0 }
     scaling = .none
+    let original = try config.originalPositions(rope, maxPositions: maxPositions)
+    try scale(rope, powers, originalPositions: original, maxPositions: maxPositions)
+    guard frequencies.allSatisfy({ $0.isFinite && $0 > 0 }), attentionFactor.isFinite else {
+      throw config.failure(key, "gives frequencies that are not finite and positive")
+    }
+  }
 
-    let kind = try rope.string(
-      "rope_type", default: try rope.string("type", default: "default"))
-    let original = try config.optionalDouble("original_max_position_embeddings")
-    switch kind {
-    case "default": break
+  /// `theta^(2i/headDim)`
+  private static func powers(theta: Double, headDim: Int) -> [Float] {
+    let base = Double(Float(theta))
+    return (0..<headDim / 2).map { Float(pow(base, Double(Float(2 * $0) / Float(headDim)))) }
+  }
+
+  private mutating func scale(
+    _ rope: ConfigObject, _ powers: [Float], originalPositions: Double, maxPositions: Int
+  ) throws(ConvertError) {
+    let type = try rope.string("rope_type", default: try rope.string("type", default: "default"))
+    switch type {
+    case "default": scaling = .none
     case "linear":
       scaling = .linear
-      let factor = Float(try rope.positive("factor"))
-      for i in frequencies.indices { frequencies[i] /= factor }
+      try scaleLinear(rope)
     case "llama3":
       scaling = .llama3
-      let inner = try rope.double("original_max_position_embeddings", default: Double(maxPositions))
-      try scaleLlama3(rope, originalPositions: original ?? inner)
+      try scaleLlama3(rope, originalPositions: originalPositions)
     case "yarn":
       scaling = .yarn
-      let inner = try rope.double("original_max_position_embeddings", default: Double(maxPositions))
-      try scaleYarn(rope, powers, originalPositions: original ?? inner, maxPositions: maxPositions)
+      try scaleYarn(
+        rope, powers, originalPositions: originalPositions, maxPositions: maxPositions)
     default:
       throw rope.failure(
         rope["rope_type"] == nil ? "type" : "rope_type",
-        "'\(kind.shortened)' is not supported (default, linear, llama3, yarn are)")
+        "'\(type.shortened)' is not supported (default, linear, llama3, yarn are)")
     }
-    guard frequencies.allSatisfy({ $0.isFinite && $0 > 0 }), attentionFactor.isFinite else {
-      throw config.failure(key, "gives frequencies that are not finite")
-    }
+  }
+
+  private mutating func scaleLinear(_ rope: ConfigObject) throws(ConvertError) {
+    let factor = Float(try rope.positive("factor"))
+    for i in frequencies.indices { frequencies[i] /= factor }
   }
 
   /// Long wavelengths divided by the factor, short ones kept, those between blended.
@@ -135,6 +135,35 @@ struct RotaryFrequencies: Equatable {
 }
 
 extension ConfigObject {
+  fileprivate func ropeKey() throws(ConvertError) -> String {
+    let isOlder = try object("rope_scaling").map(\.members.isEmpty) == false
+    return isOlder ? "rope_scaling" : "rope_parameters"
+  }
+
+  fileprivate func ropeTheta(_ rope: ConfigObject) throws(ConvertError) -> Double {
+    let theta = try rope.double("rope_theta", default: try double("rope_theta", default: 10_000))
+    guard theta > 1, theta <= 1e12 else {
+      throw failure("rope_theta", "is \(theta), not in 1…1e12")
+    }
+    return theta
+  }
+
+  fileprivate func refusePartialRotation(_ rope: ConfigObject) throws(ConvertError) {
+    let key = "partial_rotary_factor"
+    for source in [self, rope] where source[key] != nil {
+      guard try source.double(key, default: 1) == 1 else { throw source.unsupported(key) }
+    }
+  }
+
+  /// Positions of the model before its context was extended.
+  fileprivate func originalPositions(
+    _ rope: ConfigObject, maxPositions: Int
+  ) throws(ConvertError) -> Double {
+    let key = "original_max_position_embeddings"
+    let inner = try rope.double(key, default: Double(maxPositions))
+    return try optionalDouble(key) ?? inner
+  }
+
   fileprivate func positive(_ key: String) throws(ConvertError) -> Double {
     guard let value = try optionalDouble(key) else { throw failure(key, "is missing") }
     guard value > 0, value <= 1e12 else { throw failure(key, "is \(value), not in 0…1e12") }

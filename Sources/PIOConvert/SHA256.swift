@@ -19,9 +19,9 @@ struct SHA256 {
       block.withUnsafeBytes { process($0) }
       pending.removeAll(keepingCapacity: true)
     }
-    let whole = rest.count / 64 * 64
-    process(UnsafeRawBufferPointer(rebasing: rest.prefix(whole)))
-    pending.append(contentsOf: rest.dropFirst(whole))
+    let wholeBlocks = rest.count / 64 * 64
+    process(UnsafeRawBufferPointer(rebasing: rest.prefix(wholeBlocks)))
+    pending.append(contentsOf: rest.dropFirst(wholeBlocks))
   }
 
   /// The digest as 64 hexadecimal digits.

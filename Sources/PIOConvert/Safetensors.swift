@@ -67,14 +67,14 @@ public enum SafetensorsError: Error, Equatable, Sendable, CustomStringConvertibl
     case .truncated(let needed, let found):
       "is truncated: \(grouped(found)) of \(grouped(needed)) bytes"
     case .headerTooLong(let byteCount, let limit):
-      "is no safetensors file: a header of \(byteCount) bytes (at most \(grouped(limit)))"
+      "is not a safetensors file: a header of \(byteCount) bytes, at most \(grouped(limit)) are read"
     case .header(let error): "has a damaged header: \(error)"
     case .tensor(let name, let problem): "has a damaged header: tensor \(name.shortened) \(problem)"
     case .tooManyTensors(let limit): "has more than \(grouped(limit)) tensors"
     case .gap(let name, let needed, let found):
       "has a damaged header: tensor \(name.shortened) starts at \(grouped(found)),"
         + " not where the one before it ends, \(grouped(needed))"
-    case .trailing(let byteCount): "has \(grouped(byteCount)) bytes behind its last tensor"
+    case .trailing(let byteCount): "has \(grouped(byteCount)) bytes after its last tensor"
     }
   }
 }
@@ -137,7 +137,7 @@ struct SafetensorsHeader: Sendable {
     do { try reader.beginObject() } catch { throw .header(error) }
     while let (name, value) = try member(&reader, first: names.isEmpty) {
       guard names.insert(name).inserted else {
-        throw .tensor(name: name, problem: "stands twice")
+        throw .tensor(name: name, problem: "is a duplicate")
       }
       if name == "__metadata__" { continue }
       guard tensors.count < tensorLimit else { throw .tooManyTensors(limit: tensorLimit) }
@@ -166,11 +166,11 @@ struct SafetensorsHeader: Sendable {
       throw failure("has no dtype")
     }
     guard let shape = counts(entry["shape"]), shape.count <= rankLimit else {
-      throw failure("has no shape of at most \(rankLimit) dimensions")
+      throw failure("has no valid shape of at most \(rankLimit) dimensions")
     }
     guard let range = counts(entry["data_offsets"]), range.count == 2, range[0] <= range[1],
       range[1] <= Int.max - dataStart
-    else { throw failure("has no data_offsets (begin, end)") }
+    else { throw failure("has no valid data_offsets [begin, end]") }
     let type = SourceType(typeName)
     if let size = type.byteCount {
       guard let needed = product(shape, size) else { throw failure("has a shape that overflows") }

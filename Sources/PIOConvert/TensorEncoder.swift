@@ -10,55 +10,84 @@ import PIOThreads
 struct TensorEncoder {
   let pool: ThreadPool
 
-  private static let chunkLimit = 4 << 20
-  private static let scratchLimit = 24 << 20
-
   /// Appends the tensor to `writer`; after every chunk `advance` hears how many bytes of the source
   /// are done, and ends the conversion by returning false.
   func encode(
     _ tensor: TensorEntry, from source: WeightSource, into writer: inout ModelWriter,
     advance: (_ byteCount: Int) -> Bool
   ) throws(ConvertError) -> Fidelity {
-    let (shape, encoding) = (tensor.spec.shape, tensor.encoding)
-    let rowBytes = byteCount(encoding, TensorShape(rows: 16, columns: shape.columns))! / 16
-    let blockRows = (shape.rows + 15) / 16
-    let scratch = 16 * shape.columns * 8
-    let workers = max(1, min(pool.threadCount, blockRows, Self.scratchLimit / scratch))
-    let chunkBlocks = max(workers, min(blockRows, Self.chunkLimit / (16 * rowBytes)))
-    let jobs = (0..<workers).map { _ in
-      BlockJob(source: source, encoding: encoding, shape: shape)
-    }
-    let out = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: min(chunkBlocks, blockRows) * 16 * rowBytes, alignment: 64)
-    defer { out.deallocate() }
-    var results = [BlockResult](repeating: BlockResult(), count: chunkBlocks)
+    let chunk = Chunk(tensor, source, pool)
+    let blocks = chunk.blockCount
     var fidelity = Fidelity()
-    for first in stride(from: 0, to: blockRows, by: chunkBlocks) {
-      let count = min(chunkBlocks, blockRows - first)
-      results.withUnsafeMutableBufferPointer { results in
-        pool.run(workers) { worker, _ in
-          for block in stride(from: worker, to: count, by: workers) {
-            results[block] = jobs[worker].run(
-              first + block, into: out.baseAddress! + block * 16 * rowBytes)
-          }
-        }
-      }
-      for result in results[..<count] {
-        if let error = result.error { throw error }
-        fidelity += result.fidelity
-      }
-      let rows =
-        encoding.layout == .blocks16 ? count * 16 : min(count * 16, shape.rows - first * 16)
-      do throws(ModelFileError) {
-        try writer.append(UnsafeRawBufferPointer(rebasing: out[..<(rows * rowBytes)]))
-      } catch {
-        throw .model(error)
-      }
-      let done = source.byteCount * (first + count) / blockRows
-      let before = source.byteCount * first / blockRows
-      guard advance(done - before) else { throw .cancelled }
+    for first in stride(from: 0, to: blocks, by: chunk.capacity) {
+      let end = min(blocks, first + chunk.capacity)
+      fidelity = try chunk.encode(first..<end, adding: fidelity)
+      try chunk.write(first..<end, to: &writer)
+      let done = source.byteCount * end / blocks - source.byteCount * first / blocks
+      guard advance(done) else { throw .cancelled }
     }
     return fidelity
+  }
+}
+
+/// The blocks of a tensor, 16 rows each, that are encoded before they are written.
+private final class Chunk {
+  let blockCount: Int
+  /// Blocks that are encoded at once.
+  let capacity: Int
+  private let pool: ThreadPool
+  private let rows: Int
+  private let layout: TensorLayout
+  private let blockByteCount: Int
+  private let jobs: [BlockJob]
+  private var results: [BlockResult]
+  private let out: UnsafeMutableRawBufferPointer
+
+  private static let byteLimit = 4 << 20
+  private static let scratchLimit = 24 << 20
+
+  init(_ tensor: TensorEntry, _ source: WeightSource, _ pool: ThreadPool) {
+    let (shape, encoding) = (tensor.spec.shape, tensor.encoding)
+    self.pool = pool
+    (rows, layout) = (shape.rows, encoding.layout)
+    blockByteCount = byteCount(encoding, TensorShape(rows: 16, columns: shape.columns))!
+    blockCount = (shape.rows + 15) / 16
+    let scratch = 16 * shape.columns * 8
+    let workers = max(1, min(pool.threadCount, blockCount, Self.scratchLimit / scratch))
+    capacity = max(workers, min(blockCount, Self.byteLimit / blockByteCount))
+    jobs = (0..<workers).map { _ in
+      BlockJob(source: source, encoding: encoding, shape: shape)
+    }
+    results = [BlockResult](repeating: BlockResult(), count: capacity)
+    out = .allocate(byteCount: min(capacity, blockCount) * blockByteCount, alignment: 64)
+  }
+
+  deinit { out.deallocate() }
+
+  /// `sum`, with what the blocks add: in their order, whoever encodes them.
+  func encode(_ blocks: Range<Int>, adding sum: Fidelity) throws(ConvertError) -> Fidelity {
+    let (jobs, out, size) = (jobs, out, blockByteCount)
+    results.withUnsafeMutableBufferPointer { results in
+      pool.run(jobs.count) { worker, _ in
+        for i in stride(from: worker, to: blocks.count, by: jobs.count) {
+          results[i] = jobs[worker].run(blocks.lowerBound + i, into: out.baseAddress! + i * size)
+        }
+      }
+    }
+    var sum = sum
+    for result in results[..<blocks.count] {
+      if let error = result.error { throw error }
+      sum += result.fidelity
+    }
+    return sum
+  }
+
+  /// Appends the blocks encoded last: their rows, or all of them where the layout is in blocks.
+  func write(_ blocks: Range<Int>, to writer: inout ModelWriter) throws(ConvertError) {
+    let all = blocks.count * 16
+    let count = layout == .blocks16 ? all : min(all, rows - blocks.lowerBound * 16)
+    let bytes = UnsafeRawBufferPointer(rebasing: out[..<(count * (blockByteCount / 16))])
+    do throws(ModelFileError) { try writer.append(bytes) } catch { throw .model(error) }
   }
 }
 

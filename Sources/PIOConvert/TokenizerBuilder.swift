@@ -38,7 +38,7 @@ struct TokenizerBuilder {
 
   func finished() throws(TokenizerConvertError) -> TokenizerContents {
     for id in contents.beginIDs + contents.endIDs where Int(id) >= contents.pieces.count || id < 0 {
-      throw Self.invalid("its post-processor names id \(id), which is no token")
+      throw Self.invalid("the post-processor uses id \(id), which is not a token")
     }
     return contents
   }
@@ -81,11 +81,11 @@ struct TokenizerBuilder {
 
   private mutating func readVocabulary(_ model: PieceJSON) throws(TokenizerConvertError) {
     guard let vocabulary = model["vocab"]?.members, !vocabulary.isEmpty else {
-      throw Self.invalid("its model has no vocabulary")
+      throw Self.invalid("the model has no vocabulary")
     }
     for (content, value) in vocabulary {
       guard let id = value.id else {
-        throw Self.invalid("the id of '\(Self.printable(content))' is no whole number")
+        throw Self.invalid("the id of '\(Self.printable(content))' is not an integer")
       }
       try claim(content, id)
       contents.pieces[Int(id)] = try piece(content, isInModel: true)
@@ -112,7 +112,7 @@ struct TokenizerBuilder {
       contents.pieces += [TokenizerContents.Piece](repeating: empty, count: missing)
     }
     if contents.pieces[Int(id)].flags.contains(.known) && ids[content] == nil {
-      throw Self.invalid("id \(id) stands for two tokens, one of them '\(Self.printable(content))'")
+      throw Self.invalid("id \(id) has two tokens, one of them '\(Self.printable(content))'")
     }
     ids[content] = id
   }
@@ -161,14 +161,14 @@ struct TokenizerBuilder {
   }
 
   private mutating func readMerges(_ model: PieceJSON) throws(TokenizerConvertError) {
-    guard let merges = model["merges"]?.array else { throw Self.invalid("its model has no merges") }
+    guard let merges = model["merges"]?.array else { throw Self.invalid("the model has no merges") }
     contents.merges.reserveCapacity(merges.count)
     for (rank, merge) in merges.enumerated() {
       guard let (left, right) = halves(merge) else {
-        throw Self.invalid("merge \(rank) is no pair")
+        throw Self.invalid("merge \(rank) is not a pair")
       }
       guard let leftID = ids[left], let rightID = ids[right], let result = ids[left + right] else {
-        throw Self.invalid("merge \(rank) is about pieces that are not in the vocabulary")
+        throw Self.invalid("merge \(rank) uses pieces that are not in the vocabulary")
       }
       contents.merges.append(.init(left: leftID, right: rightID, result: result))
     }
@@ -217,7 +217,7 @@ struct TokenizerBuilder {
     if isPiece, contents.pieces[Int(id)].flags.contains(.known) {
       content = contents.pieces[Int(id)].text
     } else {
-      content = Array("<image>".utf8)
+      content = Array(imagePlaceholder.utf8)
     }
     try add(content: content, id: id, special: true, token: nil)
   }

@@ -22,20 +22,18 @@ public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConve
     case .cannotRead(let file, let errno): "\(file): cannot be read (errno \(errno))"
     case .notAFile(let file): "\(file) is not a regular file"
     case .tooLarge(let file, let found, let limit):
-      "\(file): \(found) bytes, at most \(limit) are read"
-    case .badJSON(let file, let offset): "\(file): no valid JSON at byte \(offset)"
+      "\(file) has \(grouped(found)) bytes, more than \(grouped(limit))"
+    case .badJSON(let file, let offset): "\(file) is not valid JSON at byte \(offset)"
     case .invalid(let file, let problem): "\(file): \(problem)"
     case .unsupported(let file, let what): "\(file): \(what) is not supported"
     case .idOutOfRange(let token, let id, let vocabSize):
       "tokenizer: token '\(token)' has id \(id), the embedding table has \(vocabSize) rows"
     case .unknownChatTemplate(let file):
-      "\(file): this chat template is not known; choose one with --chat-template NAME, "
-        + "NAME being \(Self.names)"
+      "\(file): unknown chat template; choose one with --chat-template NAME (\(Self.names))"
     case .noChatTemplate:
-      "the checkpoint has no chat template; choose one with --chat-template NAME, "
-        + "NAME being \(Self.names)"
+      "the checkpoint has no chat template; choose one with --chat-template NAME (\(Self.names))"
     case .noSuchChatTemplate(let name):
-      "--chat-template '\(name)' does not exist; there are \(Self.names)"
+      "unknown --chat-template '\(name)'; known are \(Self.names)"
     case .section(let error): "tokenizer: \(error)"
     }
   }

@@ -20,7 +20,7 @@ struct TokenizerFolder {
     }
   }
 
-  /// The checkpoint's Jinja text and the file it stands in.
+  /// The checkpoint's Jinja text and the name of its file.
   func chatTemplate(
     _ config: PieceJSON?
   ) throws(TokenizerConvertError) -> (file: String, jinja: String)? {

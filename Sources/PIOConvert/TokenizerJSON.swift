@@ -42,6 +42,20 @@ enum PieceJSON {
   }
 }
 
+extension PieceJSON: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral,
+  ExpressibleByIntegerLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+{
+  init(stringLiteral text: String) { self = .string(Array(text.utf8)) }
+  init(booleanLiteral value: Bool) { self = .bool(value) }
+  init(integerLiteral value: Int) { self = .number(Double(value)) }
+  init(arrayLiteral values: PieceJSON...) { self = .array(values) }
+
+  /// In this order.
+  init(dictionaryLiteral members: (String, PieceJSON)...) {
+    self = .object(members.map { (key: Array($0.0.utf8), value: $0.1) })
+  }
+}
+
 struct PieceJSONError: Error {
   let offset: Int
 }

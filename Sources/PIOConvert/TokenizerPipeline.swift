@@ -24,7 +24,8 @@ struct TokenizerPipeline {
     }
     try readDecoder(try Self.parts(json.member("decoder"), "decoders"))
     if flags.contains(.byteLevel) != (decoder == .byteLevel) {
-      throw Self.unsupported("a ByteLevel pre-tokenizer without such a decoder, or the reverse,")
+      throw Self.unsupported(
+        "a ByteLevel pre-tokenizer without a ByteLevel decoder, or the reverse,")
     }
   }
 
@@ -80,13 +81,15 @@ struct TokenizerPipeline {
       case "Digits":
         steps.append(part["individual_digits"]?.bool == true ? .eachDigit : .digitRuns)
       case "Metaspace" where parts.count == 1: try readMetaspace(part)
-      case let name: throw Self.unsupported("pre-tokenizer '\(name)' here")
+      case let name: throw Self.unsupported("pre-tokenizer '\(name)' at this position")
       }
       if flags.contains(.byteLevel) && i < parts.count - 1 {
         throw Self.unsupported("pre-tokenizer '\(Self.name(parts[i + 1]))' after 'ByteLevel'")
       }
     }
-    guard steps.count <= 4 else { throw Self.unsupported("a sequence of \(steps.count) splits") }
+    guard steps.count <= 4 else {
+      throw Self.unsupported("a sequence of \(steps.count) splits, more than 4,")
+    }
   }
 
   /// Every character belongs to a match of these patterns, so isolating the matches and removing
@@ -149,11 +152,13 @@ struct TokenizerPipeline {
       guard let token = item.member("SpecialToken")?["id"]?.string,
         let ids = part["special_tokens"]?[token]?["ids"]?.array
       else {
-        throw .invalid(file: TokenizerFolder.main, problem: "its TemplateProcessing is broken")
+        throw .invalid(file: TokenizerFolder.main, problem: "TemplateProcessing is invalid")
       }
       for value in ids {
         guard let id = value.id else {
-          throw .invalid(file: TokenizerFolder.main, problem: "its TemplateProcessing has no ids")
+          throw .invalid(
+            file: TokenizerFolder.main,
+            problem: "TemplateProcessing has an id that is not an integer")
         }
         if seesText { endIDs.append(id) } else { beginIDs.append(id) }
       }
@@ -186,8 +191,8 @@ struct TokenizerPipeline {
     var last = -1
     for part in parts {
       let name = Self.name(part)
-      guard let place = order.firstIndex(of: name), place > last else {
-        throw Self.unsupported("decoder '\(name)' here")
+      guard let position = order.firstIndex(of: name), position > last else {
+        throw Self.unsupported("decoder '\(name)' at this position")
       }
       switch name {
       case "Replace":
@@ -202,7 +207,7 @@ struct TokenizerPipeline {
         strippedSpaces = Int(start)
       default: break
       }
-      last = place
+      last = position
     }
   }
 }

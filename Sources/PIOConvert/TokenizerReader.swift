@@ -16,7 +16,7 @@ public struct ConvertedTokenizer: Equatable, Sendable {
     special.image = imageTokenID ?? -1
     if let imageTokenID {
       let text = String(decoding: contents.pieces[Int(imageTokenID)].text, as: UTF8.self)
-      prompt.imagePart = text + prompt.imagePart.dropFirst("<image>".count)
+      prompt.setImageToken(text)
     }
     do { section = try contents.encoded() } catch { throw .section(error) }
     self.special = special
@@ -24,8 +24,8 @@ public struct ConvertedTokenizer: Equatable, Sendable {
   }
 }
 
-/// Reads the tokenizer of a Hugging Face folder: `tokenizer.json`, and what stands about special
-/// tokens and the chat template beside it.
+/// Reads the tokenizer of a Hugging Face folder: `tokenizer.json`, and the special tokens and the
+/// chat template of the files beside it.
 ///
 /// `chatTemplate`: a name of `chatTemplateNames`; nil: the folder's own, which must be a known one.
 /// `imageTokenID`: what the checkpoint's `<image>` is; nil: it takes no images.
@@ -34,7 +34,7 @@ public func readTokenizer(
   folder: String, chatTemplate: String?, vocabSize: Int, imageTokenID: Int?
 ) throws(TokenizerConvertError) -> ConvertedTokenizer {
   if let id = imageTokenID, id < 0 || id >= min(vocabSize, Int(Int32.max)) {
-    throw .idOutOfRange(token: "<image>", id: id, vocabSize: vocabSize)
+    throw .idOutOfRange(token: imagePlaceholder, id: id, vocabSize: vocabSize)
   }
   let imageTokenID = imageTokenID.map { Int32($0) }
   let files = TokenizerFolder(path: folder)
@@ -92,7 +92,7 @@ private func endTokens(
   if let value = sources.lazy.compactMap({ $0?.member("eos_token_id") }).first {
     for item in value.array ?? [value] {
       guard let id = item.id, id >= 0, Int(id) < vocabSize else {
-        throw .invalid(file: name, problem: "eos_token_id is no id below \(vocabSize)")
+        throw .invalid(file: name, problem: "eos_token_id is not an id below \(vocabSize)")
       }
       ids.append(id)
     }

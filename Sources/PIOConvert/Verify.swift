@@ -55,7 +55,7 @@ private func openAndCheck(
     let (tensors, specs) = (model.tensors, source.specs)
     for (entry, spec) in zip(tensors, specs) where entry.spec != spec {
       throw .tensor(
-        name: spec.name, field: "shape or place", needed: "\(spec.shape)",
+        name: spec.name, field: "shape or position", needed: "\(spec.shape)",
         found: "\(entry.spec.name) \(entry.spec.shape)")
     }
     guard tensors.count == specs.count else {

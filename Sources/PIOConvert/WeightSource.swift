@@ -1,6 +1,6 @@
 import PIOFormat
 
-/// How the rows of a source tensor stand, compared with ours.
+/// The order of a source tensor's rows, compared with ours.
 enum RowOrder: Equatable, Sendable {
   case asStored
   /// Within a head of `headDim` rows the source alternates between the two halves that rotate
@@ -83,7 +83,7 @@ final class RowReader {
   /// Row `index` of those read last in f32; `out` takes the columns.
   func row(_ index: Int, into out: UnsafeMutablePointer<Float>) {
     dequantize(source.type, bytes(index), into: out, count: shape.columns)
-    // A bias is one row of ours, whose numbers stand as the rows of its matrix do.
+    // A bias is one row of ours, whose numbers have the order of its matrix's rows.
     if shape.rows == 1, source.order != .asStored {
       let stored = (0..<shape.columns).map { out[$0] }
       for column in 0..<shape.columns { out[column] = stored[source.order.source(column)] }

@@ -1,4 +1,5 @@
 import Foundation
+import PIOFormat
 
 @testable import PIOConvert
 
@@ -138,4 +139,15 @@ struct GGUFForge {
 /// Little-endian bytes.
 func le<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
   withUnsafeBytes(of: value.littleEndian) { Array($0) }
+}
+
+func ggufOptions(
+  _ source: String, _ folder: TemporaryFolder, weights: TensorKind? = nil,
+  projector: String? = nil, threads: Int = 2
+) -> ConvertOptions {
+  var options = ConvertOptions(
+    source: source, target: folder.path + "/model.piom", rules: EncodingRules(weights: weights),
+    threadCount: threads)
+  options.projector = projector
+  return options
 }

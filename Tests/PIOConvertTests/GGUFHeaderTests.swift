@@ -159,8 +159,8 @@ private func error(_ change: (inout GGUFForge) -> Void) -> GGUFError? {
   @Test func refusesWhatStandsTwiceOrIsNoName() {
     #expect(
       error { $0.keys.append($0.keys[0]) }
-        == .key(name: "general.architecture", problem: "stands twice"))
-    #expect(error { $0.tensors[1].name = "a" } == .tensor(name: "a", problem: "stands twice"))
+        == .key(name: "general.architecture", problem: "is a duplicate"))
+    #expect(error { $0.tensors[1].name = "a" } == .tensor(name: "a", problem: "is a duplicate"))
     for name in ["", "a b", "\u{1b}[2J", "é", String(repeating: "x", count: 257)] {
       guard case .tensor? = error({ $0.tensors[0].name = name }) else {
         Issue.record("\(name.debugDescription)")
@@ -181,9 +181,10 @@ private func error(_ change: (inout GGUFForge) -> Void) -> GGUFError? {
     }
     #expect(
       error { $0["x"] = le(UInt32(9)) + le(UInt32(9)) + le(UInt64(0)) }
-        == .key(name: "x", problem: "is an array of arrays"))
+        == .key(name: "x", problem: "is an array of arrays, which is not supported"))
     #expect(
-      error { $0["x"] = GGUFForge.bool(2) } == .key(name: "x", problem: "is a bool of 2"))
+      error { $0["x"] = GGUFForge.bool(2) }
+        == .key(name: "x", problem: "is a boolean with the value 2, not 0 or 1"))
     for type in [4, 5, 36, 99, 1 << 31, .max] as [UInt32] {
       #expect(
         error { $0.tensors[0].type = type }

@@ -27,7 +27,7 @@ struct QuestionTests {
   }
 
   @Test(arguments: [
-    ("{", "the text ends too soon at byte 1"), ("[]", "no JSON object"),
+    ("{", "unexpected end at byte 1"), ("[]", "no JSON object"),
     (#"{"question": "Q", "answer": "a"}"#, "no 'image'"),
     (#"{"image": "a", "answer": "a"}"#, "no 'question' (nor 'text')"),
     (#"{"image": "a", "question": "", "answer": "a"}"#, "no 'question' (nor 'text')"),
@@ -57,7 +57,7 @@ struct QuestionTests {
       #"{"image": "a\u0000b", "question": "Q", "answer": "a"}"#,
       "'image' must name a file inside the folder of images"
     ),
-    (#"{"image": "a", "image": "b"}"#, "the key 'image' stands twice at byte 27"),
+    (#"{"image": "a", "image": "b"}"#, "duplicate key 'image' at byte 27"),
   ])
   func refusesALineThatIsNoQuestion(_ line: String, _ problem: String) {
     let good = #"{"image": "a", "question": "Q", "answer": "a"}"#

@@ -58,7 +58,7 @@ struct TokenizerRefusalTests {
     #expect(try model(["a": 0, "b": -1], []).contains("id -1"))
     #expect(try model([:], []).contains("no vocabulary"))
     #expect(try model(["a": 0, "b": 1], [["a", "b"]]).contains("merge 0"))
-    #expect(try model(["a": 0, "b": 1], [["a"]]).contains("no pair"))
+    #expect(try model(["a": 0, "b": 1], [["a"]]).contains("not a pair"))
   }
 
   @Test func refusesFilesThatAreNoJSON() throws {

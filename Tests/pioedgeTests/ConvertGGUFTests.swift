@@ -65,7 +65,7 @@ private func target(_ name: String) -> String {
     (["convert", kinds, "x.piom", "--verify-against", kinds, "--dry-run"], 64, "--dry-run"),
     (["convert", kinds, "x.piom", "--weights", "int5"], 64, "int5"),
     (["convert", "/dev/null", "x.piom"], 1, "regular file"),
-    (["convert", Tool.executable, "x.piom"], 1, "is no GGUF file"),
+    (["convert", Tool.executable, "x.piom"], 1, "is not a GGUF file"),
   ])
   func failuresHaveTheirCode(arguments: [String], status: Int32, text: String) {
     let result = Tool.run(arguments)

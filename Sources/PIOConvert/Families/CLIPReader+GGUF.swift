@@ -27,10 +27,10 @@ struct GGUFCLIPReader {
     return tensor.name(layers: "v.blk", modules: swapsMLP ? Self.swappedModules : Self.modules)
   }
 
-  /// The norm behind the last layer, and layers behind the feature layer.
+  /// The norm after the last layer, and layers after the feature layer.
   func isIgnorable(_ name: String) -> Bool {
     if name.hasPrefix("v.post_ln.") { return true }
-    guard let layer = layerIndex(name, behind: "v.blk.") else { return false }
+    guard let layer = layerIndex(name, after: "v.blk.") else { return false }
     return layer >= tower.layerCount
   }
 

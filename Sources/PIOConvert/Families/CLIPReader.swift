@@ -4,7 +4,7 @@ import PIOFormat
 struct CLIPReader {
   /// Up to the feature layer.
   let tower: CLIPConfig
-  /// Of the checkpoint; those behind the feature layer are not converted.
+  /// Of the checkpoint; those after the feature layer are not converted.
   private let layerCount: Int
 
   /// `root`: the configuration of the model that the tower is part of.
@@ -17,11 +17,11 @@ struct CLIPReader {
     self.tower = tower
   }
 
-  /// The vision layers behind the feature layer, the norm behind them, and a table that is computed.
+  /// The layers after the feature layer, the norm after them, and a table that is computed.
   func isIgnorable(_ name: String) -> Bool {
     if name.hasPrefix(Self.prefix + "post_layernorm.") { return true }
     if name == Self.prefix + "embeddings.position_ids" { return true }
-    guard let layer = layerIndex(name, behind: Self.prefix + "encoder.layers.") else {
+    guard let layer = layerIndex(name, after: Self.prefix + "encoder.layers.") else {
       return false
     }
     return (tower.layerCount..<layerCount).contains(layer)

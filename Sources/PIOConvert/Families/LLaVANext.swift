@@ -34,7 +34,7 @@ struct LLaVANextCheckpoint: CheckpointVision {
   func isIgnorable(_ name: String) -> Bool { clip.isIgnorable(name) }
 }
 
-/// The row behind each line of patches.
+/// The row after each line of patches.
 private let checkpointNewline = "image_newline"
 private let ggufNewline = "model.image_newline"
 
