@@ -3,10 +3,17 @@ import PIOVision
 
 /// Prompts on their way into the decoder's rows.
 extension Runtime {
-  /// Fills the decoder's first rows with the prompt's embeddings. Returns how many, and what becomes of visual ones.
+  /// What `layOut` has put into the decoder's first rows. No tuple: Swift makes the type of one with a struct of arrays on
+  /// the heap, at its first use.
+  struct DecoderInput {
+    let rowCount: Int
+    let route: VisualRoute
+  }
+
+  /// Fills the decoder's first rows with the prompt's embeddings.
   func layOut(
     _ prompt: Prompt, _ slot: SlotState, _ cancellation: Cancellation?, _ result: inout Prefill
-  ) throws(RuntimeError) -> (rowCount: Int, VisualRoute) {
+  ) throws(RuntimeError) -> DecoderInput {
     var visual = visualRows(prompt.layouts)
     let imageToken = config.specialTokens.image
     model.decoder.pruner.records.removeAll()
@@ -24,9 +31,9 @@ extension Runtime {
         try placeText(token, &row, visual)
       }
     }
-    return (
-      row, VisualRoute(rows: visual, schedule: prompt.schedule, pruning: prompt.pruning)
-    )
+    return DecoderInput(
+      rowCount: row,
+      route: VisualRoute(rows: visual, schedule: prompt.schedule, pruning: prompt.pruning))
   }
 
   private func visualRows(_ layouts: [VisualLayout]) -> VisualRows {

@@ -85,17 +85,18 @@ public struct Runtime: ~Copyable {
     var result = Prefill()
     result.visualTokensAverage = prompt.schedule.average(
       prompt.entryCount, layerCount: config.text.layerCount)
-    let (rowCount, route) = try layOut(prompt, state, request.cancellation, &result)
+    let input = try layOut(prompt, state, request.cancellation, &result)
     let start = ProcessStatus.monotonicMilliseconds
     do {
-      _ = try model.decoder.forward(rowCount, &state.cache, route, request.cancellation)
+      _ = try model.decoder.forward(
+        input.rowCount, &state.cache, input.route, request.cancellation)
     } catch {
       state.cache.rollBack()
       throw error
     }
-    state.commit(prompt, rowCount: rowCount, imageToken: config.specialTokens.image)
+    state.commit(prompt, rowCount: input.rowCount, imageToken: config.specialTokens.image)
     result.milliseconds = ProcessStatus.monotonicMilliseconds - start
-    result.rows = rowCount
+    result.rows = input.rowCount
     result.promptTokens = state.textRows + state.visualRows
     return result
   }

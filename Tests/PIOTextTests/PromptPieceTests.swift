@@ -58,7 +58,8 @@ struct PromptPieceTests {
       // In the template beside it the same token counts.
       let around = tokenizer.encode(
         [.special(text), .text("a\(text)"), .special(text)], addSpecialTokens: false)
-      #expect(around.filter { $0 == id }.count == 2)
+      // Characters that the vocabulary lacks are unknown wherever they stand.
+      if try !unknown(golden).contains(id) { #expect(around.filter { $0 == id }.count == 2) }
       #expect(around.first == id && around.last == id)
     }
     withExtendedLifetime(golden) {}
