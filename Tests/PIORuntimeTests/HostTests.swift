@@ -4,7 +4,8 @@ import Testing
 
 /// A session in somebody else's process changes nothing there.
 struct HostTests {
-  @Test(arguments: [Compute.auto, .f32])
+  // One after the other: each looks at a handler that all share.
+  @Test(.serialized, arguments: [Compute.auto, .f32])
   func aSessionLeavesItsHostAsItWas(_ compute: Compute) throws {
     let before = (environment: environment(), affinity: affinity())
     // Of whoever runs the tests; back again at the end.
