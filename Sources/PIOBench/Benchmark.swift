@@ -44,7 +44,7 @@ public struct Benchmark: Sendable {
 
   /// A prompt of so many tokens in an empty cache, to its last row's logits.
   public func prefill(
-    _ runtime: inout Runtime, _ slot: Slot, tokens count: Int, limit: () -> Double
+    _ runtime: Runtime, _ slot: Slot, tokens count: Int, limit: () -> Double
   ) throws(RuntimeError) -> Samples {
     let request = Request(tokens: Benchmark.tokens(count, runtime.config), maxTokens: 1)
     var (times, limits): ([Double], [Double]) = ([], [])
@@ -62,7 +62,7 @@ public struct Benchmark: Sendable {
 
   /// So many decode steps behind `depth` rows, each with the token that the one before chose.
   public func decode(
-    _ runtime: inout Runtime, _ slot: Slot, tokens count: Int, depth: Int,
+    _ runtime: Runtime, _ slot: Slot, tokens count: Int, depth: Int,
     limit: () -> Double
   ) throws(RuntimeError) -> Samples {
     let prompt = Request(tokens: Benchmark.tokens(depth, runtime.config), maxTokens: 1)
@@ -85,7 +85,7 @@ public struct Benchmark: Sendable {
   ///
   /// With an image: it, and `textRows` text rows around it; without: these alone. The limits are the encoder's.
   public func firstToken(
-    _ runtime: inout Runtime, _ slot: Slot, image: String?, textRows: Int,
+    _ runtime: Runtime, _ slot: Slot, image: String?, textRows: Int,
     limit: () -> Double
   ) throws(RuntimeError) -> (total: Samples, encode: Samples, rows: Int) {
     var tokens = Benchmark.tokens(textRows, runtime.config)

@@ -40,7 +40,7 @@ extension Benchmark {
   /// The answer has `answerTokens` tokens, whatever they say. The runtime's limits must name the ways (`Limits.pruning`,
   /// `Limits.alternatives`).
   public func compare(
-    _ ways: [Pruning], _ runtime: inout Runtime, _ slot: Slot, image: String, answerTokens: Int
+    _ ways: [Pruning], _ runtime: Runtime, _ slot: Slot, image: String, answerTokens: Int
   ) throws(RuntimeError) -> [PrunedRuns] {
     precondition(answerTokens > 0, "an answer of no tokens")
     var tokens = Benchmark.tokens(Benchmark.textRowsWithPrunedImage, runtime.config)

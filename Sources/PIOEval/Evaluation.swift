@@ -38,7 +38,7 @@ public struct Evaluation: Sendable {
   ///
   /// `progress` gets how many answers this run has given, of how many that were missing.
   public func run(
-    _ runtime: inout Runtime, _ slot: Slot, _ log: AnswerLog, progress: (Int, Int) -> Void
+    _ runtime: Runtime, _ slot: Slot, _ log: AnswerLog, progress: (Int, Int) -> Void
   ) throws(EvalError) -> [[Answer]] {
     let keys = try AnswerKeys(self)
     let missing = order.reduce(0) { sum, asked in
@@ -50,7 +50,7 @@ public struct Evaluation: Sendable {
     for asked in order {
       var new: [(key: AnswerLog.Key, answer: Answer)] = []
       for setting in comparison.settings.indices where log[keys[setting, asked]] == nil {
-        new.append((keys[setting, asked], try asker.ask(&runtime, slot, asked, setting)))
+        new.append((keys[setting, asked], try asker.ask(runtime, slot, asked, setting)))
         done += 1
         progress(done, missing)
       }
@@ -130,13 +130,13 @@ private struct Asker {
   init(evaluation: Evaluation) { self.evaluation = evaluation }
 
   mutating func ask(
-    _ runtime: inout Runtime, _ slot: Slot, _ asked: Evaluation.Asked, _ setting: Int
+    _ runtime: Runtime, _ slot: Slot, _ asked: Evaluation.Asked, _ setting: Int
   ) throws(EvalError) -> Answer {
     let entry = evaluation.questions.questions[asked.question]
     let setting = evaluation.comparison.settings[setting]
     do {
       runtime.reset(slot)
-      let image = try encoding(&runtime, asked.image, setting)
+      let image = try encoding(runtime, asked.image, setting)
       let tokens = try runtime.turnTokens(entry.text, system: nil, imageCount: 1, isFirst: true)
       var request = Request(
         tokens: tokens, images: [.file(evaluation.path(of: entry.image))],
@@ -158,7 +158,7 @@ private struct Asker {
 
   /// The image that a setting shows, encoded once for all that get it whole.
   private mutating func encoding(
-    _ runtime: inout Runtime, _ image: Int, _ setting: Comparison.Setting
+    _ runtime: Runtime, _ image: Int, _ setting: Comparison.Setting
   ) throws(RuntimeError) -> EncodedImage {
     let images = evaluation.questions.images
     let own = images[image].image
@@ -176,7 +176,7 @@ private struct Asker {
     encoded.removeAll { $0.name != own && $0.name != other && !$0.name.isEmpty }
     let image: EncodedImage
     if setting.image == .grey {
-      image = try greyEncoding(&runtime, setting.pruning)
+      image = try greyEncoding(runtime, setting.pruning)
     } else {
       image = try runtime.encode(.file(evaluation.path(of: name)), setting.pruning)
     }
@@ -185,7 +185,7 @@ private struct Asker {
   }
 
   private func greyEncoding(
-    _ runtime: inout Runtime, _ pruning: Pruning
+    _ runtime: Runtime, _ pruning: Pruning
   ) throws(RuntimeError) -> EncodedImage {
     do {
       return try SampleImage.withGreyFile { try runtime.encode(.file($0), pruning) }

@@ -5,7 +5,7 @@ import PIOText
 extension Runtime {
   /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token).
   public func rawTokens(_ text: String, isFirst: Bool) throws(RuntimeError) -> [Int32] {
-    try checkLength(of: text, maxBytes: maxTextBytes)
+    try checkLength(of: text)
     return tokenizer.encode(text, addSpecialTokens: isFirst, continues: !isFirst)
   }
 
@@ -15,8 +15,8 @@ extension Runtime {
   public func turnTokens(_ question: String, system: String?, imageCount: Int, isFirst: Bool)
     throws(RuntimeError) -> [Int32]
   {
-    try checkLength(of: question, maxBytes: maxTextBytes)
-    try checkLength(of: system ?? "", maxBytes: maxTextBytes)
+    try checkLength(of: question)
+    try checkLength(of: system ?? "")
     let parts = config.prompt
     let turn = PromptTemplate.Turn(imageCount: imageCount, question: question)
     let pieces =
@@ -36,11 +36,10 @@ extension Runtime {
   public var maxLineBytes: Int {
     plan.limits.maxLineBytes(maxPieceBytes: tokenizer.maxPieceByteCount)
   }
-}
 
-/// Not a method: Swift 6.0.3's check of noncopyable values does not come to an end with one.
-private func checkLength(of text: String, maxBytes: Int) throws(RuntimeError) {
-  guard text.utf8.count <= maxBytes else {
-    throw .textTooLong(bytes: text.utf8.count, maxBytes: maxBytes)
+  private func checkLength(of text: String) throws(RuntimeError) {
+    guard text.utf8.count <= maxTextBytes else {
+      throw .textTooLong(bytes: text.utf8.count, maxBytes: maxTextBytes)
+    }
   }
 }

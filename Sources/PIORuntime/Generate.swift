@@ -6,7 +6,7 @@ extension Runtime {
   /// `emit` gets whole UTF-8 characters, in a buffer of the arena that lives for the call, and says whether it wants
   /// more. An error before the first token (an image that cannot be read, a prompt that does not fit) leaves the
   /// conversation as it was.
-  public mutating func generate(
+  public func generate(
     _ slot: Slot, _ request: Request, emit: (UnsafeBufferPointer<UInt8>) -> Bool
   ) throws(RuntimeError) -> Generation {
     let start = ProcessStatus.monotonicMilliseconds
@@ -35,7 +35,7 @@ extension Runtime {
   }
 
   /// The next token; nil: the model ends its answer.
-  private mutating func next(
+  private func next(
     _ slot: Slot, _ request: Request, _ result: inout Generation, _ start: Double
   ) throws(RuntimeError) -> Int32? {
     let state = state(slot)
@@ -63,7 +63,7 @@ extension Runtime {
   }
 
   /// Runs a step; the reason of an end where it was cancelled on the way.
-  private mutating func cancelled(
+  private func cancelled(
     step token: Int32, _ slot: Slot, _ cancellation: Cancellation?
   ) throws(RuntimeError) -> FinishReason? {
     do {
@@ -76,7 +76,7 @@ extension Runtime {
   }
 
   /// One decode step without text: a token goes in, the sampler's choice comes out, whatever it is.
-  package mutating func decode(_ token: Int32, _ slot: Slot) throws(RuntimeError) -> Int32 {
+  package func decode(_ token: Int32, _ slot: Slot) throws(RuntimeError) -> Int32 {
     try step(token, slot)
     guard let next = state(slot).sampler.next(logits(slot)) else {
       throw .nonFiniteLogits(position: state(slot).textRows - 1)

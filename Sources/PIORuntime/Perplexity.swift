@@ -4,7 +4,7 @@ extension Runtime {
   /// −log p of each token but the first, given those before it, in nats: one fewer than `tokens`.
   ///
   /// Begins anew. Each token runs by itself, as in decoding, and takes a row of the context.
-  public mutating func negativeLogLikelihoods(
+  public func negativeLogLikelihoods(
     of tokens: [Int32], in slot: Slot
   ) throws(RuntimeError) -> [Double] {
     reset(slot)

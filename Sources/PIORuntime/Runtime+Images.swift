@@ -150,7 +150,7 @@ extension Runtime {
   /// Encodes one image as a prompt with it alone is pruned, for `Request.encodedImages`. Allocates.
   ///
   /// `tokenCount`: so many of its tokens, whatever `pruning` says.
-  package mutating func encode(
+  package func encode(
     _ image: Image, _ pruning: Pruning? = nil, tokenCount: Int? = nil
   ) throws(RuntimeError) -> EncodedImage {
     guard case .open(let file, let loaded) = try model.open(image) else {

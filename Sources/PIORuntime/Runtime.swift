@@ -4,7 +4,10 @@ import PIOText
 import PIOVision
 
 /// Runs a model for the conversations in its slots, one thread at a time.
-public struct Runtime: ~Copyable {
+///
+/// It is not `Sendable`, so that the compiler keeps it where one thread at a time can use it. A class, as Swift 6.0.3
+/// stops at accessors of a noncopyable struct with a member that holds views.
+public final class Runtime {
   let model: Model
   private let slots: [SlotState]
 
@@ -42,7 +45,7 @@ public struct Runtime: ~Copyable {
   // MARK: Slots
 
   /// Takes a slot into use for a new conversation.
-  public mutating func begin(_ sampling: Sampling = Sampling()) throws(RuntimeError) -> Slot {
+  public func begin(_ sampling: Sampling = Sampling()) throws(RuntimeError) -> Slot {
     guard let index = slots.firstIndex(where: { !$0.isInUse }) else {
       throw .noFreeSlot(slotCount: slots.count)
     }
@@ -52,10 +55,10 @@ public struct Runtime: ~Copyable {
   }
 
   /// The slot is free for another conversation.
-  public mutating func end(_ slot: Slot) { state(slot).isInUse = false }
+  public func end(_ slot: Slot) { state(slot).isInUse = false }
 
   /// Forgets the slot's conversation and begins another one; the memory stays.
-  public mutating func reset(_ slot: Slot, _ sampling: Sampling? = nil) {
+  public func reset(_ slot: Slot, _ sampling: Sampling? = nil) {
     let state = state(slot)
     state.begin(sampling ?? state.sampler.sampling)
   }
@@ -79,7 +82,7 @@ public struct Runtime: ~Copyable {
   ///
   /// An error (an image that cannot be read, a prompt that does not fit, work that was cancelled) leaves the
   /// conversation as it was. Allocates before the first image is decoded, and nothing behind.
-  public mutating func append(_ request: Request, to slot: Slot) throws(RuntimeError) -> Prefill {
+  public func append(_ request: Request, to slot: Slot) throws(RuntimeError) -> Prefill {
     let state = state(slot)
     let prompt = try Prompt(request, in: state, model)
     var result = Prefill()
@@ -102,7 +105,7 @@ public struct Runtime: ~Copyable {
   }
 
   /// Runs one token behind what the slot holds.
-  public mutating func step(
+  public func step(
     _ token: Int32, _ slot: Slot, _ cancellation: Cancellation? = nil
   ) throws(RuntimeError) {
     let state = state(slot)

@@ -118,22 +118,22 @@ struct BenchCommand: ParsableCommand {
     let lengths = try promptLengths() ?? (prunes ? [] : defaultPrompts(file.config))
     let model = BenchedModel(path, file)
     let limits = try sessionLimits(file.config, lengths)
-    var runtime = try Runtime(file, limits: limits, isa: kernelsFromEnvironment(), host: host)
+    let runtime = try Runtime(file, limits: limits, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin()
     if verbose { printError(PlanReport(runtime.plan).table) }
     var run = try BenchRun(
       model, runtime, slot, repetitions: repetitions,
       loadMilliseconds: ProcessStatus.monotonicMilliseconds - start)
-    for length in lengths { try run.measurePrefill(&runtime, tokens: length) }
+    for length in lengths { try run.measurePrefill(runtime, tokens: length) }
     if prunes {
-      try run.comparePrunings(&runtime, limits.prunings, answerTokens: max(1, generate))
+      try run.comparePrunings(runtime, limits.prunings, answerTokens: max(1, generate))
     } else if image, let vision = model.config.vision {
-      try run.measureImage(&runtime, vision)
+      try run.measureImage(runtime, vision)
     } else if let longest = lengths.max() {
-      try run.measureFirstToken(&runtime, image: nil, textRows: longest)
+      try run.measureFirstToken(runtime, image: nil, textRows: longest)
     }
     if generate > 0 && (!prunes || !lengths.isEmpty) {
-      try run.measureDecode(&runtime, tokens: generate, depth: depth)
+      try run.measureDecode(runtime, tokens: generate, depth: depth)
     }
     run.finish()
     try printOutput(json ? jsonText(run.report) : run.report.text)

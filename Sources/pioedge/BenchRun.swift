@@ -35,7 +35,7 @@ struct BenchRun {
 
   /// - Parameter loadMilliseconds: what it took to open the file and make the runtime.
   init(
-    _ model: BenchedModel, _ runtime: borrowing Runtime, _ slot: Slot, repetitions: Int,
+    _ model: BenchedModel, _ runtime: Runtime, _ slot: Slot, repetitions: Int,
     loadMilliseconds: Double
   ) throws(RuntimeError) {
     let limits = runtime.plan.limits
@@ -50,9 +50,9 @@ struct BenchRun {
     meter = try LimitMeter(isa: runtime.isa, threadCount: limits.threadCount)
   }
 
-  mutating func measurePrefill(_ runtime: inout Runtime, tokens count: Int) throws {
+  mutating func measurePrefill(_ runtime: Runtime, tokens count: Int) throws {
     let (benchmark, meter) = (benchmark, meter)
-    let samples = try benchmark.prefill(&runtime, slot, tokens: count) {
+    let samples = try benchmark.prefill(runtime, slot, tokens: count) {
       noteClock()
       return meter.int8GMACs()
     }
@@ -69,11 +69,11 @@ struct BenchRun {
 
   /// Unpruned, which is the first, and each of the other ways in turn.
   mutating func comparePrunings(
-    _ runtime: inout Runtime, _ ways: [Pruning], answerTokens: Int
+    _ runtime: Runtime, _ ways: [Pruning], answerTokens: Int
   ) throws {
     let benchmark = benchmark
     let runs = try withSampleImage(for: model.config) { path in
-      try benchmark.compare(ways, &runtime, slot, image: path, answerTokens: answerTokens)
+      try benchmark.compare(ways, runtime, slot, image: path, answerTokens: answerTokens)
     }
     noteClock()
     let budgets = runs.map { BudgetReport($0, against: runs[0], model.config.text, kv: kv) }
@@ -84,9 +84,9 @@ struct BenchRun {
   }
 
   /// How long the encoder takes, and until the first token.
-  mutating func measureImage(_ runtime: inout Runtime, _ vision: VisionConfig) throws {
+  mutating func measureImage(_ runtime: Runtime, _ vision: VisionConfig) throws {
     let encode = try withSampleImage(for: model.config) { path in
-      try measureFirstToken(&runtime, image: path, textRows: Benchmark.textRowsWithImage)
+      try measureFirstToken(runtime, image: path, textRows: Benchmark.textRowsWithImage)
     }
     let work = Work(encodingAnImageFor: model.config.text.dim, vision)
     let macs = Double(vision.summary.inputCount * work.weightMACs)
@@ -99,10 +99,10 @@ struct BenchRun {
   /// Returns what the encoder took of it.
   @discardableResult
   mutating func measureFirstToken(
-    _ runtime: inout Runtime, image: String?, textRows: Int
+    _ runtime: Runtime, image: String?, textRows: Int
   ) throws -> Samples {
     let (benchmark, meter) = (benchmark, meter)
-    let times = try benchmark.firstToken(&runtime, slot, image: image, textRows: textRows) {
+    let times = try benchmark.firstToken(runtime, slot, image: image, textRows: textRows) {
       noteClock()
       return meter.int8GMACs()
     }
@@ -113,9 +113,9 @@ struct BenchRun {
   }
 
   /// The last of the measurements: the memory that is read for its limit is none of the model's.
-  mutating func measureDecode(_ runtime: inout Runtime, tokens count: Int, depth: Int) throws {
+  mutating func measureDecode(_ runtime: Runtime, tokens count: Int, depth: Int) throws {
     let (benchmark, meter) = (benchmark, meter)
-    let samples = try benchmark.decode(&runtime, slot, tokens: count, depth: depth) {
+    let samples = try benchmark.decode(runtime, slot, tokens: count, depth: depth) {
       notePeak()
       noteClock()
       return meter.readGBs()

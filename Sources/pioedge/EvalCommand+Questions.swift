@@ -22,22 +22,22 @@ extension EvalCommand {
     let log = try AnswerLog(path: report.map { "\($0)/answers.jsonl" })
     // Three encoded images are kept beside what is planned: the process is measured with their memory in it.
     let features = [Float](repeating: 0, count: 3 * vision.maxRowCount * file.config.text.dim)
-    var runtime = try Runtime(
+    let runtime = try Runtime(
       file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin()
     withExtendedLifetime(features) {}
-    let results = Results(evaluation, try ask(evaluation, &runtime, slot, log))
+    let results = Results(evaluation, try ask(evaluation, runtime, slot, log))
     if let report { try write(results, to: report, threads: limits.threadCount, isa: runtime.isa) }
     try printOutput(
       json ? jsonText(results) : results.summary(questions: questions.questions.count))
   }
 
   private func ask(
-    _ evaluation: Evaluation, _ runtime: inout Runtime, _ slot: Slot, _ log: AnswerLog
+    _ evaluation: Evaluation, _ runtime: Runtime, _ slot: Slot, _ log: AnswerLog
   ) throws -> [[Answer]] {
     var line = ProgressLine()
     defer { line.clear() }
-    return try evaluation.run(&runtime, slot, log) { done, missing in
+    return try evaluation.run(runtime, slot, log) { done, missing in
       line.show("asking", done: done, of: missing)
     }
   }

@@ -38,7 +38,7 @@ extension EvalCommand {
     room.context = windowTokens + 8  // and what the tokenizer puts in front
     // An image's rows are planned, as in any session with the model.
     let limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
-    var runtime = try Runtime(file, limits: limits, host: host)
+    let runtime = try Runtime(file, limits: limits, host: host)
     let slot = try runtime.begin()
     let tokens = runtime.tokenizer.encode(try contents(path), addSpecialTokens: false)
     let begin = runtime.tokenizer.encode("", addSpecialTokens: true).prefix(8)

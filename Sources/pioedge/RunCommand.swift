@@ -93,7 +93,7 @@ struct RunCommand: ParsableCommand {
       for: file.config, images: image.count, isChat: isChat, isConversation: isChat || jsonl,
       seed: sampling.seed)
     try session.room.checkCompute(file)
-    var runtime = try Runtime(
+    let runtime = try Runtime(
       file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin(sampling.sampling)
     if diagnostics.verbose { printError(PlanReport(runtime.plan).table) }
@@ -102,11 +102,11 @@ struct RunCommand: ParsableCommand {
       slot: slot, raw: raw, system: system, maxTokens: session.maxTokens, stats: stats,
       loadMilliseconds: loaded, diagnostics: diagnostics)
     if jsonl {
-      try turns.answerLines(&runtime)
+      try turns.answerLines(runtime)
     } else if let text = try prompt ?? piped(maxByteCount: runtime.maxTextBytes) {
-      try turns.answerOnce(&runtime, text: text, images: image, json: json)
+      try turns.answerOnce(runtime, text: text, images: image, json: json)
     } else {
-      try turns.chat(&runtime, images: image)
+      try turns.chat(runtime, images: image)
     }
   }
 

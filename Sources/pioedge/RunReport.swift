@@ -42,7 +42,7 @@ struct RunReport: Encodable {
 
   /// - Parameter firstTokenMilliseconds: from the start of the process, or of the line for `--jsonl`.
   init(
-    _ generation: Generation, answer: String, runtime: borrowing Runtime, loadMilliseconds: Double,
+    _ generation: Generation, answer: String, runtime: Runtime, loadMilliseconds: Double,
     firstTokenMilliseconds: Double
   ) {
     self.answer = answer

@@ -11,7 +11,7 @@ extension Turns {
     var isFirst = true
   }
 
-  func chat(_ runtime: inout Runtime, images: [String]) throws {
+  func chat(_ runtime: Runtime, images: [String]) throws {
     var chat = Chat(images: images, pending: images)
     var input = Input(maxByteCount: runtime.maxTextBytes)
     let output = Output()
@@ -27,15 +27,15 @@ extension Turns {
         if words.isEmpty { continue }
         if words[0] == "/quit" { return }
         if words[0].hasPrefix("/") {
-          obey(words, &chat, &runtime)
+          obey(words, &chat, runtime)
         } else {
-          try ask(line, &chat, &runtime, output)
+          try ask(line, &chat, runtime, output)
         }
       }
     }
   }
 
-  private func obey(_ words: [String], _ chat: inout Chat, _ runtime: inout Runtime) {
+  private func obey(_ words: [String], _ chat: inout Chat, _ runtime: Runtime) {
     switch words[0] {
     case "/reset":
       runtime.reset(slot)
@@ -54,11 +54,11 @@ extension Turns {
   }
 
   private func ask(
-    _ question: String, _ chat: inout Chat, _ runtime: inout Runtime, _ output: Output
+    _ question: String, _ chat: inout Chat, _ runtime: Runtime, _ output: Output
   ) throws {
     do {
       let generation = try generate(
-        &runtime, question, chat.pending, isFirst: chat.isFirst, emit: output.write)
+        runtime, question, chat.pending, isFirst: chat.isFirst, emit: output.write)
       output.write("\n")
       if !chat.pending.isEmpty { chat.images = chat.pending }
       chat.pending = []
@@ -77,7 +77,7 @@ extension Turns {
     String(text.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
   }
 
-  private func printStats(_ generation: Generation, _ runtime: borrowing Runtime) {
+  private func printStats(_ generation: Generation, _ runtime: Runtime) {
     let report = RunReport(
       generation, answer: "", runtime: runtime, loadMilliseconds: loadMilliseconds,
       firstTokenMilliseconds: generation.firstTokenMilliseconds)

@@ -18,7 +18,7 @@ extension Turns {
   }
 
   /// One result or error object for every line of stdin, flushed as it is ready.
-  func answerLines(_ runtime: inout Runtime) throws {
+  func answerLines(_ runtime: Runtime) throws {
     var input = Input(maxByteCount: runtime.maxLineBytes)
     while true {
       switch try input.line() {
@@ -27,15 +27,15 @@ extension Turns {
         let problem = "a line longer than \(input.maxByteCount) bytes"
         try printOutput(jsonText(Failure(error: problem)))
       case .text(let line) where line.allSatisfy(\.isWhitespace): continue
-      case .text(let line): try printOutput(answerOrFailure(&runtime, line))
+      case .text(let line): try printOutput(answerOrFailure(runtime, line))
       }
     }
   }
 
-  private func answerOrFailure(_ runtime: inout Runtime, _ text: String) throws -> String {
+  private func answerOrFailure(_ runtime: Runtime, _ text: String) throws -> String {
     runtime.reset(slot)
     do {
-      return try answerLine(&runtime, text)
+      return try answerLine(runtime, text)
     } catch let error as RuntimeError where error.isFatal {
       throw error
     } catch {
@@ -44,7 +44,7 @@ extension Turns {
     }
   }
 
-  private func answerLine(_ runtime: inout Runtime, _ text: String) throws -> String {
+  private func answerLine(_ runtime: Runtime, _ text: String) throws -> String {
     // Each value costs the decoder many times its length: what has more values than any request is not decoded.
     guard valueCount(text) <= 16 + 2 * runtime.plan.limits.imageCount else {
       throw LineError(description: "more values than \"image\", \"images\" and \"prompt\"")
@@ -61,7 +61,7 @@ extension Turns {
     }
     var answer: [UInt8] = []
     let images = line.images ?? (line.image.map { [$0] } ?? [])
-    let generation = try generate(&runtime, line.prompt, images, isFirst: true) { answer += $0 }
+    let generation = try generate(runtime, line.prompt, images, isFirst: true) { answer += $0 }
     let report = RunReport(
       generation, answer: String(decoding: answer, as: UTF8.self), runtime: runtime,
       loadMilliseconds: loadMilliseconds,

@@ -12,10 +12,10 @@ struct Turns {
   let loadMilliseconds: Double
   let diagnostics: DiagnosticOptions
 
-  func answerOnce(_ runtime: inout Runtime, text: String, images: [String], json: Bool) throws {
+  func answerOnce(_ runtime: Runtime, text: String, images: [String], json: Bool) throws {
     var answer: [UInt8] = []
     let output = Output()
-    let generation = try generate(&runtime, text, images, isFirst: true) { bytes in
+    let generation = try generate(runtime, text, images, isFirst: true) { bytes in
       if json { answer += bytes } else { output.write(bytes) }
     }
     if !json { output.write("\n") }
@@ -30,7 +30,7 @@ struct Turns {
 
   /// One turn of whichever kind.
   func generate(
-    _ runtime: inout Runtime, _ text: String, _ images: [String], isFirst: Bool,
+    _ runtime: Runtime, _ text: String, _ images: [String], isFirst: Bool,
     emit: (UnsafeBufferPointer<UInt8>) -> Void
   ) throws -> Generation {
     let tokens =
@@ -53,7 +53,7 @@ struct Turns {
   }
 
   /// What the turn's stages did, where somebody asked. A turn without images leaves the files as they are.
-  private func writePruning(_ runtime: borrowing Runtime, _ images: [String]) throws {
+  private func writePruning(_ runtime: Runtime, _ images: [String]) throws {
     guard !images.isEmpty else { return }
     if let path = diagnostics.dumpSaliency {
       try write(runtime.pruningStages.map(SaliencyReport.init), to: path)

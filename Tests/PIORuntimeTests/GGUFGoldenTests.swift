@@ -61,7 +61,7 @@ private let folder = repository.appendingPathComponent("Tests/Golden/gguf")
   /// Each token's likelihood is that of the reference's logits before it.
   @Test func likelihoodsAreThoseOfTransformers() throws {
     let (golden, values) = try load()
-    var session = try session(EncodingRules(weights: .f32), .f32)
+    let session = try session(EncodingRules(weights: .f32), .f32)
     var compared = 0
     for test in golden.cases {
       let found = try session.runtime.negativeLogLikelihoods(of: test.ids, in: session.slot)

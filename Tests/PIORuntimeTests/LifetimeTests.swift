@@ -16,7 +16,7 @@ struct LifetimeTests {
     for _ in 0..<6 {
       forgetPages(path)
       // The last block of the head asks for the first layer: the helper reads it when the runtime goes.
-      var runtime = try Runtime(ModelFile(path: path), limits: limits, readAhead: method)
+      let runtime = try Runtime(ModelFile(path: path), limits: limits, readAhead: method)
       let slot = try runtime.begin(Sampling())
       _ = try runtime.decode(5, slot)
     }

@@ -5,11 +5,10 @@ import PIOFormat
 
 /// A runtime with one conversation, which is what most tests need.
 struct Session: ~Copyable {
-  var runtime: Runtime
+  let runtime: Runtime
   let slot: Slot
 
-  init(_ runtime: consuming Runtime, _ sampling: Sampling = Sampling()) throws {
-    var runtime = runtime
+  init(_ runtime: Runtime, _ sampling: Sampling = Sampling()) throws {
     slot = try runtime.begin(sampling)
     self.runtime = runtime
   }
