@@ -42,7 +42,7 @@ let package = Package(
       dependencies: ["PIOBase", "PIOFormat", "PIOText", "PIOThreads", "CPIOKernels"]),
     .target(
       name: "PIOEval",
-      dependencies: ["PIOBase", "PIORuntime", "PIOFormat", "PIOVision", "PIOConvert"]),
+      dependencies: ["PIOBase", "PIORuntime", "PIOFormat", "PIOVision"]),
     .executableTarget(
       name: "pioedge",
       dependencies: [
@@ -66,7 +66,7 @@ let package = Package(
       name: "PIOBenchTests", dependencies: ["PIOBench", "PIORuntime", "PIOFormat"]),
     .testTarget(
       name: "PIOConvertTests",
-      dependencies: ["PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
+      dependencies: ["PIOBase", "PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
     .testTarget(name: "PIOEvalTests", dependencies: ["PIOEval", "PIORuntime"]),
     // Preloaded by a test: counts what a run of the tool asks of the heap.
     .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),

@@ -1,3 +1,4 @@
+import PIOBase
 import Glibc
 
 /// A file opened for reading at offsets, closed when its last owner goes.

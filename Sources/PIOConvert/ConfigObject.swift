@@ -1,3 +1,5 @@
+import PIOBase
+
 /// One object of a configuration file, with the file's name and the way to it for messages.
 ///
 /// A key that is absent or null takes the default; a value of the wrong type is refused by name.

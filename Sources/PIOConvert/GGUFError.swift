@@ -1,3 +1,5 @@
+import PIOBase
+
 /// What is wrong with a GGUF file.
 public enum GGUFError: Error, Equatable, Sendable, CustomStringConvertible {
   case notGGUF

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// A value of GGUF metadata. Texts and arrays stay in the header's bytes.
 enum GGUFValue: Equatable, Sendable {
   case unsigned(UInt64)

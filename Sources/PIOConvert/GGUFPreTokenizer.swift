@@ -1,3 +1,5 @@
+import PIOBase
+
 /// `tokenizer.ggml.pre`: how a byte-level tokenizer cuts a text into words.
 enum GGUFPreTokenizer {
   case none

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// Pieces, and merges: four times those of the largest vocabulary there is.

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// How a source tensor's numbers are stored.
 enum SourceType: Equatable, Sendable {
   case f32

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// A JSON value whose strings are bytes.
 ///
 /// Pieces of a vocabulary that are canonically equivalent (`é`, composed and not) are different

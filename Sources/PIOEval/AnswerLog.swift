@@ -1,5 +1,5 @@
+import PIOBase
 import Glibc
-import PIOConvert
 
 /// What a model said in one setting.
 public struct Answer: Equatable, Sendable {

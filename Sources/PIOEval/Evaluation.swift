@@ -5,8 +5,7 @@ import PIOVision
 
 /// Asks every question in every setting, images one after another, each encoded once.
 ///
-/// The module knows `PIOVision` for the error of an image that cannot be read, and `PIOConvert` for its bounded reader
-/// of JSON: lines of questions and of answers kept from an earlier run are as hostile as a checkpoint.
+/// The module knows `PIOVision` for the error of an image that cannot be read.
 public struct Evaluation: Sendable {
   public let questions: QuestionSet
   public let comparison: Comparison

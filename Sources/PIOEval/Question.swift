@@ -1,4 +1,4 @@
-import PIOConvert  // its bounded reader of JSON: questions and answers are as hostile as checkpoints
+import PIOBase
 import PIOFormat
 
 /// A question about an image, and what counts as the right answer.

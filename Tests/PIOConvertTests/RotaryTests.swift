@@ -1,3 +1,4 @@
+import PIOBase
 import Foundation
 import Testing
 

@@ -1,3 +1,4 @@
+import PIOBase
 import PIOFormat
 
 /// The vision half of a model in some source: its configuration, and how the source names and

@@ -1,3 +1,5 @@
+import PIOBase
+
 /// The input is the start of a safetensors file, header and all; what a header promises behind it
 /// is taken to be there, so that generation reaches the checks of sizes and offsets.
 @_cdecl("LLVMFuzzerTestOneInput")

@@ -23,11 +23,11 @@ package enum JSONValue: Equatable, Sendable {
 /// at most `nodeLimit` nodes, nesting ends at `depthLimit`, a key may be in an object once.
 package struct JSONReader {
   private let bytes: UnsafeRawBufferPointer
-  private(set) var offset = 0
+  package private(set) var offset = 0
   let nodeLimit: Int
   private static let depthLimit = 64
 
-  init(_ bytes: UnsafeRawBufferPointer, nodeLimit: Int) {
+  package init(_ bytes: UnsafeRawBufferPointer, nodeLimit: Int) {
     self.bytes = bytes
     self.nodeLimit = nodeLimit
   }
@@ -43,15 +43,15 @@ package struct JSONReader {
   }
 
   /// The next value, whatever it is.
-  mutating func value() throws(JSONError) -> JSONValue {
+  package mutating func value() throws(JSONError) -> JSONValue {
     var nodes = 0
     return try value(depth: 0, nodes: &nodes)
   }
 
-  mutating func beginObject() throws(JSONError) { try expect(UInt8(ascii: "{")) }
+  package mutating func beginObject() throws(JSONError) { try expect(UInt8(ascii: "{")) }
 
   /// The next key of the object that was begun, its colon read too; nil at the object's end.
-  mutating func nextKey(first: Bool) throws(JSONError) -> String? {
+  package mutating func nextKey(first: Bool) throws(JSONError) -> String? {
     if try peek() == UInt8(ascii: "}") {
       offset += 1
       return nil
@@ -63,7 +63,7 @@ package struct JSONReader {
   }
 
   /// Nothing but white space may follow.
-  mutating func end() throws(JSONError) {
+  package mutating func end() throws(JSONError) {
     skipSpace()
     guard offset == bytes.count else { throw failure("unexpected data after the end") }
   }
@@ -241,7 +241,7 @@ extension JSONReader {
 
 extension String {
   /// What an error message may quote of a name from outside: one line, not too long.
-  var shortened: String {
+  package var shortened: String {
     var text = ""
     for scalar in unicodeScalars.prefix(120) {
       text.unicodeScalars.append(scalar.properties.generalCategory == .control ? "?" : scalar)
