@@ -90,6 +90,9 @@ struct LLaVARegions: Equatable, Sendable {
 }
 
 extension LLaVAConfig {
+  /// Whether the class token is one of an image's tokens.
+  var hasClassToken: Bool { !dropsClassToken }
+
   /// The same for every image: its patches, behind the class token where that stays.
   var layout: VisualLayout {
     let grid = VisualLayout.Part.grid(

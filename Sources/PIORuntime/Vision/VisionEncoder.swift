@@ -160,7 +160,7 @@ extension VisionConfig {
   /// Whether an image's class token is one of its tokens.
   var hasClassToken: Bool {
     switch self {
-    case .llava(let config): !config.dropsClassToken
+    case .llava(let config): config.hasClassToken
     case .llavaNext: false
     }
   }
