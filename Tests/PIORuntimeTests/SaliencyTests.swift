@@ -243,30 +243,36 @@ struct SaliencyTests {
       $0.imageCount = 1
       $0.alternatives = [pruning, other]
     }
-    var request = Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1)
-    _ = try session.append(request)
-    #expect(session.pruningStages.isEmpty)
-    session.reset()
-    request.pruning = pruning
-    _ = try session.append(request)
-    let first = session.pruningStages
+    let whole = try stages(&session, test, nil)
+    #expect(whole.isEmpty)
+    let first = try stages(&session, test, pruning)
     #expect(first.count == 1 && !first[0].scores.isEmpty)
-    session.reset()
-    request.pruning = other
-    _ = try session.append(request)
-    #expect(session.pruningStages.count == 1 && session.pruningStages[0].kept != first[0].kept)
-    var unknown = other
-    unknown.seed = 9
-    request.pruning = unknown
-    session.reset()
-    #expect(throws: RuntimeError.pruningNotPlanned) { _ = try session.append(request) }
-    request.pruning = nil
+    let second = try stages(&session, test, other)
+    #expect(second.count == 1 && second[0].kept != first[0].kept)
+    other.seed = 9
+    do {
+      _ = try stages(&session, test, other)
+      Issue.record("a way to prune that the plan has no room for")
+    } catch {
+      #expect(error as? RuntimeError == .pruningNotPlanned)
+    }
     // What it was planned for alone gives the same.
     var alone = try makeSession(path) {
       $0.imageCount = 1
       $0.pruning = pruning
     }
-    _ = try alone.append(request)
-    #expect(alone.pruningStages.map(\.kept) == first.map(\.kept))
+    let found = try stages(&alone, test, nil)
+    #expect(found.map(\.kept) == first.map(\.kept))
+  }
+
+  /// What the stages of one prompt do that is pruned in its own way, in a new conversation.
+  private func stages(
+    _ session: inout Session, _ test: Case, _ pruning: Pruning?
+  ) throws -> [PruningStage] {
+    var request = Request(tokens: test.ids, images: test.imagePaths.map { .file($0) }, maxTokens: 1)
+    request.pruning = pruning
+    session.reset()
+    _ = try session.append(request)
+    return session.pruningStages
   }
 }
