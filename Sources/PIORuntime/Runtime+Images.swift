@@ -151,12 +151,11 @@ extension Runtime {
   ///
   /// `tokenCount`: so many of its tokens, whatever `pruning` says.
   package func encode(
-    _ image: Image, _ pruning: Pruning? = nil, tokenCount: Int? = nil
+    _ image: Image, _ pruning: Pruning, tokenCount: Int? = nil
   ) throws(RuntimeError) -> EncodedImage {
     guard case .open(let file, let loaded) = try model.open(image) else {
       preconditionFailure("an image that was opened")
     }
-    let pruning = pruning ?? plan.limits.pruning
     var share = tokenCount
     if tokenCount == nil { share = try self.share(of: loaded.layout, pruning) }
     var visual = visualRows([loaded.layout])

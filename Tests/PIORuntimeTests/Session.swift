@@ -44,7 +44,7 @@ struct Session: ~Copyable {
 
   /// The rows of an image as the decoder gets them, or so many of its tokens.
   mutating func imageFeatures(_ path: String, tokenCount: Int? = nil) throws -> [Float] {
-    try runtime.encode(.file(path), tokenCount: tokenCount).values
+    try runtime.encode(.file(path), plan.limits.pruning, tokenCount: tokenCount).values
   }
 
   func visualRowCount(_ path: String) throws -> Int { try runtime.visualRowCount(.file(path)) }
