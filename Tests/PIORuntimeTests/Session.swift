@@ -43,6 +43,9 @@ struct Session: ~Copyable {
   }
 
   /// The rows of an image as the decoder gets them, or so many of its tokens.
+  ///
+  /// Not inlined: Swift 6.0.3's compiler crashes on the plan's copy in the middle of a test.
+  @inline(never)
   mutating func imageFeatures(_ path: String, tokenCount: Int? = nil) throws -> [Float] {
     try runtime.encode(.file(path), plan.limits.pruning, tokenCount: tokenCount).values
   }
