@@ -73,7 +73,6 @@ const char *pio_blas_name(void) {
   return NULL;
 }
 
-void pio_blas_set_environment(void) {
-}
+void pio_blas_set_environment(void) {}
 
 #endif
