@@ -25,11 +25,17 @@ public final class LimitMeter {
     let sliceByteCount = wanted / threadCount / 4096 * 4096
     // First what may throw: Swift 6.0.3 does not compile it among the fields.
     let arena = try Arena(byteCount: sliceByteCount * threadCount)
+    let pool: ThreadPool
+    do throws(ThreadError) {
+      pool = try ThreadPool(threadCount: threadCount)
+    } catch {
+      throw .threads(error)
+    }
     let loops = pio_limit_loops_for(isa).pointee
     self.loops = loops
     self.sliceByteCount = sliceByteCount
     self.arena = arena
-    pool = ThreadPool(threadCount: threadCount)
+    self.pool = pool
     int8Rounds = LimitMeter.calibrated { loops.int8_macs($0) }
     f32Rounds = LimitMeter.calibrated { loops.f32_flops($0) }
     isTouched = false

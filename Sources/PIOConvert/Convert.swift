@@ -93,7 +93,7 @@ struct ConversionPlan {
   func write(
     _ options: ConvertOptions, _ progress: (ConvertProgress) -> Bool
   ) throws(ConvertError) -> [ConvertReport.Tensor] {
-    let pool = ThreadPool(threadCount: options.threadCount)
+    let pool = try makePool(options.threadCount)
     let provenance = Provenance(
       converter: converterName, recipe: recipe, sources: try source.files.hash(pool, progress))
     var writer: ModelWriter
@@ -155,5 +155,11 @@ private func checkTarget(_ options: ConvertOptions) throws(ConvertError) {
   } catch {
     if case .exists(let path) = error { throw .targetExists(path: path) }
     throw .model(error)
+  }
+}
+
+func makePool(_ threadCount: Int) throws(ConvertError) -> ThreadPool {
+  do throws(ThreadError) { return try ThreadPool(threadCount: threadCount) } catch {
+    throw .threads(error)
   }
 }

@@ -1,6 +1,7 @@
-import PIOBase
 import Glibc
+import PIOBase
 import PIOFormat
+import PIOThreads
 
 /// Why a checkpoint was not converted. Nothing was written, or what was written is gone again.
 public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -31,6 +32,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The target is a file of the source, by this or another name.
   case targetIsSource(path: String, file: String)
   case model(ModelFileError)
+  case threads(ThreadError)
   /// The caller asked for an end.
   case cancelled
 
@@ -70,6 +72,7 @@ public enum ConvertError: Error, Equatable, Sendable, CustomStringConvertible {
     case .targetIsSource(let path, let file):
       "\(path) is \(file) of the source, which is not replaced"
     case .model(let error): "\(error)"
+    case .threads(let error): "\(error); ask for fewer with --threads"
     case .cancelled: "interrupted; nothing was written"
     }
   }

@@ -40,7 +40,7 @@ public func verify(
   let file = try SourceFile(path: path)
   let opened = try openAndCheck(path, source)
   var comparison = Comparison(
-    file: file, tensors: opened.tensors, source: source, pool: ThreadPool(threadCount: threadCount))
+    file: file, tensors: opened.tensors, source: source, pool: try makePool(threadCount))
   return VerifyReport(
     tensors: try comparison.run(progress), hasSameTokenizer: opened.hasSameTokenizer)
 }

@@ -37,13 +37,18 @@ final class Model {
     let layout = plan.arena
     arena = try Arena(byteCount: layout.arenaByteCount)
     let binding = Binding(file)
-    stream = WeightStream(
-      plan.residency, file.pages, method: options.readAhead,
-      dropsCache: plan.dropsCache(SystemMemory()), locks: plan.limits.locksWeights)
-    if options.host.bindsCallingThread {
-      bindCallingThread(threadCount: plan.limits.threadCount)
+    let pool: ThreadPool
+    do throws(ThreadError) {
+      stream = try WeightStream(
+        plan.residency, file.pages, method: options.readAhead,
+        dropsCache: plan.dropsCache(SystemMemory()), locks: plan.limits.locksWeights)
+      if options.host.bindsCallingThread {
+        bindCallingThread(threadCount: plan.limits.threadCount)
+      }
+      pool = try ThreadPool(threadCount: plan.limits.threadCount)
+    } catch {
+      throw .threads(error)
     }
-    let pool = ThreadPool(threadCount: plan.limits.threadCount)
     operations = Operations(kernels: table.pointee, pool: pool, plan: layout, arena: arena)
     decoder = Decoder(
       config: config.text, weights: binding.text(layout, arena), stream: stream,

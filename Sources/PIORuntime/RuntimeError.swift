@@ -1,5 +1,6 @@
 import Glibc
 import PIOFormat
+import PIOThreads
 import PIOVision
 
 /// What can go wrong between a model file and an answer.
@@ -22,6 +23,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   /// The session was not told of it when its memory was planned.
   case pruningNotPlanned
   case cannotMap(byteCount: Int, errno: Int32)
+  case threads(ThreadError)
   case unknownISA(name: String, known: String)
   /// The kernels do not compute what their scalar twins do: a processor or a build that is not what it says.
   case kernelsDisagree(isa: String)
@@ -70,7 +72,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .cannotLockWeights(let errno):
       "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):
-      "cannot map \(byteCount) bytes of working memory (errno \(errno)); shorten --context"
+      "cannot map \(byteCount) bytes of working memory (\(String(cString: strerror(errno)))); shorten --context"
+    case .threads(let error): "\(error); ask for fewer with --threads"
     case .unknownISA(let name, let known):
       "PIOEDGE_ISA=\(name) is not available on this processor; try \(known)"
     case .kernelsDisagree(let isa):

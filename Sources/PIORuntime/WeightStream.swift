@@ -1,5 +1,6 @@
 import Glibc
 import PIOFormat
+import PIOThreads
 
 /// Brings the weights of a pass into memory one unit ahead of their use, and drops behind what the plan does not keep.
 ///
@@ -35,13 +36,15 @@ final class WeightStream: @unchecked Sendable {
   /// Between `startHelper` and `stop`; the caller's alone.
   private var isHelping = false
 
+  /// Throws where the system grants no thread for the helper.
+  ///
   /// - Parameters:
   ///   - dropsCache: what is dropped leaves the page cache too.
   ///   - locks: what stays is locked in memory.
   init(
     _ residency: Residency, _ pages: FilePages, method: FilePages.Method? = nil, dropsCache: Bool,
     locks: Bool
-  ) {
+  ) throws(ThreadError) {
     self.residency = residency
     self.pages = pages
     self.method = method ?? pages.bestMethod
@@ -59,8 +62,7 @@ final class WeightStream: @unchecked Sendable {
     signals = Signals()
     if !residency.isPlain {
       pages.separate(units.boundaries)
-      helper = startHelper()
-      isHelping = true
+      try startHelper()
     }
   }
 
@@ -223,21 +225,20 @@ final class WeightStream: @unchecked Sendable {
   /// Its stack holds nothing but system calls.
   static let stackByteCount = 128 << 10
 
-  private func startHelper() -> pthread_t {
+  private func startHelper() throws(ThreadError) {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
     pthread_attr_setstacksize(&attributes, Self.stackByteCount)
-    var thread = pthread_t()
     // Unowned: `stop` joins the thread before anything it uses is gone.
     let failure = pthread_create(
-      &thread, &attributes,
+      &helper, &attributes,
       { argument in
         Unmanaged<WeightStream>.fromOpaque(argument!).takeUnretainedValue().serve()
         return nil
       }, Unmanaged.passUnretained(self).toOpaque())
-    precondition(failure == 0, "WeightStream: the system grants no further thread")
-    pthread_attr_destroy(&attributes)
-    return thread
+    guard failure == 0 else { throw ThreadError(wanted: 1, started: 0, errno: failure) }
+    isHelping = true
   }
 }
 

@@ -13,17 +13,17 @@ public final class ThreadPool: Sendable {
   /// small core would hold up every `run`. So would the calling thread, which is not the pool's:
   /// `bindCallingThread(threadCount:)` is for whoever owns it.
   ///
-  /// Traps unless `threadCount` is in 1…1024 and the system grants that many threads.
-  public convenience init(threadCount: Int) {
-    self.init(threadCount: threadCount, processors: processors(forThreads: threadCount))
+  /// Throws where the system grants fewer threads; none is left running then. Traps unless `threadCount` is in 1…1024.
+  public convenience init(threadCount: Int) throws(ThreadError) {
+    try self.init(threadCount: threadCount, processors: processors(forThreads: threadCount))
   }
 
   /// - Parameter processors: what the workers are restricted to; nil: what the calling thread is.
-  package init(threadCount: Int, processors: [Int]?) {
+  package init(threadCount: Int, processors: [Int]?) throws(ThreadError) {
     precondition((1...1024).contains(threadCount), "ThreadPool: threadCount must be in 1…1024")
     self.threadCount = threadCount
     shared = Shared(spinCount: threadCount <= availableProcessors().count ? 20_000 : 0)
-    workers = Workers(count: threadCount - 1, shared, processors)
+    workers = try Workers(count: threadCount - 1, shared, processors)
   }
 
   deinit {
@@ -94,25 +94,38 @@ struct Job {
 private struct Workers: @unchecked Sendable {
   private let handles: UnsafeMutableBufferPointer<pthread_t>
 
-  init(count: Int, _ shared: Shared, _ processors: [Int]?) {
+  init(count: Int, _ shared: Shared, _ processors: [Int]?) throws(ThreadError) {
     handles = .allocate(capacity: count)
+    for index in 0..<count {
+      let start = WorkerStart(shared: shared, thread: index + 1, processors: processors)
+      let failure = Self.begin(handles.baseAddress! + index, start)
+      if failure == 0 { continue }
+      shared.stop()
+      for handle in handles[..<index] { pthread_join(handle, nil) }
+      handles.deallocate()
+      throw ThreadError(wanted: count, started: index, errno: failure)
+    }
+  }
+
+  /// 0, or why there is no thread.
+  private static func begin(_ handle: UnsafeMutablePointer<pthread_t>, _ start: WorkerStart)
+    -> Int32
+  {
     var attributes = pthread_attr_t()
     pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
     pthread_attr_setstacksize(&attributes, 1 << 20)  // kernels keep below 128 KiB of stack
-    for index in 0..<count {
-      let start = Unmanaged.passRetained(
-        WorkerStart(shared: shared, thread: index + 1, processors: processors))
-      let failure = pthread_create(
-        handles.baseAddress! + index, &attributes,
-        { argument in
-          let start = Unmanaged<WorkerStart>.fromOpaque(argument!).takeRetainedValue()
-          if let processors = start.processors { restrictThread(to: processors) }
-          start.shared.serve(thread: start.thread)
-          return nil
-        }, start.toOpaque())
-      precondition(failure == 0, "ThreadPool: the system grants no further thread")
-    }
-    pthread_attr_destroy(&attributes)
+    let argument = Unmanaged.passRetained(start)
+    let failure = pthread_create(
+      handle, &attributes,
+      { argument in
+        let start = Unmanaged<WorkerStart>.fromOpaque(argument!).takeRetainedValue()
+        if let processors = start.processors { restrictThread(to: processors) }
+        start.shared.serve(thread: start.thread)
+        return nil
+      }, argument.toOpaque())
+    if failure != 0 { argument.release() }
+    return failure
   }
 
   func join() {

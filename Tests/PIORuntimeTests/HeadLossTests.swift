@@ -114,7 +114,7 @@ struct HeadLossTests {
     let scratch = try Arena(byteCount: plan.arenaByteCount)
     let arena = try Arena(byteCount: layout.peak)
     let operations = Operations(
-      kernels: pio_kernels_best().pointee, pool: ThreadPool(threadCount: threads), plan: plan,
+      kernels: pio_kernels_best().pointee, pool: try ThreadPool(threadCount: threads), plan: plan,
       arena: scratch)
     var (copy, rows) = (problem, problem.rows)
     var out = [Float](repeating: 7, count: rows.count)

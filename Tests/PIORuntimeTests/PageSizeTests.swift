@@ -56,7 +56,7 @@ import Testing
     let units = WeightUnits(model.config, model.tensors, fileByteCount: model.byteCount)
     let residency = Residency(
       fitting: units, in: nil, usesHeadInside: false, isConversation: true, streamsAll: true)
-    let stream = WeightStream(
+    let stream = try WeightStream(
       residency, file.pages(ofByteCount: page), method: method, dropsCache: false, locks: false)
     let all = units.all
     for _ in 0..<2 {

@@ -47,7 +47,7 @@ struct SelectionTests {
     let scratch = try Arena(byteCount: plan.arenaByteCount)
     let arena = try Arena(byteCount: layout.peak)
     let operations = Operations(
-      kernels: pio_kernels_best().pointee, pool: ThreadPool(threadCount: 3), plan: plan,
+      kernels: pio_kernels_best().pointee, pool: try ThreadPool(threadCount: 3), plan: plan,
       arena: scratch)
     return try body(Selection(operations: operations, regions: regions, arena: arena))
   }

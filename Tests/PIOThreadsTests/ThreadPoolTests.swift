@@ -4,8 +4,8 @@ import Testing
 import PIOThreads
 
 @Test(arguments: [1, 2, 3, 16], [0, 1, 2, 17, 1000])
-func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
-  let pool = ThreadPool(threadCount: threadCount)
+func everyTaskRunsOnce(threadCount: Int, taskCount: Int) throws {
+  let pool = try ThreadPool(threadCount: threadCount)
   let runs = Counters(count: taskCount)
   pool.run(taskCount) { task, thread in
     #expect((0..<threadCount).contains(thread))
@@ -16,8 +16,8 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
 
 /// More threads than cores, jobs far shorter than a wake-up, and plain writes that the next job
 /// reads: what ThreadSanitizer watches.
-@Test func manyShortRunsLoseNothing() {
-  let pool = ThreadPool(threadCount: 8)
+@Test func manyShortRunsLoseNothing() throws {
+  let pool = try ThreadPool(threadCount: 8)
   let cells = UnsafeMutablePointer<Int>.allocate(capacity: 64)
   cells.initialize(repeating: 0, count: 64)
   defer { cells.deallocate() }
@@ -30,8 +30,8 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
   #expect(total == (0..<20_000).reduce(0) { $0 + $1 % 64 + 1 })
 }
 
-@Test func noTwoCallsShareAThreadNumber() {
-  let pool = ThreadPool(threadCount: 4)
+@Test func noTwoCallsShareAThreadNumber() throws {
+  let pool = try ThreadPool(threadCount: 4)
   let inside = Counters(count: 4)
   for _ in 0..<200 {
     pool.run(16) { _, thread in
@@ -41,8 +41,8 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
   }
 }
 
-@Test func sleepingWorkersWakeForALaterRun() {
-  let pool = ThreadPool(threadCount: 3)
+@Test func sleepingWorkersWakeForALaterRun() throws {
+  let pool = try ThreadPool(threadCount: 3)
   for _ in 0..<5 {
     usleep(20_000)  // far above the spin
     let threads = Counters(count: 3)
@@ -54,9 +54,9 @@ func everyTaskRunsOnce(threadCount: Int, taskCount: Int) {
   }
 }
 
-@Test func poolsComeAndGo() {
+@Test func poolsComeAndGo() throws {
   for _ in 0..<200 {
-    let pool = ThreadPool(threadCount: 4)
+    let pool = try ThreadPool(threadCount: 4)
     pool.run(4) { _, _ in }
   }
   let threads = try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").count
@@ -165,12 +165,12 @@ func aGroupsShareOfTimeBoundsTheThreads(quotas: [String], threads: Int) throws {
   #expect((1...availableProcessors().count).contains(defaultThreadCount()))
 }
 
-@Test func workersStayOnTheGivenProcessorsAndTheirMakerIsFree() {
+@Test func workersStayOnTheGivenProcessorsAndTheirMakerIsFree() throws {
   let only = availableProcessors().last!
   let before = availableProcessors()
   let lists = Lists()
   let callers = allowedList()
-  let pool = ThreadPool(threadCount: 3, processors: [only])
+  let pool = try ThreadPool(threadCount: 3, processors: [only])
   pool.run(3) { _, thread in
     lists.set(thread, allowedList())
     usleep(50_000)  // so that one thread cannot take all
@@ -187,10 +187,11 @@ func aGroupsShareOfTimeBoundsTheThreads(quotas: [String], threads: Int) throws {
   let finished = DispatchSemaphore(value: 0)
   Thread.detachNewThread {
     restrictThread(to: [only])
-    let pool = ThreadPool(threadCount: 3, processors: nil)
-    pool.run(3) { _, thread in
-      lists.set(thread, allowedList())
-      usleep(50_000)
+    if let pool = try? ThreadPool(threadCount: 3, processors: nil) {
+      pool.run(3) { _, thread in
+        lists.set(thread, allowedList())
+        usleep(50_000)
+      }
     }
     finished.signal()
   }

@@ -15,7 +15,7 @@ struct Step: ParallelBody {
 }
 
 for threads in [2, 3, 8] {
-  let pool = ThreadPool(threadCount: threads)
+  let pool = try ThreadPool(threadCount: threads)
   for round in 0..<5000 {
     let count = round % 64 + 1
     pool.run(count, Step(cells: cells, round: round))
@@ -24,7 +24,7 @@ for threads in [2, 3, 8] {
   }
 }
 for round in 0..<100 {
-  let pool = ThreadPool(threadCount: 4)
+  let pool = try ThreadPool(threadCount: 4)
   pool.run(8, Step(cells: cells, round: round))
   expected += 8
 }

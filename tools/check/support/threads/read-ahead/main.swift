@@ -51,7 +51,7 @@ do {
   let file = try MappedFile(path: path)
   let all = units.all
   for round in 0..<60 {
-    let stream = WeightStream(
+    let stream = try WeightStream(
       residency([0, 40, 70][round % 3]), file.pages, method: round % 2 == 0 ? .touch : .populate,
       dropsCache: false, locks: false)
     for pass in 0..<6 {
