@@ -54,7 +54,12 @@ final class SourceFile: Sendable {
     return Array(buffer)
   }
 
-  static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+  /// False where there is no such file; a file that cannot be looked at is not one that is missing.
+  static func exists(_ path: String) throws(ConvertError) -> Bool {
+    if access(path, F_OK) == 0 { return true }
+    guard errno == ENOENT || errno == ENOTDIR else { throw .cannotRead(path: path, errno: errno) }
+    return false
+  }
 
   /// A file's JSON as one value.
   static func json(of path: String, name: String) throws(ConvertError) -> JSONValue {
@@ -99,10 +104,10 @@ struct Checkpoint: Sendable {
   init(folder: String) throws(ConvertError) {
     self.folder = folder
     var owners: [String: String]?
-    if SourceFile.exists("\(folder)/\(Self.index)") {
+    if try SourceFile.exists("\(folder)/\(Self.index)") {
       owners = try Self.weightMap(folder)
       names = Set(owners!.values).sorted()
-    } else if SourceFile.exists("\(folder)/\(Self.single)") {
+    } else if try SourceFile.exists("\(folder)/\(Self.single)") {
       names = [Self.single]
     } else {
       throw .noWeights(folder: folder)

@@ -64,7 +64,7 @@ struct ModelSource {
       config: config,
       weights: names.sources.map { $0.flatMap { WeightSource($0, of: checkpoint) } },
       frequencies: source.rope.frequencies, tokenizer: read.section, ignored: names.ignored,
-      files: SourceFiles(checkpoint),
+      files: try SourceFiles(checkpoint),
       byteCount: checkpoint.files.reduce(0) { $0 + $1.byteCount })
   }
 }

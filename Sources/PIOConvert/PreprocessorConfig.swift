@@ -7,7 +7,7 @@ import PIOFormat
 /// as in `transformers`.
 func processorConfig(folder: String) throws(ConvertError) -> ConfigObject {
   let (nested, plain) = ("processor_config.json", "preprocessor_config.json")
-  if SourceFile.exists("\(folder)/\(nested)"),
+  if try SourceFile.exists("\(folder)/\(nested)"),
     let config = try ConfigObject(folder: folder, file: nested).object("image_processor")
   {
     return config

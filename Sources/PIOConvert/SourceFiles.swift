@@ -11,15 +11,15 @@ struct SourceFiles {
   /// Sorted by name.
   private let files: [File]
 
-  init(_ checkpoint: Checkpoint) {
+  init(_ checkpoint: Checkpoint) throws(ConvertError) {
     let folder = checkpoint.folder
-    let settings = [
+    var names = checkpoint.names
+    for name in [
       Checkpoint.index, "chat_template.jinja", "chat_template.json", "config.json",
       "generation_config.json", "preprocessor_config.json", "processor_config.json",
       "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
-    ].filter { SourceFile.exists("\(folder)/\($0)") }
-    files = (checkpoint.names + settings).sorted()
-      .map { File(name: $0, path: "\(folder)/\($0)") }
+    ] where try SourceFile.exists("\(folder)/\(name)") { names.append(name) }
+    files = names.sorted().map { File(name: $0, path: "\(folder)/\($0)") }
   }
 
   init(_ files: [GGUFFile]) {

@@ -1,3 +1,4 @@
+import Glibc
 import PIOFormat
 
 /// Why a checkpoint's tokenizer cannot be converted.
@@ -19,7 +20,7 @@ public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConve
 
   public var description: String {
     switch self {
-    case .cannotRead(let file, let errno): "\(file): cannot be read (errno \(errno))"
+    case .cannotRead(let file, let errno): "\(file): \(String(cString: strerror(errno)))"
     case .notAFile(let file): "\(file) is not a regular file"
     case .tooLarge(let file, let found, let limit):
       "\(file) has \(grouped(found)) bytes, more than \(grouped(limit))"

@@ -164,6 +164,17 @@ private func edit(_ path: String, _ change: (inout Data) -> Void) throws {
     #expect(refusal(in: folder)?.contains("holds neither model.safetensors nor") == true)
   }
 
+  /// Passed over, it would be as if it were not there, and the model another one.
+  @Test(arguments: ["model.safetensors.index.json", "special_tokens_map.json"])
+  func aFileThatCannotBeLookedAtIsNotMissing(name: String) throws {
+    let folder = try copy("text-only")
+    let path = folder.path + "/" + name
+    try? FileManager.default.removeItem(atPath: path)
+    try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: name)
+    let problem = try #require(refusal(in: folder))
+    #expect(problem.contains(name) && problem.contains("Too many levels of symbolic links"))
+  }
+
   @Test func refusesAConfigThatIsNotJSON() throws {
     let folder = try copy("text-only")
     try edit(folder.path + "/config.json") { $0.removeLast(20) }
