@@ -3,7 +3,9 @@ import Glibc
 /// A file being written that has its name only once it is whole.
 ///
 /// It has no name at all where the file system can do that (`O_TMPFILE`): then not even a killed
-/// process leaves anything. Elsewhere it is `NAME.<process>.partial` until it is whole.
+/// process leaves anything. Elsewhere, and for a moment where a file is replaced, it is `NAME.<process>.partial`. Whoever
+/// writes it holds a lock on it (`flock`); what a killed process has left, and nobody holds, the next `OutputFile` of that
+/// name removes.
 struct OutputFile: ~Copyable {
   private let fd: Int32
   private let path: String
@@ -16,6 +18,7 @@ struct OutputFile: ~Copyable {
   /// `unnamed` false: do as on a file system without nameless files.
   init(path: String, replacing: Bool, unnamed: Bool = true) throws(ModelFileError) {
     try Self.check(path: path, replacing: replacing)
+    removeLeftovers(of: path)
     let (fd, temporary) = try openTemporary(for: path, unnamed: unnamed)
     self.path = path
     self.replacing = replacing
@@ -146,15 +149,60 @@ private func openTemporary(
 ) throws(ModelFileError) -> (Int32, String) {
   if unnamed {
     let fd = open(folder(of: path), temporaryFileFlag | O_WRONLY | O_CLOEXEC, 0o666)
-    if fd >= 0 { return (fd, "") }
+    if fd >= 0 {
+      flock(fd, LOCK_EX | LOCK_NB)
+      return (fd, "")
+    }
   }
   for attempt in 0..<100 {
     let name = temporaryName(path, attempt)
     let fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    if fd >= 0 { return (fd, name) }
+    if fd >= 0 {
+      flock(fd, LOCK_EX | LOCK_NB)
+      // Between the two calls somebody else may have taken it for left behind.
+      if access(name, F_OK) == 0 { return (fd, name) }
+      close(fd)
+      continue
+    }
     guard errno == EEXIST else { break }
   }
   throw .cannotWrite(path: path, errno: errno)
+}
+
+/// Removes the unfinished files of `path` that no process holds.
+private func removeLeftovers(of path: String) {
+  guard let entries = opendir(folder(of: path)) else { return }
+  defer { closedir(entries) }
+  let descriptor = dirfd(entries)
+  while let entry = readdir(entries) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: maxNameByteCount + 1) { String(cString: $0) }
+    }
+    if isTemporaryName(name, of: lastComponent(of: path)) { removeUnheld(name, in: descriptor) }
+  }
+}
+
+/// Whether `temporaryName` makes such a name for a file called `target`.
+private func isTemporaryName(_ name: String, of target: Substring) -> Bool {
+  guard name.hasSuffix(".partial") else { return false }
+  let numbered = name.dropLast(".partial".count)
+  let stem = numbered.lastIndex(of: ".").map { numbered[..<$0] } ?? ""
+  let number = numbered.dropFirst(stem.count + 1)
+  guard !number.isEmpty, number.allSatisfy({ ("0"..."9").contains($0) || $0 == "-" }) else {
+    return false
+  }
+  // The end of a long name gave way to the number.
+  let isShortened = name.utf8.count > maxNameByteCount - 4
+  return stem == target || isShortened && !stem.isEmpty && target.hasPrefix(stem)
+}
+
+private func removeUnheld(_ name: String, in folder: Int32) {
+  let fd = openat(folder, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+  guard fd >= 0 else { return }
+  defer { close(fd) }
+  var status = stat()
+  guard fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
+  if flock(fd, LOCK_EX | LOCK_NB) == 0 { unlinkat(folder, name, 0) }
 }
 
 /// 0, or the errno of the write that failed.

@@ -35,6 +35,42 @@ func aFileThatWasNotCommittedLeavesNothing(unnamed: Bool) throws {
   }
 }
 
+@Test func whatAKilledProcessLeftIsRemovedAndNothingElse() throws {
+  try withTemporaryFolder { folder in
+    let long = String(repeating: "n", count: 250)
+    let leftovers = ["a.piom.17.partial", "a.piom.17-3.partial"]
+    let others = [
+      "a.piom.partial", "a.piom.x.partial", "ab.piom.17.partial", "a.piom.17.part", "a.piom",
+      ".17.partial",
+    ]
+    for name in leftovers + others { try Data([1]).write(to: file(folder, name)) }
+    let shortened = String(repeating: "n", count: 244) + ".17.partial"
+    try Data([1]).write(to: file(folder, shortened))
+    do { _ = try OutputFile(path: folder + "/a.piom", replacing: true) }
+    try #expect(entries(of: folder) == (others + [shortened]).sorted())
+    do { _ = try OutputFile(path: folder + "/" + long, replacing: false) }
+    try #expect(entries(of: folder) == others.sorted())
+  }
+}
+
+@Test func anUnfinishedFileThatIsHeldStays() throws {
+  try withTemporaryFolder { folder in
+    var first = try OutputFile(path: folder + "/a.piom", replacing: true, unnamed: false)
+    var second = try OutputFile(path: folder + "/a.piom", replacing: true, unnamed: false)
+    try #expect(entries(of: folder).count == 2)
+    try first.write([1], at: 0)
+    try second.write([2], at: 0)
+    try first.commit()
+    try second.commit()
+    try #expect(readFile(folder + "/a.piom") == [2])
+    try #expect(entries(of: folder) == ["a.piom"])
+  }
+}
+
+private func file(_ folder: String, _ name: String) -> URL {
+  URL(fileURLWithPath: folder + "/" + name)
+}
+
 @Test(arguments: [true, false])
 func aFileMadeByAnotherMeanwhileIsNotReplaced(unnamed: Bool) throws {
   try withTemporaryFolder { folder in
