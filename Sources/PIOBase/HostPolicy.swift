@@ -9,13 +9,20 @@ public struct HostPolicy: Equatable, Sendable {
   public var bindsCallingThread: Bool
   /// The environment variable by which OpenBLAS starts no threads when it is loaded is set.
   public var setsEnvironment: Bool
+  /// A standard stream that the process was started without is held open, so that no other file gets its number and
+  /// with it what is printed.
+  public var holdsStandardStreams: Bool
+  /// A file that grows beyond `ulimit -f` is a write that fails, and not the signal that ends the process.
+  public var ignoresFileSizeSignal: Bool
   /// Heap that the image codecs have given back goes back to the system.
   public var trimsHeap: Bool
 
   /// For an executable of ours.
   public static let command = HostPolicy(
-    handlesReadErrors: true, bindsCallingThread: true, setsEnvironment: true, trimsHeap: true)
+    handlesReadErrors: true, bindsCallingThread: true, setsEnvironment: true,
+    holdsStandardStreams: true, ignoresFileSizeSignal: true, trimsHeap: true)
   /// For a guest in a process of somebody else's.
   public static let library = HostPolicy(
-    handlesReadErrors: false, bindsCallingThread: false, setsEnvironment: false, trimsHeap: false)
+    handlesReadErrors: false, bindsCallingThread: false, setsEnvironment: false,
+    holdsStandardStreams: false, ignoresFileSizeSignal: false, trimsHeap: false)
 }
