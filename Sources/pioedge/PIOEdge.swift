@@ -1,5 +1,6 @@
 import ArgumentParser
 import PIOBase
+import PIOConvert
 import PIORuntime
 
 /// What every command may do to the process: it is ours.
@@ -15,6 +16,7 @@ struct PIOEdge: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pioedge",
     abstract: "Vision-language models on small boards, inside a memory cap.",
+    version: converterName,
     subcommands: [
       ConvertCommand.self, RunCommand.self, PlanCommand.self, BenchCommand.self, EvalCommand.self,
       InspectCommand.self,

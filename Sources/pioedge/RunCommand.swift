@@ -104,6 +104,7 @@ struct RunCommand: ParsableCommand {
     if jsonl {
       try turns.answerLines(runtime)
     } else if let text = try prompt ?? piped(maxByteCount: runtime.maxTextBytes) {
+      guard raw || !text.isEmpty else { throw RuntimeError.emptyPrompt }
       try turns.answerOnce(runtime, text: text, images: image, json: json)
     } else {
       try turns.chat(runtime, images: image)

@@ -31,6 +31,15 @@ struct RunCommandTests {
     #expect(json["threads"] as? Int ?? 0 >= 1)
   }
 
+  @Test(arguments: [nil, "", "\n"])
+  func anEmptyQuestionIsRefused(input: String?) {
+    let words = ["run", Tool.demo, "--image", image] + (input == nil ? [""] : [])
+    let result = Tool.run(words, input: input ?? "")
+    #expect(result.status == 1)
+    #expect(result.error == "error: the prompt is empty\n")
+    #expect(result.output.isEmpty)
+  }
+
   @Test func textJSONAndPipedPromptsGiveOneAnswer() {
     let json = Tool.run(["run", Tool.demo, "--image", image, question, "--json"]).json
     let text = Tool.run(["run", Tool.demo, "--image", image, question])
