@@ -24,6 +24,7 @@ final class Model {
   let visualOrigins: UnsafeMutableBufferPointer<Int32>
   let textBuffer: UnsafeMutableBufferPointer<UInt8>
   private let imageLimits: ImageLimits
+  private let optionalTypes = OptionalTypes()
   private let embeddingRow: UnsafeMutableBufferPointer<UInt8>
 
   init(_ file: consuming ModelFile, _ options: RuntimeOptions) throws(RuntimeError) {

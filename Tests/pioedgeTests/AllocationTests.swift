@@ -68,6 +68,7 @@ struct AllocationTests {
   @Test(arguments: [
     [], ["--stream", "on"], ["--schedule", "1:30"], ["--visual-tokens", "40", "--threads", "3"],
     ["--schedule", "1:20", "--positions", "compact", "--kv", "int8"],
+    ["--visual-tokens", "40", "--prune", "visionzip"],
   ])
   func tilesAndWindowsAllocateNothing(_ options: [String]) throws {
     let place = "Tests/Golden/checkpoints/next-mistral-window"

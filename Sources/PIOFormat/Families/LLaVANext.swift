@@ -35,7 +35,9 @@ public struct LLaVANextConfig: Equatable, Sendable {
   }
 
   /// Most rows that an image gives to the decoder.
-  public var maxRowCount: Int { tileTokenCount + (resolutions.map(rowCount).max() ?? 0) }
+  public var maxRowCount: Int {
+    tileTokenCount + resolutions.reduce(0) { max($0, rowCount($1)) }
+  }
 }
 
 extension LLaVANextConfig {
