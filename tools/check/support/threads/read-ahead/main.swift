@@ -46,8 +46,9 @@ func residency(_ share: Int) -> Residency {
     usesHeadInside: false, isConversation: true, streamsAll: share == 0)
 }
 
-var checked = 0
-do {
+// In a function: Swift 6.0.3 crashes over such code outside of functions.
+func stress() throws -> Int {
+  var checked = 0
   let file = try MappedFile(path: path)
   let all = units.all
   for round in 0..<60 {
@@ -73,8 +74,12 @@ do {
     }
     guard stream.loadedBytes > 0 else { exit(1) }
   }
+  return checked
+}
+
+do {
+  print("acquired \(try stress()) units")
 } catch {
   print("\(error)")
   exit(1)
 }
-print("acquired \(checked) units")
