@@ -1,4 +1,5 @@
 import Glibc
+import PIOBase
 import PIOFormat
 
 /// Why a checkpoint's tokenizer cannot be converted.
@@ -25,16 +26,16 @@ public enum TokenizerConvertError: Error, Equatable, Sendable, CustomStringConve
     case .tooLarge(let file, let found, let limit):
       "\(file) has \(grouped(found)) bytes, more than \(grouped(limit))"
     case .badJSON(let file, let offset): "\(file) is not valid JSON at byte \(offset)"
-    case .invalid(let file, let problem): "\(file): \(problem)"
-    case .unsupported(let file, let what): "\(file): \(what) is not supported"
+    case .invalid(let file, let problem): "\(file): \(problem.shortened)"
+    case .unsupported(let file, let what): "\(file): \(what.shortened) is not supported"
     case .idOutOfRange(let token, let id, let vocabSize):
-      "tokenizer: token '\(token)' has id \(id), the embedding table has \(vocabSize) rows"
+      "tokenizer: token '\(token.shortened)' has id \(id), the embedding table has \(vocabSize) rows"
     case .unknownChatTemplate(let file):
       "\(file): unknown chat template; choose one with --chat-template NAME (\(Self.names))"
     case .noChatTemplate:
       "the checkpoint has no chat template; choose one with --chat-template NAME (\(Self.names))"
     case .noSuchChatTemplate(let name):
-      "unknown --chat-template '\(name)'; known are \(Self.names)"
+      "unknown --chat-template '\(name.shortened)'; known are \(Self.names)"
     case .section(let error): "tokenizer: \(error)"
     }
   }

@@ -1,4 +1,5 @@
 import Glibc
+import PIOBase
 import PIORuntime
 
 /// What can go wrong between a file of questions and a report.
@@ -34,7 +35,7 @@ public enum EvalError: Error, Equatable, CustomStringConvertible {
       "\(path) has more than \(limit) families of questions"
     case .noQuestions(let path): "\(path) has no questions"
     case .answersInUse(let path): "\(path) is in use by another evaluation"
-    case .badVariant(let text, let problem): "--prune '\(text)': \(problem)"
+    case .badVariant(let text, let problem): "--prune '\(text.shortened)': \(problem)"
     case .nothingToCompare: "no way to prune works at any of these budgets"
     case .runtime(let image, let error): "\(image): \(error)"
     }

@@ -1,3 +1,4 @@
+import PIOBase
 import PIORuntime
 
 /// A way to prune as `--prune` names it: a method, and what differs from its defaults.
@@ -27,7 +28,7 @@ public struct Variant: Equatable, Sendable {
     pruning.seed = seed
     for part in parts.dropFirst() {
       guard Self.set(part, &pruning) else {
-        throw .badVariant(text: text, problem: "'\(part)' is not a valid option of a method")
+        throw .badVariant(text: text, problem: "'\(part.shortened)' is not a valid option of a method")
       }
     }
     name = text

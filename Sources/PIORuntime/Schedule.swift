@@ -1,3 +1,5 @@
+import PIOBase
+
 /// Where visual tokens are dropped, and how many are left.
 ///
 /// A stage `(afterLayer: l, keep: K)` cuts the visual rows to K behind the l-th layer, layers counted from 1; `l = 0`:
@@ -204,7 +206,7 @@ public enum ScheduleError: Error, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .notAStage(let text):
-      "'\(text)' is not a stage: write LAYER:COUNT, as in 1:92,10:54,15:22"
+      "'\(text.shortened)' is not a stage: write LAYER:COUNT, as in 1:92,10:54,15:22"
     case .layerOutOfRange(let layer, let count):
       "there is no stage after layer \(layer): this model takes 0 to \(count - 1)"
     case .keepsNothing(let layer):

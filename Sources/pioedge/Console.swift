@@ -113,3 +113,12 @@ enum ConsoleError: Error, CustomStringConvertible {
 }
 
 func printError(_ text: String) { writeError(text + "\n") }
+
+/// One line, whatever is in a name that it tells.
+func errorLine(_ error: any Error) -> String {
+  var line = "error: "
+  for scalar in "\(error)".unicodeScalars {
+    line.unicodeScalars.append(scalar.properties.generalCategory == .control ? "?" : scalar)
+  }
+  return line
+}

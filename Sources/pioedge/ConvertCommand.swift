@@ -199,7 +199,7 @@ private func catchInterrupt() {
 
 /// Prints the error as one line; the process ends with code 1.
 func fail(_ error: any Error) -> ExitCode {
-  writeError("error: \(error)\n")
+  printError(errorLine(error))
   return ExitCode(1)
 }
 

@@ -46,7 +46,7 @@ extension Turns {
         try runtime.check(.file(words[1]), in: slot)
         chat.pending = [words[1]]
       } catch {
-        printError("error: \(error)")
+        printError(errorLine(error))
       }
     case "/image": printError("/image takes the name of a file")
     default: printError("\(words[0]) is not known: /image FILE, /reset, /quit")
@@ -65,7 +65,7 @@ extension Turns {
       chat.isFirst = false
       if stats { printStats(generation, runtime) }
     } catch let error as RuntimeError {
-      printError("error: \(error)")
+      printError(errorLine(error))
       if case .nonFiniteLogits = error { throw error }
       if error.isFatal { throw error }
       // The session is as it was. An image that cannot be shown must not stand in the way of every other question.
