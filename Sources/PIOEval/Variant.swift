@@ -28,7 +28,8 @@ public struct Variant: Equatable, Sendable {
     pruning.seed = seed
     for part in parts.dropFirst() {
       guard Self.set(part, &pruning) else {
-        throw .badVariant(text: text, problem: "'\(part.shortened)' is not a valid option of a method")
+        throw .badVariant(
+          text: text, problem: "'\(part.shortened)' is not a valid option of a method")
       }
     }
     name = text

@@ -17,7 +17,8 @@ public func fuzz(_ input: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     try config.validated()
     guard config.text.layerCount <= 64 else { return 0 }
     for spec in tensorSpecs(for: config) {
-      precondition(spec.shape.rows > 0 && spec.shape.columns > 0, "a tensor without numbers: \(spec.name)")
+      precondition(
+        spec.shape.rows > 0 && spec.shape.columns > 0, "a tensor without numbers: \(spec.name)")
     }
   } catch {
     checkLine(error)
