@@ -150,7 +150,7 @@ private func openTemporary(
   if unnamed {
     let fd = open(folder(of: path), temporaryFileFlag | O_WRONLY | O_CLOEXEC, 0o666)
     if fd >= 0 {
-      flock(fd, LOCK_EX | LOCK_NB)
+      hold(fd)
       return (fd, "")
     }
   }
@@ -158,9 +158,9 @@ private func openTemporary(
     let name = temporaryName(path, attempt)
     let fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     if fd >= 0 {
-      flock(fd, LOCK_EX | LOCK_NB)
-      // Between the two calls somebody else may have taken it for left behind.
-      if access(name, F_OK) == 0 { return (fd, name) }
+      hold(fd)
+      // Before it was held somebody else may have taken it for left behind.
+      if isNamed(fd, name, in: AT_FDCWD) { return (fd, name) }
       close(fd)
       continue
     }
@@ -200,9 +200,21 @@ private func removeUnheld(_ name: String, in folder: Int32) {
   let fd = openat(folder, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
   guard fd >= 0 else { return }
   defer { close(fd) }
-  var status = stat()
-  guard fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return }
-  if flock(fd, LOCK_EX | LOCK_NB) == 0 { unlinkat(folder, name, 0) }
+  guard flock(fd, LOCK_EX | LOCK_NB) == 0, isNamed(fd, name, in: folder) else { return }
+  unlinkat(folder, name, 0)
+}
+
+/// Waits for whoever looks whether the file is left behind.
+private func hold(_ fd: Int32) {
+  while flock(fd, LOCK_EX) != 0 && errno == EINTR {}
+}
+
+/// Whether `name` is this file, a regular one.
+private func isNamed(_ fd: Int32, _ name: String, in folder: Int32) -> Bool {
+  var (mine, named) = (stat(), stat())
+  return fstat(fd, &mine) == 0 && fstatat(folder, name, &named, AT_SYMLINK_NOFOLLOW) == 0
+    && mine.st_mode & S_IFMT == S_IFREG && mine.st_dev == named.st_dev
+    && mine.st_ino == named.st_ino
 }
 
 /// 0, or the errno of the write that failed.
