@@ -52,13 +52,21 @@ extension ModelFileError: CustomStringConvertible {
     case .wrongChecksum(let section): "\(section) is damaged: its checksum does not match"
     case .padding(let offset): "the padding byte at \(offset) is not zero"
     case .outOfBounds(let field, let found, let allowed):
-      "\(field) is \(found), allowed is \(allowed)"
+      "\(field) is \(found); it must be \(allowed)"
     case .metadata(let key, let problem): "metadata \(key): \(problem)"
     case .tensor(let name, let field, let needed, let found):
       "tensor \(name): \(field) is \(found), needed \(needed)"
     case .tensorCount(let needed, let found):
       "the file has \(found) tensors, its configuration needs \(needed)"
     case .tokenizer(let problem): "tokenizer: \(problem)"
+    }
+  }
+
+  /// Whether the text says which file it is about.
+  public var namesFile: Bool {
+    switch self {
+    case .cannotOpen, .notAFile, .exists, .cannotWrite, .noSpace: true
+    default: false
     }
   }
 

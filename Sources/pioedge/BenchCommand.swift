@@ -112,6 +112,7 @@ struct BenchCommand: ParsableCommand {
 
   private func measure(_ path: String) throws {
     let start = ProcessStatus.monotonicMilliseconds
+    try session.room.checkCap()
     let file = try session.room.open(path)
     guard !image || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }
     try session.room.checkCompute(file)

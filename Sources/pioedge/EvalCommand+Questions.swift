@@ -9,6 +9,7 @@ extension EvalCommand {
   func evaluateQuestions() throws {
     // Before the model is opened: what they take counts among what the process has.
     let questions = try QuestionSet(path: questions!, limit: limit)
+    try room.checkCap()
     let file = try room.open(model)
     guard let vision = file.config.vision else { throw RuntimeError.modelTakesNoImages }
     let comparison = try comparison(file.config.text, vision, imageCount: questions.images.count)

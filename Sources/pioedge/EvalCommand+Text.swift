@@ -1,5 +1,4 @@
 import Glibc
-import FoundationEssentials
 import PIOFormat
 import PIORuntime
 
@@ -33,6 +32,7 @@ extension EvalCommand {
   }
 
   private func measure(_ path: String) throws -> (mean: Double, count: Int) {
+    try room.checkCap()
     let file = try room.open(model)
     var room = room
     room.context = windowTokens + 8  // and what the tokenizer puts in front
@@ -61,29 +61,52 @@ extension EvalCommand {
   }
 
   private func contents(_ path: String) throws -> String {
-    guard let data = try? Data(contentsOf: URL(fileURLWithPath: path)) else {
-      throw TextError.cannotRead(path: path)
-    }
-    guard data.count <= 64 << 20 else { throw TextError.tooLong(path: path) }
-    guard let string = String(validating: data, as: UTF8.self) else {
+    guard let string = String(validating: try bytes(path), as: UTF8.self) else {
       throw TextError.notUTF8(path: path)
     }
     return string
   }
+
+  private func bytes(_ path: String) throws -> [UInt8] {
+    // Without O_NONBLOCK, opening a pipe nobody writes to waits for ever.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    guard descriptor >= 0 else { throw TextError.cannotRead(path: path, errno: errno) }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      throw TextError.cannotRead(path: path, errno: errno)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else { throw TextError.notAFile(path: path) }
+    guard status.st_size <= 64 << 20 else { throw TextError.tooLong(path: path) }
+    var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+    var done = 0
+    while done < bytes.count {
+      let count = bytes.withUnsafeMutableBytes {
+        read(descriptor, $0.baseAddress! + done, $0.count - done)
+      }
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw TextError.cannotRead(path: path, errno: errno) }
+      if count == 0 { break }
+      done += count
+    }
+    return Array(bytes[..<done])
+  }
 }
 
 private enum TextError: Error, CustomStringConvertible {
-  case cannotRead(path: String)
+  case cannotRead(path: String, errno: Int32)
+  case notAFile(path: String)
   case tooLong(path: String)
   case notUTF8(path: String)
   case tooShort(path: String)
 
   var description: String {
     switch self {
-    case .cannotRead(let path): "\(path) cannot be read"
+    case .cannotRead(let path, let errno): "\(path): \(String(cString: strerror(errno)))"
+    case .notAFile(let path): "\(path) is not a regular file"
     case .tooLong(let path): "\(path) has more than 64 MiB"
     case .notUTF8(let path): "\(path) is not UTF-8"
-    case .tooShort(let path): "\(path) has too few tokens to predict one of another"
+    case .tooShort(let path): "\(path) is too short: it has no token behind another"
     }
   }
 }

@@ -42,7 +42,7 @@ struct InspectCommand: ParsableCommand {
   func run() throws {
     do {
       if let file {
-        let model = try ModelFile(path: file)
+        let model = try openModel(file)
         if verify { try verify(model) }
         try printOutput(
           json

@@ -85,6 +85,7 @@ struct RunCommand: ParsableCommand {
 
   private func answer() throws {
     let start = ProcessStatus.monotonicMilliseconds
+    try session.room.checkCap()
     let file = try session.room.open(model)
     if diagnostics.verify { try file.verify() }
     guard image.isEmpty || file.config.vision != nil else { throw RuntimeError.modelTakesNoImages }

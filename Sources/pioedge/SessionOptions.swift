@@ -119,6 +119,12 @@ struct RoomOptions: ParsableArguments {
   @OptionGroup(title: "Memory") var memory: MemoryOptions
 
   mutating func validate() throws {
+    try require(maxTokens, Limits.maxTokens, "--max-tokens")
+    try require(threads, Limits.threadCount, "--threads")
+  }
+
+  /// Refuses a cap above what this machine has: for whoever runs here, and does not plan for another one.
+  func checkCap() throws {
     let system = SystemMemory()
     // A group's limit is a whole number of pages, rounded down from what was asked for.
     let limit = system.groupLimitBytes.map { $0 + FilePages.pageByteCount - 1 }
@@ -127,8 +133,6 @@ struct RoomOptions: ParsableArguments {
       throw ValidationError(
         "--memory-cap \(cap.value) is more than this machine has: \(total) bytes")
     }
-    try require(maxTokens, Limits.maxTokens, "--max-tokens")
-    try require(threads, Limits.threadCount, "--threads")
   }
 
   var context: Int? {
@@ -140,7 +144,7 @@ struct RoomOptions: ParsableArguments {
 
   /// The model, with the resolutions that `--max-tiles` leaves.
   func open(_ path: String) throws -> ModelFile {
-    var file = try ModelFile(path: path)
+    var file = try openModel(path)
     try checkTiles(file.config)
     if let maxTiles { _ = file.keepResolutions(ofTiles: maxTiles) }
     return file

@@ -182,7 +182,15 @@ struct MemoryCapTests {
     #expect(try peak(result) <= cap)
   }
 
-  @Test(arguments: ["12parsecs", "0", "-1", "-1MiB", "", "MiB", "1e99", "999999GiB", "1.2.3MiB"])
+  /// `plan` may be for a larger machine than this one.
+  @Test func aCapAboveTheMachineIsForPlansAlone() {
+    let cap = ["--memory-cap", "999999GiB"]
+    let run = Tool.run(["run", Tool.demo, "Hello"] + cap)
+    #expect(run.status == 64 && run.error.contains("more than this machine has"), "\(run.error)")
+    #expect(Tool.run(["plan", Tool.demo] + cap).status == 0)
+  }
+
+  @Test(arguments: ["12parsecs", "0", "-1", "-1MiB", "", "MiB", "1e99", "1.2.3MiB"])
   func badCapsAreUsageErrors(_ value: String) {
     for command in [["run", Tool.demo, "Hello"], ["plan", Tool.demo]] {
       let result = Tool.run(command + ["--memory-cap", value])
