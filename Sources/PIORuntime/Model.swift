@@ -5,7 +5,7 @@ import PIOText
 import PIOThreads
 import PIOVision
 
-/// A mapped model file with the memory, the threads and the graphs that run it: what no conversation changes.
+/// A mapped model file with all that runs it, and that belongs to no conversation.
 ///
 /// The one owner of file and arena: everything else here holds views of them.
 final class Model {

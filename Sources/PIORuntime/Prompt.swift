@@ -1,7 +1,7 @@
 import PIOFormat
 import PIOVision
 
-/// One turn, checked against what its slot has room for: nothing is computed yet, and nothing of the slot has changed.
+/// One turn that its slot has room for, before anything is computed.
 struct Prompt {
   let tokens: [Int32]
   let images: [PromptImage]

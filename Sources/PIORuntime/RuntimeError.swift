@@ -73,14 +73,14 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
       "--lock: the system does not let this process lock its weights (\(String(cString: strerror(errno)))); see ulimit -l"
     case .cannotMap(let byteCount, let errno):
       "cannot map \(byteCount) bytes of working memory (\(String(cString: strerror(errno)))); shorten --context"
-    case .threads(let error): "\(error); ask for fewer with --threads"
+    case .threads(let error): "\(error)\(error.wanted > 1 ? "; ask for fewer with --threads" : "")"
     case .unknownISA(let name, let known):
       "PIOEDGE_ISA=\(name) is not available on this processor; try \(known)"
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no images"
     case .fitOfTiles:
-      "--fit is for models of one tile; this one cuts images into tiles in their own shape"
+      "--fit works only with models that do not cut images into tiles"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) image(s)"
     case .tooManyImages(let needed, let limit):

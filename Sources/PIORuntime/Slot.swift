@@ -6,7 +6,7 @@ public struct Slot: Hashable, Sendable {
   let index: Int
 }
 
-/// One conversation: its rows in every layer's cache, and how its next token is chosen.
+/// One conversation between two turns.
 final class SlotState {
   var cache: KVArena
   var sampler: Sampler

@@ -14,6 +14,6 @@ public struct ThreadError: Error, Equatable, CustomStringConvertible {
   }
 
   public var description: String {
-    "the system starts only \(started) of \(wanted) further threads: \(String(cString: strerror(errno)))"
+    "cannot start a thread (\(started) of \(wanted) started): \(String(cString: strerror(errno)))"
   }
 }

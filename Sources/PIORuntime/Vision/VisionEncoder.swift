@@ -27,7 +27,7 @@ enum VisionEncoder {
     }
   }
 
-  /// Encodes the image that was loaded last into `out`, which has exactly the rows of its layout that are no text.
+  /// Encodes the image that was loaded last into `out`, which has exactly the rows of its layout; those of text are left alone.
   ///
   /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
   func encode(
