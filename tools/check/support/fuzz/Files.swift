@@ -9,8 +9,8 @@ final class Files: Sendable {
 
   init(_ names: [String]) {
     self.names = names
-    folder = "/dev/shm/pioedge-fuzz-\(getpid())"
-    mkdir(folder, 0o700)
+    // The script's own, which it removes.
+    folder = getenv("FUZZ_FILES").map { String(cString: $0) } ?? "."
   }
 
   func fill(_ input: UnsafeBufferPointer<UInt8>) {
