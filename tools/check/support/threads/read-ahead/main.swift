@@ -46,14 +46,24 @@ func residency(_ share: Int) -> Residency {
     usesHeadInside: false, isConversation: true, streamsAll: share == 0)
 }
 
-// In a function: Swift 6.0.3 crashes over such code outside of functions.
+struct Wrong: Error, CustomStringConvertible {
+  let description: String
+}
+
+/// Owns the file: Swift 6.0.3 crashes over the life of one that is a local value here.
+final class Mapped {
+  let file: MappedFile
+
+  init(path: String) throws { file = try MappedFile(path: path) }
+}
+
 func stress() throws -> Int {
   var checked = 0
-  let file = try MappedFile(path: path)
+  let mapped = try Mapped(path: path)
   let all = units.all
   for round in 0..<60 {
     let stream = try WeightStream(
-      residency([0, 40, 70][round % 3]), file.pages, method: round % 2 == 0 ? .touch : .populate,
+      residency([0, 40, 70][round % 3]), mapped.file.pages, method: round % 2 == 0 ? .touch : .populate,
       dropsCache: false, locks: false)
     for pass in 0..<6 {
       if pass % 3 == 0 { stream.beginEncoding() }
@@ -62,17 +72,14 @@ func stress() throws -> Int {
         if index == units.visionCount && first == 0 { stream.endEncoding() }
         try stream.acquire(index)
         let range = all[index]
-        guard file.bytes[range.lowerBound] == bytes[range.lowerBound],
-          file.bytes[range.upperBound - 1] == bytes[range.upperBound - 1]
-        else {
-          print("unit \(index) has other bytes")
-          exit(1)
-        }
+        guard mapped.file.bytes[range.lowerBound] == bytes[range.lowerBound],
+          mapped.file.bytes[range.upperBound - 1] == bytes[range.upperBound - 1]
+        else { throw Wrong(description: "unit \(index) has other bytes") }
         stream.release(index)
         checked += 1
       }
     }
-    guard stream.loadedBytes > 0 else { exit(1) }
+    guard stream.loadedBytes > 0 else { throw Wrong(description: "nothing was read") }
   }
   return checked
 }
