@@ -157,6 +157,8 @@ def main():
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in judge.rows:
         print("| " + " | ".join(row) + " |")
+    if whole and sum(whole) == 0:
+        judge.problems.append("power cuts: none came behind a finished conversion, so nothing was tried")
     if whole:
         print(f"\n{len(whole)} power cuts: {sum(whole)} files, each whole")
     for problem in judge.problems:

@@ -361,7 +361,7 @@ class Parts:
             send(process, signal.SIGKILL)
 
         result = scenario.run(self.runner, folder, during=during, faults=faults)
-        problem = scenario.damage(folder, may_leave=True)
+        problem = scenario.damage(folder, may_leave=named)
         if result.code not in (0, -signal.SIGKILL):
             problem = f"exit code {result.code}: {result.last_words}"
         label = f"killed, {scenario.name}" + (", a file system that has no nameless files" if named else "")
