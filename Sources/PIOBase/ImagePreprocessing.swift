@@ -9,8 +9,18 @@ public struct ImagePreprocessing: Equatable, Sendable {
     case stretch = 2
   }
   public enum Filter: UInt8, Sendable, CaseIterable {
+    case lanczos = 1
     case bilinear = 2
     case bicubic = 3
+
+    /// Half the width of the filter's window, in source pixels where an image is enlarged.
+    public var support: Int {
+      switch self {
+      case .bilinear: 1
+      case .bicubic: 2
+      case .lanczos: 3
+      }
+    }
   }
   public var fit = Fit.crop
   public var filter = Filter.bicubic

@@ -9,7 +9,7 @@ public final class OpenImage {
   /// The path, or what stands for it in errors.
   public let name: String
   public let limits: ImageLimits
-  let header: pio_image_header
+  private let header: pio_image_header
   private let handle: OpaquePointer
 
   /// Throws what is wrong with the file or its header, or the limit that it exceeds.
@@ -63,6 +63,9 @@ public final class OpenImage {
       width: header.orientation >= 5 ? height : width,
       height: header.orientation >= 5 ? width : height)
   }
+
+  /// EXIF's, 1 to 8.
+  var orientation: Int { Int(header.orientation) }
 
   /// Once: gives every row to the sink.
   func decode(into sink: inout RowSink) throws(ImageError) {

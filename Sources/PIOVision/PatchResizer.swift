@@ -1,4 +1,4 @@
-import CPIOImage
+import PIOBase
 
 /// Turns the stored rows of an image, given one at a time, into the encoder's patches.
 ///
@@ -27,6 +27,8 @@ struct PatchResizer {
     case patches(UnsafeMutableBufferPointer<Float>)
     /// As they are, `(tile, y, x, 3)`, so many tiles side by side.
     case tiles(UnsafeMutablePointer<UInt8>, columns: Int)
+    /// As they are, `(y, x, 3)`, rows of `width` pixels.
+    case raster(UnsafeMutablePointer<UInt8>, width: Int)
   }
 
   /// `(channel, 256)`: byte → normalised value; for patches alone.
@@ -39,16 +41,33 @@ struct PatchResizer {
       filter: preparation.steps.filter)
     // The rows across which is resampled: resized ones, or stored ones.
     let width = 3 * max(side, maxEdge)
-    return 2 * axis + RowStream.byteCount(width: width) + 2 * Scratch.rounded(width)
-      + Scratch.rounded(3 * side) + Scratch.rounded(3 * 256 * 4) + Scratch.alignment
+    return 2 * axis + byteCount(width: width, kept: side, preparation.steps.filter)
   }
 
   /// The same for the resizing into a grid of tiles of `side`, `longest` pixels an edge at most.
-  static func gridByteCount(longest: Int, side: Int, maxEdge: Int) -> Int {
-    let axis = ResizeAxis.byteCount(longest: longest, shrunkToAtLeast: side, maxEdge: maxEdge)
-    let width = 3 * max(longest, maxEdge)
-    return 2 * axis + RowStream.byteCount(width: width) + 2 * Scratch.rounded(width)
-      + Scratch.rounded(3 * longest) + Scratch.rounded(3 * 256 * 4) + Scratch.alignment
+  static func gridByteCount(
+    longest: Int, _ preparation: ImagePreparation, maxEdge: Int
+  ) -> Int {
+    let filter = preparation.steps.filter
+    let axis = ResizeAxis.byteCount(
+      longest: longest, shrunkToAtLeast: preparation.side, maxEdge: maxEdge, filter: filter)
+    return 2 * axis + byteCount(width: 3 * max(longest, maxEdge), kept: longest, filter)
+  }
+
+  /// The same for edges of at most `maxEdge` pixels that are resized to at most `longest`, whatever the shape becomes.
+  static func byteCount(
+    longest: Int, maxEdge: Int, filter: ImagePreprocessing.Filter
+  ) -> Int {
+    let axis = ResizeAxis.byteCount(longest: longest, maxEdge: maxEdge, filter: filter)
+    return 2 * axis + byteCount(width: 3 * max(longest, maxEdge), kept: longest, filter)
+  }
+
+  /// What stands beside the weights: rows of `width` bytes, of `kept` pixels once they are resized.
+  private static func byteCount(
+    width: Int, kept: Int, _ filter: ImagePreprocessing.Filter
+  ) -> Int {
+    RowStream.byteCount(width: width, filter: filter) + 2 * Scratch.rounded(width)
+      + Scratch.rounded(3 * kept) + Scratch.rounded(3 * 256 * 4) + Scratch.alignment
   }
 
   static func edges(
@@ -57,15 +76,13 @@ struct PatchResizer {
     AxisGeometry.edges(width: info.width, height: info.height, preparation)
   }
 
-  /// `edges`: where those of the upright image go.
+  /// `orientation`: EXIF's, 1 to 8, of the rows that will come. `edges`: where those of the upright image go.
   init(
-    _ header: pio_image_header, _ edges: (x: AxisGeometry, y: AxisGeometry),
+    orientation: Int, _ edges: (x: AxisGeometry, y: AxisGeometry),
     _ preparation: ImagePreparation, scratch bytes: UnsafeMutableRawBufferPointer,
     into target: Target
   ) {
     var scratch = Scratch(bytes)
-    // EXIF's orientation, 1 to 8.
-    let orientation = Int(header.orientation)
     transposed = orientation >= 5
     along = ResizeAxis(
       transposed ? edges.y : edges.x, filter: preparation.steps.filter,
@@ -133,6 +150,9 @@ struct PatchResizer {
       let side = preparation.side
       let tile = y / side * columns + x / side
       let out = pixels + 3 * ((tile * side + y % side) * side + x % side)
+      (out[0], out[1], out[2]) = (pixel[0], pixel[1], pixel[2])
+    case .raster(let pixels, let width):
+      let out = pixels + 3 * (y * width + x)
       (out[0], out[1], out[2]) = (pixel[0], pixel[1], pixel[2])
     }
   }

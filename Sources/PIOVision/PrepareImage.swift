@@ -15,8 +15,8 @@ public func prepareImage(
     patches.count >= preparation.patchCount * preparation.patchDim, "prepareImage: patches")
   var sink = RowSink(
     PatchResizer(
-      image.header, PatchResizer.edges(image.info, preparation), preparation, scratch: scratch,
-      into: .patches(patches)))
+      orientation: image.orientation, PatchResizer.edges(image.info, preparation), preparation,
+      scratch: scratch, into: .patches(patches)))
   try image.decode(into: &sink)
   sink.finish()
 }

@@ -24,11 +24,11 @@ public func prepareTiles(
   let wholeBytes = PatchResizer.byteCount(whole, maxEdge: maxEdge(image.limits))
   var sink = RowSink(
     PatchResizer(
-      image.header, PatchResizer.edges(info, whole), whole,
+      orientation: image.orientation, PatchResizer.edges(info, whole), whole,
       scratch: UnsafeMutableRawBufferPointer(rebasing: scratch[..<wholeBytes]),
       into: .tiles(pixels.baseAddress!, columns: 1)),
     grid: PatchResizer(
-      image.header, layout.edges, whole,
+      orientation: image.orientation, layout.edges, whole,
       scratch: UnsafeMutableRawBufferPointer(rebasing: scratch[wholeBytes...]),
       into: .tiles(pixels.baseAddress! + tileBytes, columns: layout.columns)))
   (pixels.baseAddress! + tileBytes).update(
@@ -80,7 +80,7 @@ public func tileScratchByteCount(
   let edge = maxEdge(limits)
   let longest = resolutions.reduce(1) { max($0, $1.height, $1.width) }
   return PatchResizer.byteCount(preparation, maxEdge: edge)
-    + PatchResizer.gridByteCount(longest: longest, side: preparation.side, maxEdge: edge)
+    + PatchResizer.gridByteCount(longest: longest, preparation, maxEdge: edge)
 }
 
 func maxEdge(_ limits: ImageLimits) -> Int {

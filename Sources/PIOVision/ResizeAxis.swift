@@ -80,8 +80,9 @@ struct AxisGeometry: Equatable {
 /// the source and weighs the pixels j with |j + ½ − c| below about support·s by f((j + ½ − c)/s),
 /// divided by the sum of these. As Pillow does, weights are rounded to 22 bits behind the binary
 /// point, and a window's ends are ⌊c ∓ support·s + ½⌋: the results are then equal to the last bit.
-/// Filters: the triangle (support 1) and Keys' cubic convolution with a = −½ (support 2).
-/// Source: Keys 1981, doi:10.1109/TASSP.1981.1163711.
+/// Filters: the triangle (support 1), Keys' cubic convolution with a = −½ (support 2), Lanczos's windowed sinc with
+/// three lobes (support 3).
+/// Sources: Keys 1981, doi:10.1109/TASSP.1981.1163711; Duchon 1979, doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2.
 ///
 /// Weights of padding are summed, since all its pixels are the same.
 struct ResizeAxis {
@@ -110,11 +111,21 @@ struct ResizeAxis {
   }
 
   /// The same for an edge that is resized to at most `longest` pixels in an enlarging by s, or kept whole while another
-  /// shrinks by the same s: its edge/s + 1 windows of up to 4s + 3 pixels.
-  static func byteCount(longest: Int, shrunkToAtLeast side: Int, maxEdge: Int) -> Int {
+  /// shrinks by the same s: its edge/s + 1 windows of up to 2·support·s + 3 pixels.
+  static func byteCount(
+    longest: Int, shrunkToAtLeast side: Int, maxEdge: Int, filter: ImagePreprocessing.Filter
+  ) -> Int {
     let count = longest + 1
-    let weights = 4 * maxEdge + 7 * count + 4 * (maxEdge / side + 1)
+    let width = 2 * filter.support
+    let weights = width * maxEdge + (width + 3) * count + width * (maxEdge / side + 1)
     return Scratch.rounded(weights * 4) + 3 * Scratch.rounded(count * 4)
+  }
+
+  /// The same for an edge of at most `maxEdge` pixels that is resized to at most `longest` and kept whole. Shrinking by s
+  /// takes longest = edge/s windows of up to 2·support·s + 3 pixels, enlarging windows of 2·support + 1.
+  static func byteCount(longest: Int, maxEdge: Int, filter: ImagePreprocessing.Filter) -> Int {
+    let weights = 2 * filter.support * maxEdge + (2 * filter.support + 3) * longest
+    return Scratch.rounded(weights * 4) + 3 * Scratch.rounded(longest * 4)
   }
 
   init(
@@ -158,28 +169,28 @@ struct ResizeAxis {
     for i in 0..<count where counts[i] > 0 { starts[i] -= Int32(first) }
   }
 
-  private static func support(_ filter: ImagePreprocessing.Filter) -> Double {
-    filter == .bicubic ? 2 : 1
-  }
-
   private static func longestWindow(
     padded: Int, resized: Int, _ filter: ImagePreprocessing.Filter
   ) -> Int {
     let scale = max(1, Double(padded) / Double(resized))
-    return 2 * Int((support(filter) * scale).rounded(.up)) + 1
+    return 2 * Int((Double(filter.support) * scale).rounded(.up)) + 1
   }
 
   private func fill(_ i: Int, _ geometry: AxisGeometry, _ filter: ImagePreprocessing.Filter) {
     let scale = Double(geometry.padded) / Double(geometry.resized)
     let stretch = max(scale, 1)
-    let reach = Self.support(filter) * stretch
+    let reach = Double(filter.support) * stretch
     let center = (Double(geometry.firstKept + i) + 0.5) * scale
     let low = max(0, Int(center - reach + 0.5))
     let high = min(geometry.padded, Int(center + reach + 0.5))
     let inverse = 1 / stretch
     func weight(_ j: Int) -> Double {
       let x = (Double(j) - center + 0.5) * inverse
-      return filter == .bicubic ? cubic(x) : triangle(x)
+      return switch filter {
+      case .bilinear: triangle(x)
+      case .bicubic: cubic(x)
+      case .lanczos: lanczos(x)
+      }
     }
     var sum = 0.0
     for j in low..<high { sum += weight(j) }
@@ -223,3 +234,10 @@ private func cubic(_ value: Double) -> Double {
   if x < 2 { return (((x - 5) * x + 8) * x - 4) * a }
   return 0
 }
+
+/// sinc(x)·sinc(x/3) within 3 of 0, with sinc(x) = sin(πx)/(πx).
+private func lanczos(_ x: Double) -> Double {
+  -3 <= x && x < 3 ? sinc(x) * sinc(x / 3) : 0
+}
+
+private func sinc(_ x: Double) -> Double { x == 0 ? 1 : sin(x * .pi) / (x * .pi) }

@@ -1,8 +1,10 @@
+import PIOBase
+
 /// Resamples across rows while they arrive, one at a time and ascending.
 ///
 /// Shrinking: each row is added to the sums (32 bits) of the few outputs whose windows it lies in, at
-/// most six for any scale: |centre − row| < 2·scale + 1, centres a scale apart. Enlarging: many
-/// windows cover a row, but none holds more than five rows, so these are kept instead. Either way the
+/// most 2·support + 2 for any scale: |centre − row| < support·scale + 1, centres a scale apart. Enlarging: many
+/// windows cover a row, but none holds more than 2·support + 1 rows, so these are kept instead. Either way the
 /// memory depends on the row's width and not on the number of rows.
 struct RowStream {
   let axis: ResizeAxis
@@ -19,13 +21,11 @@ struct RowStream {
   private let kept: UnsafeMutablePointer<UInt8>
   private let padding: UnsafeMutablePointer<UInt8>
 
-  static let maxSums = 6
-  static let maxKept = 5
-
-  static func byteCount(width: Int) -> Int {
+  static func byteCount(width: Int, filter: ImagePreprocessing.Filter) -> Int {
     max(
-      Scratch.rounded(width * maxSums * 4),
-      Scratch.rounded(width * 4) + Scratch.rounded(width * maxKept)) + Scratch.alignment
+      Scratch.rounded(width * (2 * filter.support + 2) * 4),
+      Scratch.rounded(width * 4) + Scratch.rounded(width * (2 * filter.support + 1)))
+      + Scratch.alignment
   }
 
   /// `padding` is a row of the pad colour, as wide as the others.

@@ -16,6 +16,11 @@ struct Scratch {
     left = bytes.count - (next - base)
   }
 
+  /// What is left.
+  var rest: UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: next, count: left)
+  }
+
   /// Uninitialised memory for `count` values. Traps where the scratch is too small: its size is ours.
   mutating func take<T: BitwiseCopyable>(_ type: T.Type, _ count: Int) -> UnsafeMutablePointer<T> {
     let byteCount = Self.rounded(count * MemoryLayout<T>.stride)
