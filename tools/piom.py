@@ -56,6 +56,7 @@ KEYS = {
     0x010A: ("projector.hidden_dim", INTEGER),
     0x010B: ("projector.activation", INTEGER),
     0x010C: ("projector.bias", INTEGER),
+    0x010D: ("projector.shuffle", INTEGER),
     0x0181: ("image.fit", INTEGER),
     0x0182: ("image.filter", INTEGER),
     0x0183: ("image.resize_to", INTEGER),
@@ -64,6 +65,9 @@ KEYS = {
     0x0186: ("image.std", FLOATS),
     0x0187: ("image.pad_color", INTEGER),
     0x0188: ("image.resolutions", INTEGERS),
+    0x0189: ("image.longest_edge", INTEGER),
+    0x018A: ("image.splits", INTEGER),
+    0x018B: ("image.markers", INTEGERS),
     0x0201: ("prompt.name", STRING),
     0x0202: ("prompt.system_prefix", STRING),
     0x0203: ("prompt.system_suffix", STRING),
@@ -75,6 +79,8 @@ KEYS = {
     0x0209: ("prompt.image_part", STRING),
     0x020A: ("prompt.adds_begin_token", INTEGER),
     0x020B: ("prompt.text_prefix", STRING),
+    0x020C: ("prompt.bare_text_prefix", STRING),
+    0x020D: ("prompt.conversation_prefix", STRING),
     0x0301: ("tokens.begin", INTEGER),
     0x0302: ("tokens.end", INTEGERS),
     0x0303: ("tokens.image", INTEGER),
@@ -238,7 +244,8 @@ class Tensor:
         return values.reshape(row_blocks * 16, -1)[: self.rows, : self.columns]
 
 
-# Feature bits of the header that have a number: this reader supports none of them.
+# Feature bits of the header that have a number, and those of them that this reader supports.
+SUPPORTED = 1 << 0
 FEATURES = {
     0: "SmolVLM (Idefics3)",
     1: "Qwen2-VL",
@@ -274,7 +281,8 @@ class Model:
         need(mark == 0x0102, "not little-endian")
         need(version == 1, f"format version {version} is not supported, only 1")
         need(xxh64(header[:56]) == header_checksum, "header is damaged")
-        need(features == 0, f"needs support for {feature_names(features)}, which this reader lacks")
+        missing = features & ~SUPPORTED
+        need(missing == 0, f"needs support for {feature_names(missing)}, which this reader lacks")
         need(length == size, f"file has {size} bytes, needed {length}")
         self.version = version
         names_start = 64 + 48 * tensors
@@ -290,6 +298,8 @@ class Model:
         self.tokenizer = self._map[tokenizer_start : tokenizer_start + tokenizer]
         need(xxh64(self.tokenizer) == tokenizer_checksum, "tokenizer is damaged")
         self.metadata = self._read_metadata(bytes(self._map[metadata_start:metadata_end]))
+        smol = "image.longest_edge" in self.metadata
+        need(features == (1 if smol else 0), f"features are {features}, not those of the model")
         self.tensors = self._read_directory(tensors, bytes(self._map[names_start : names_start + names]))
         self.by_name = {tensor.name: tensor for tensor in self.tensors}
         need(len(self.by_name) == len(self.tensors), "two tensors have one name")

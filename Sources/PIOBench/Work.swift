@@ -27,17 +27,13 @@ public struct Work: Equatable, Sendable {
 
   /// One input of the tower, from its patches to the decoder's rows; every position attends to every other.
   public init(encodingAnImageFor textDim: Int, _ vision: VisionConfig) {
-    let (tower, projector, tokenCount): (CLIPConfig, ProjectorConfig, Int) =
-      switch vision {
-      case .llava(let config): (config.tower, config.projector, config.visualTokenCount)
-      case .llavaNext(let config): (config.tower, config.projector, config.tileTokenCount)
-      }
-    let rows = tower.positionCount
+    let tower = vision.summary
+    let rows = tower.rowCount
     let layer = rows * (4 * tower.dim * tower.dim + 2 * tower.dim * tower.hiddenDim)
     let patchDim = 3 * tower.patchSize * tower.patchSize
     weightMACs =
       tower.patchCount * patchDim * tower.dim + tower.layerCount * layer
-      + tokenCount * projector.hiddenDim * (tower.dim + textDim)
+      + tower.connectorMACs(textDim: textDim)
     attentionMACs = tower.layerCount * 2 * rows * rows * tower.dim
   }
 

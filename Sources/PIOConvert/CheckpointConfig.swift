@@ -19,7 +19,7 @@ struct CheckpointConfig {
     let root = try ConfigObject(folder: folder, file: "config.json")
     let family = try ModelFamily(root)
     try root.refuseQuantized()
-    try root.checkArchitecture(family.architecture)
+    try root.checkArchitecture(family.architectures)
     switch family {
     case .decoder(let family):
       (text, rope) = try root.textConfig(family)
@@ -27,7 +27,8 @@ struct CheckpointConfig {
     case .vision(let family):
       (text, rope) = try root.innerTextConfig()
       visionSource = try family.init(root, folder: folder, textDim: text.dim)
-      imageTokenID = try root.imageTokenID(vocabSize: text.vocabSize)
+      imageTokenID = try root.imageTokenID(
+        default: family.defaultImageTokenID, vocabSize: text.vocabSize)
     }
   }
 }
@@ -41,10 +42,14 @@ extension ConfigObject {
       "('\(method.shortened)') is not supported: convert the checkpoint it was made from")
   }
 
-  fileprivate func checkArchitecture(_ wanted: String) throws(ConvertError) {
+  fileprivate func checkArchitecture(_ wanted: [String]) throws(ConvertError) {
     guard let architectures = self["architectures"] else { return }
-    guard case .array(let names) = architectures, names.contains(.string(wanted)) else {
-      throw failure("architectures", "\(architectures.quoted) is not supported (\(wanted) is)")
+    guard case .array(let names) = architectures,
+      wanted.contains(where: { names.contains(.string($0)) })
+    else {
+      throw failure(
+        "architectures",
+        "\(architectures.quoted) is not supported (\(wanted.joined(separator: " or ")) is)")
     }
   }
 
@@ -60,8 +65,10 @@ extension ConfigObject {
     return (text, rope)
   }
 
-  fileprivate func imageTokenID(vocabSize: Int) throws(ConvertError) -> Int {
+  fileprivate func imageTokenID(
+    default id: Int, vocabSize: Int
+  ) throws(ConvertError) -> Int {
     let key = self["image_token_index"] == nil ? "image_token_id" : "image_token_index"
-    return try count(key, default: 32_000, in: 0...vocabSize - 1)
+    return try count(key, default: id, in: 0...vocabSize - 1)
   }
 }

@@ -18,8 +18,7 @@ extension ModelSource {
     try names.bind(config)
     let tokenizer = try file.tokenizer(
       chatTemplate: options.chatTemplate, vocabSize: text.vocabSize, hasImages: vision != nil)
-    config.prompt = tokenizer.prompt
-    config.specialTokens = tokenizer.special
+    try config.add(tokenizer)
     try self.init(
       config: config, weights: names.weights, frequencies: rope.frequencies,
       tokenizer: tokenizer.section, ignored: names.ignored, files: SourceFiles(names.files),

@@ -58,8 +58,7 @@ struct ModelSource {
     try config.validated()
     try names.bind(tensorSpecs(for: config), tiedHead: source.text.tiedHead)
     let read = try tokenizerOf(options, source)
-    config.prompt = read.prompt
-    config.specialTokens = read.special
+    try config.add(read)
     try self.init(
       config: config,
       weights: names.sources.map { $0.flatMap { WeightSource($0, of: checkpoint) } },
@@ -70,6 +69,20 @@ struct ModelSource {
 }
 
 extension ModelConfig {
+  /// What the tokenizer decides: the prompt, special tokens, and the text between an image's tiles.
+  mutating func add(_ tokenizer: ConvertedTokenizer) throws(ConvertError) {
+    prompt = tokenizer.prompt
+    specialTokens = tokenizer.special
+    let vocabSize = text.vocabSize
+    do throws(TokenizerConvertError) {
+      try vision?.setMarkers { text throws(TokenizerConvertError) in
+        try tokenizer.tokens(of: text, vocabSize: vocabSize)
+      }
+    } catch {
+      throw .tokenizer(error)
+    }
+  }
+
   func validated() throws(ConvertError) {
     do throws(ModelFileError) { try validate() } catch { throw .model(error) }
   }

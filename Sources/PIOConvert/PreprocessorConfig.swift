@@ -45,20 +45,26 @@ extension ConfigObject {
     }
   }
 
-  func filter() throws(ConvertError) -> ImagePreprocessing.Filter {
-    switch try int("resample", default: 3) {
-    case 2: return .bilinear
-    case 3: return .bicubic
-    default: throw unsupported("resample")
-    }
+  func filter(
+    default filter: ImagePreprocessing.Filter
+  ) throws(ConvertError) -> ImagePreprocessing.Filter {
+    let number = try int("resample", default: Int(filter.rawValue))
+    guard let found = UInt8(exactly: number).flatMap(ImagePreprocessing.Filter.init(rawValue:))
+    else { throw unsupported("resample") }
+    return found
   }
 
-  func readNormalization(_ steps: inout ImagePreprocessing) throws(ConvertError) {
+  /// `mean`, `std`: those of the processor's class.
+  func readNormalization(
+    _ steps: inout ImagePreprocessing,
+    mean defaultMean: (Double, Double, Double) = (0.48145466, 0.4578275, 0.40821073),
+    std defaultStd: (Double, Double, Double) = (0.26862954, 0.26130258, 0.27577711)
+  ) throws(ConvertError) {
     steps.rescaleFactor =
       try bool("do_rescale", default: true)
       ? Float(try double("rescale_factor", default: 1.0 / 255)) : 1
-    let mean = try triple("image_mean", default: (0.48145466, 0.4578275, 0.40821073))
-    let std = try triple("image_std", default: (0.26862954, 0.26130258, 0.27577711))
+    let mean = try triple("image_mean", default: defaultMean)
+    let std = try triple("image_std", default: defaultStd)
     steps.padColor = padColor(mean)
     guard try bool("do_normalize", default: true) else { return }
     guard [std.0, std.1, std.2].allSatisfy({ $0 >= 1e-6 }) else {

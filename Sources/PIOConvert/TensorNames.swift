@@ -3,8 +3,8 @@ import PIOFormat
 /// Finds our tensors among a checkpoint's, whichever generation of names it has.
 ///
 /// Names are brought to those of the newest checkpoints, without a leading `model.` where there is a
-/// vision encoder: `language_model.model.`, `language_model.lm_head.` and the family's; for a decoder
-/// alone `model.` and `lm_head.`
+/// vision encoder: the family's own for the decoder and its head (LLaVA: `language_model.model.`,
+/// `language_model.lm_head.weight`) and for the rest; for a decoder alone `model.` and `lm_head.`
 struct TensorNames {
   private let vision: (any CheckpointVision)?
   /// By the names above.
@@ -80,11 +80,9 @@ struct TensorNames {
 // MARK: Names
 
 extension TensorNames {
-  private var textPrefix: String { vision == nil ? "model." : "language_model.model." }
+  private var textPrefix: String { vision.map { type(of: $0).decoderPrefix } ?? "model." }
   private var embeddingName: String { textPrefix + "embed_tokens.weight" }
-  private var headName: String {
-    vision == nil ? "lm_head.weight" : "language_model.lm_head.weight"
-  }
+  private var headName: String { vision.map { type(of: $0).headName } ?? "lm_head.weight" }
 
   /// Nil where the tensor is no part of the architectures we know.
   private func canonicalName(_ name: String) -> String? {
@@ -92,11 +90,13 @@ extension TensorNames {
     guard let vision else {
       return name.hasPrefix("model.") || name.hasPrefix(head) ? name : nil
     }
-    if name.hasPrefix(head) { return "language_model." + name }
+    if name.hasPrefix(head) { return name == "lm_head.weight" ? headName : nil }
     let rest = name.hasPrefix("model.") ? String(name.dropFirst("model.".count)) : name
+    if rest == headName || rest.hasPrefix(textPrefix) { return rest }
     let decoder = "language_model."
-    guard rest.hasPrefix(decoder) else { return vision.canonicalName(rest) }
-    if rest.hasPrefix(decoder + head) || rest.hasPrefix(textPrefix) { return rest }
+    guard rest.hasPrefix(decoder), textPrefix.hasPrefix(decoder) else {
+      return vision.canonicalName(rest)
+    }
     return textPrefix + rest.dropFirst(decoder.count)
   }
 

@@ -1,5 +1,6 @@
 import PIOBase
 import PIOFormat
+import PIOText
 
 /// A checkpoint's tokenizer, ready for the file.
 public struct ConvertedTokenizer: Equatable, Sendable {
@@ -22,6 +23,19 @@ public struct ConvertedTokenizer: Equatable, Sendable {
     do { section = try contents.encoded() } catch { throw .section(error) }
     self.special = special
     self.prompt = prompt
+  }
+
+  /// The ids of a text in the middle of a prompt; special tokens are recognised.
+  func tokens(of text: String, vocabSize: Int) throws(TokenizerConvertError) -> [Int32] {
+    let result = section.withUnsafeBytes { bytes -> Result<[Int32], TokenizerSectionError> in
+      do throws(TokenizerSectionError) {
+        let tokenizer = Tokenizer(try TokenizerTables(bytes, vocabSize: vocabSize))
+        return .success(tokenizer.encode(text, addSpecialTokens: false, continues: true))
+      } catch {
+        return .failure(error)
+      }
+    }
+    do { return try result.get() } catch { throw .section(error) }
   }
 }
 

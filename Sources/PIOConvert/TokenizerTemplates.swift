@@ -97,6 +97,17 @@ private let namedTemplates: [PromptTemplate] = [
   chatML(
     "smollm2",
     system: "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
+  template("smolvlm") {
+    $0.conversationPrefix = "<|im_start|>"
+    $0.systemPrefix = "System: "
+    $0.systemSuffix = "<end_of_utterance>\n"
+    $0.userPrefix = "User:"
+    $0.imagePart = "<image>"
+    $0.bareTextPrefix = " "
+    $0.userSuffix = "<end_of_utterance>\n"
+    $0.assistantPrefix = "Assistant:"
+    $0.assistantSuffix = "<end_of_utterance>\n"
+  },
   template("zephyr") {
     $0.systemPrefix = "<|system|>\n"
     $0.systemSuffix = "</s>\n"
@@ -247,6 +258,8 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
     {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
     """#
   ),
+  ("smolvlm", smolVLM(video: "")),
+  ("smolvlm", smolVLM(video: "{% elif line['type'] == 'video' %}{{ '<video>' }}")),
   (
     "zephyr",
     #"""
@@ -283,6 +296,19 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
     """#
   ),
 ]
+
+/// `video`: what newer texts have for one.
+private func smolVLM(video: String) -> String {
+  "<|im_start|>"
+    + #"""
+    {% for message in messages %}{{message['role'] | capitalize}}
+    {% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}
+    {% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}
+    {% elif line['type'] == 'image' %}{{ '<image>' }}
+    """# + video
+    + "{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    + "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+}
 
 /// `end`: what follows an answer; two of the three published texts have a slip there.
 private func llavaMistral(system: Bool, end: String) -> String {

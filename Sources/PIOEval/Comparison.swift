@@ -197,7 +197,7 @@ private func identityText(_ pruning: Pruning, _ stages: [Schedule.Stage]) -> Str
     parts.append("coverage=\(pruning.coverage)")
     if stages[0].afterLayer == 0 && !method.zips { parts.append("entry=\(pruning.entry.rawValue)") }
   }
-  if method.zips { parts.append("score=\(pruning.patchScore.rawValue)") }
+  if method.zips { parts.append("score=\(pruning.patchScore?.rawValue ?? "own")") }
   return parts.joined(separator: " ")
 }
 

@@ -30,6 +30,7 @@ enum MetadataKey: UInt16, CaseIterable {
   case projectorHiddenDim = 0x010A
   case projectorActivation = 0x010B
   case projectorBias = 0x010C
+  case projectorShuffle = 0x010D
   case imageFit = 0x0181
   case imageFilter = 0x0182
   case imageResizeTo = 0x0183
@@ -38,6 +39,9 @@ enum MetadataKey: UInt16, CaseIterable {
   case imageStd = 0x0186
   case imagePadColor = 0x0187
   case imageResolutions = 0x0188
+  case imageLongestEdge = 0x0189
+  case imageSplits = 0x018A
+  case imageMarkers = 0x018B
 
   case promptName = 0x0201
   case promptSystemPrefix = 0x0202
@@ -50,6 +54,8 @@ enum MetadataKey: UInt16, CaseIterable {
   case promptImagePart = 0x0209
   case promptAddsBeginToken = 0x020A
   case promptTextPrefix = 0x020B
+  case promptBareTextPrefix = 0x020C
+  case promptConversationPrefix = 0x020D
 
   case tokenBegin = 0x0301
   case tokenEnd = 0x0302

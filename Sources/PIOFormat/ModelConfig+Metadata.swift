@@ -86,6 +86,14 @@ extension PromptTemplate {
     if coder.codes(.promptTextPrefix, isPresent: !textPrefix.isEmpty) {
       try coder.string(.promptTextPrefix, &textPrefix)
     }
+    if coder.codes(.promptBareTextPrefix, isPresent: bareTextPrefix != nil) {
+      var prefix = bareTextPrefix ?? ""
+      try coder.string(.promptBareTextPrefix, &prefix)
+      bareTextPrefix = prefix
+    }
+    if coder.codes(.promptConversationPrefix, isPresent: !conversationPrefix.isEmpty) {
+      try coder.string(.promptConversationPrefix, &conversationPrefix)
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import PIOBase
 extension ModelConfig {
   public func validate() throws(ModelFileError) {
     try text.validate()
-    try vision?.validate()
+    try vision?.validate(vocabSize: text.vocabSize)
     try prompt.validate()
     try specialTokens.validate(vocabSize: text.vocabSize)
     if vision != nil { try check("special_tokens.image", specialTokens.image, 0...Int32.max) }
@@ -36,7 +36,8 @@ extension PromptTemplate {
     try check("prompt.name (bytes)", name.utf8.count, 1...64)
     let parts = [
       systemPrefix, systemSuffix, defaultSystem, userPrefix, userSuffix, assistantPrefix,
-      assistantSuffix, imagePart, textPrefix,
+      assistantSuffix, imagePart, textPrefix, bareTextPrefix ?? "",
+      conversationPrefix,
     ]
     for part in parts { try check("prompt part (bytes)", part.utf8.count, 0...65_536) }
     guard name.unicodeScalars.allSatisfy({ !isControl($0) }) else {

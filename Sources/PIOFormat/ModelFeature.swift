@@ -1,6 +1,6 @@
 /// What a file may need of its reader, as the bits of the header say it: `formats/PIOM.md` §3.
 ///
-/// The numbers are given before the features exist, so that a program which lacks one can name it.
+/// Numbers are given before the features exist, so that a program which lacks one can name it.
 enum ModelFeature: Int, CaseIterable {
   // Families, 0…15.
   case smolVLM = 0
@@ -11,7 +11,7 @@ enum ModelFeature: Int, CaseIterable {
   case activationPrecision = 16
 
   /// Those that this version has.
-  static let supported: Set<ModelFeature> = []
+  static let supported: Set<ModelFeature> = [.smolVLM]
 
   var bit: UInt64 { 1 << UInt64(rawValue) }
 
@@ -39,4 +39,9 @@ enum ModelFeature: Int, CaseIterable {
     if rest != 0 { names.append("unknown features (bits 0x\(String(rest, radix: 16)))") }
     return names
   }
+}
+
+extension ModelConfig {
+  /// The bits that a file of this model has.
+  var features: UInt64 { vision?.feature?.bit ?? 0 }
 }

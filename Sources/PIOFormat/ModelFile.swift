@@ -15,10 +15,10 @@ public struct ModelFile: ~Copyable, @unchecked Sendable {
 
   public var config: ModelConfig { contents.config }
 
-  /// Cuts images at those of the model's resolutions alone that have at most `count` tiles: whoever plans for the file
-  /// or runs it sees no other. Returns false where there is none.
-  public mutating func keepResolutions(ofTiles count: Int) -> Bool {
-    contents.config.vision?.keepResolutions(ofTiles: count) ?? false
+  /// The vision half; with `VisionConfig.limitImages` whoever plans for the file or runs it sees smaller images.
+  public var vision: VisionConfig? {
+    get { contents.config.vision }
+    set { contents.config.vision = newValue }
   }
 
   public var provenance: Provenance { contents.provenance }
@@ -102,6 +102,7 @@ struct ModelContents {
     }
     let metadata = header.metadataOffset - header.directoryOffset
     (config, provenance) = try ModelConfig.decode(front[metadata...])
+    try check("header.features", header.features, config.features...config.features)
     tensors = try readDirectory(front[..<metadata], header, tensorSpecs(for: config))
     try checkZero(bytes, header.metadataEnd..<header.tokenizerOffset)
     try checkZero(bytes, header.tokenizerEnd..<header.dataOffset)

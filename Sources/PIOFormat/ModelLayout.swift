@@ -22,6 +22,7 @@ public struct ModelLayout: Sendable {
     }
     metadata = config.metadata(provenance)
     var header = ModelFileHeader()
+    header.features = config.features
     header.tensorCount = specs.count
     header.namesByteCount = specs.reduce(0) { $0 + $1.name.utf8.count }
     header.metadataByteCount = metadata.count

@@ -6,31 +6,14 @@ import PIOBase
 public enum VisionConfig: Equatable, Sendable {
   case llava(LLaVAConfig)
   case llavaNext(LLaVANextConfig)
+  case smolVLM(SmolVLMConfig)
 
   /// The family's name, as messages and reports say it.
   public var familyName: String {
     switch self {
     case .llava: "LLaVA"
     case .llavaNext: "LLaVA-NeXT"
-    }
-  }
-
-  public var preprocessing: ImagePreprocessing {
-    get {
-      switch self {
-      case .llava(let llava): llava.preprocessing
-      case .llavaNext(let next): next.preprocessing
-      }
-    }
-    set {
-      switch self {
-      case .llava(var llava):
-        llava.preprocessing = newValue
-        self = .llava(llava)
-      case .llavaNext(var next):
-        next.preprocessing = newValue
-        self = .llavaNext(next)
-      }
+    case .smolVLM: "SmolVLM"
     }
   }
 
@@ -39,17 +22,77 @@ public enum VisionConfig: Equatable, Sendable {
     switch self {
     case .llava(let llava): llava.visualTokenCount
     case .llavaNext(let next): next.maxRowCount
+    case .smolVLM(let smol): smol.maxRowCount
     }
   }
 
-  /// Lets an image be cut into `count` tiles at most. Returns false, and changes nothing, where images are not cut
-  /// into tiles, or never into so few.
-  public mutating func keepResolutions(ofTiles count: Int) -> Bool {
-    guard case .llavaNext(var next) = self, next.keepResolutions(ofTiles: count) else {
-      return false
+  /// Lets an image be cut into `count` tiles at most, beside the one that shows it whole. Returns false, and changes
+  /// nothing, where images are not cut into tiles, or never into so few.
+  public mutating func limitImages(tiles count: Int) -> Bool {
+    switch self {
+    case .llava: return false
+    case .llavaNext(var next):
+      guard next.keepResolutions(ofTiles: count) else { return false }
+      self = .llavaNext(next)
+    case .smolVLM(var smol):
+      guard smol.limitImages(tokens: (count + 1) * smol.tileTokenCount) else { return false }
+      self = .smolVLM(smol)
     }
-    self = .llavaNext(next)
     return true
+  }
+
+  /// Lets an image have `count` tokens at most, by fewer or smaller tiles, chosen before it is encoded. Returns false,
+  /// and changes nothing, where images cannot have so few.
+  public mutating func limitImages(tokens count: Int) -> Bool {
+    switch self {
+    case .llava(let llava): return llava.visualTokenCount <= count
+    case .llavaNext(var next):
+      let tiles = count / next.tileTokenCount - 1
+      guard next.keepResolutions(ofTiles: tiles) else { return false }
+      self = .llavaNext(next)
+    case .smolVLM(var smol):
+      guard smol.limitImages(tokens: count) else { return false }
+      self = .smolVLM(smol)
+    }
+    return true
+  }
+
+  /// The least that `limitImages(tokens:)` takes.
+  public var fewestTokens: Int {
+    switch self {
+    case .llava(let llava): llava.visualTokenCount
+    case .llavaNext(let next): (next.fewestTiles + 1) * next.tileTokenCount
+    case .smolVLM(let smol): smol.tileTokenCount
+    }
+  }
+
+  /// The least that `limitImages(tiles:)` takes; nil: images are not cut into tiles.
+  public var fewestTiles: Int? {
+    switch self {
+    case .llava: nil
+    case .llavaNext(let next): next.fewestTiles
+    case .smolVLM(let smol): smol.mostTiles > 1 ? 1 : nil
+    }
+  }
+
+  /// How many tokens an image may have where nobody says otherwise: the checkpoint's, but for the families whose
+  /// checkpoints let an image take most of a small board's time.
+  public var usualTokenLimit: Int? {
+    switch self {
+    case .llava, .llavaNext: nil
+    case .smolVLM: 1280
+    }
+  }
+}
+
+extension VisionConfig {
+  /// Fills in what stands between an image's tiles as text, where anything does; `tokens` makes tokens of a text.
+  public mutating func setMarkers<E: Error>(
+    _ tokens: (String) throws(E) -> [Int32]
+  ) throws(E) {
+    guard case .smolVLM(var smol) = self else { return }
+    smol.markers = try TileMarkers(mostTiles: smol.mostTiles, tokens)
+    self = .smolVLM(smol)
   }
 }
 
@@ -58,8 +101,9 @@ extension VisionConfig {
   init?(familyOf decoder: MetadataDecoder) {
     guard decoder.isNext(.visionImageSize) else { return nil }
     self =
-      decoder.has(.imageResolutions)
-      ? .llavaNext(LLaVANextConfig()) : .llava(LLaVAConfig())
+      decoder.has(.imageLongestEdge)
+      ? .smolVLM(SmolVLMConfig())
+      : decoder.has(.imageResolutions) ? .llavaNext(LLaVANextConfig()) : .llava(LLaVAConfig())
   }
 
   mutating func code(_ coder: inout some MetadataCoder) throws(ModelFileError) {
@@ -70,13 +114,25 @@ extension VisionConfig {
     case .llavaNext(var next):
       try next.code(&coder)
       self = .llavaNext(next)
+    case .smolVLM(var smol):
+      try smol.code(&coder)
+      self = .smolVLM(smol)
     }
   }
 
-  func validate() throws(ModelFileError) {
+  func validate(vocabSize: Int) throws(ModelFileError) {
     switch self {
     case .llava(let llava): try llava.validate()
     case .llavaNext(let next): try next.validate()
+    case .smolVLM(let smol): try smol.validate(vocabSize: vocabSize)
+    }
+  }
+
+  /// What a reader must support to run it; the first families have no feature of their own.
+  var feature: ModelFeature? {
+    switch self {
+    case .llava, .llavaNext: nil
+    case .smolVLM: .smolVLM
     }
   }
 
@@ -85,6 +141,7 @@ extension VisionConfig {
     switch self {
     case .llava(let llava): llava.addSpecs(to: &specs, outputDim: outputDim)
     case .llavaNext(let next): next.addSpecs(to: &specs, outputDim: outputDim)
+    case .smolVLM(let smol): smol.addSpecs(to: &specs, outputDim: outputDim)
     }
   }
 }

@@ -69,6 +69,10 @@ struct Rows {
 
   subscript(row: Int) -> UnsafeMutablePointer<Float> { base + row * dim }
 
+  var buffer: UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(start: base, count: count * dim)
+  }
+
   func rows(_ range: Range<Int>) -> Rows {
     precondition(range.lowerBound >= 0 && range.upperBound <= count, "rows out of range")
     return Rows(base: base + range.lowerBound * dim, count: range.count, dim: dim)

@@ -10,6 +10,8 @@ public struct ArenaLayout: Equatable, Sendable {
   public let layerCapacities: [Int]
   /// Most rows of one prefill: all text and all images.
   public let promptRows: Int
+  /// Most rows of one image.
+  let imageRows: Int
   /// Rows that go through a layer together.
   public let chunkRows: Int
   public let arenaByteCount: Int
@@ -49,6 +51,7 @@ public struct ArenaLayout: Equatable, Sendable {
     let chunk = min(rows, chunkRows)
     self.limits = limits
     (promptRows, self.chunkRows) = (rows, chunk)
+    imageRows = config.vision?.maxRowCount ?? 0
     layerCapacities = try ArenaLayout.capacities(config, limits)
     var layout = Layout()
     slot = SlotRegions(

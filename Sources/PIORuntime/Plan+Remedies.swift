@@ -70,9 +70,9 @@ extension Plan {
           if limits.pruning.method == .none { limits.pruning.method = Pruning().method }
         })
     }
-    if let fewer = model.withFewestTiles {
+    if let fewer = model.withFewestTokens {
       remedies.append(
-        Remedy(text: "--max-tiles \(fewer.count)") { model, _ in model = fewer.model })
+        Remedy(text: "--image-tokens \(fewer.count)") { model, _ in model = fewer.model })
     }
     return remedies
   }

@@ -37,12 +37,16 @@ public struct ModelSizes: Equatable, Sendable {
     return changed
   }
 
-  /// The model with the resolutions of the fewest tiles alone, and how many these are; nil where it has no others.
-  var withFewestTiles: (model: ModelSizes, count: Int)? {
-    guard let least = config.vision?.fewestTiles else { return nil }
+  /// The model whose images have the fewest tokens that they can have, and how many these are; nil where it is that
+  /// already.
+  var withFewestTokens: (model: ModelSizes, count: Int)? {
+    guard let vision = config.vision else { return nil }
     var changed = self
-    _ = changed.config.vision?.keepResolutions(ofTiles: least)
-    return changed == self ? nil : (changed, least)
+    _ = changed.config.vision?.limitImages(tokens: vision.fewestTokens)
+    guard changed != self, changed.config.vision?.maxRowCount != vision.maxRowCount else {
+      return nil
+    }
+    return (changed, vision.fewestTokens)
   }
 }
 
@@ -94,6 +98,11 @@ public struct Plan: Equatable, Sendable {
   /// Throws where a limit is out of its range, or asks for more than the model has.
   public init(_ model: ModelSizes, limits: Limits, process: ProcessMemory) throws(RuntimeError) {
     try limits.validate()
+    if let vision = model.config.vision, !vision.towerHasClassToken,
+      limits.prunings.contains(where: { $0.method.zips && $0.patchScore == .cls })
+    {
+      throw .noClassToken
+    }
     let phases = PhasePlan(model, limits: limits, process: process)
     var smallest = Int.max
     var chosen: PhasePlan.Candidate?

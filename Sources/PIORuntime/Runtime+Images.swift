@@ -97,36 +97,38 @@ extension Runtime {
     guard let share else {
       let count = image.layout.rowCount
       try encoder.encode(image, into: hidden.rows(row..<(row + count)), cancellation)
-      try embedText(of: image.layout, at: row)
       visual.append(first: row)
+      try embedText(of: image.layout, at: row, visual)
       return count
     }
-    let room = row..<(row + vision.maxRowCount)
+    let room = row..<(row + plan.arena.imageRows)
     let reduction = Reduction(
       request: ZipRequest(
-        count: share, score: pruning.patchScore,
-        keepsClassToken: vision.hasClassToken || pruning.patchScore == .cls,
+        count: share, score: vision.patchScore(pruning),
+        keepsClassToken: vision.hasClassToken || vision.patchScore(pruning) == .cls,
         sortsByPlace: pruning.positions == .original),
       image: visual.imageCount,
       origins: UnsafeMutableBufferPointer(rebasing: visual.origins[room]),
       records: model.decoder.pruner.records)
     let count = try encoder.encode(image, into: hidden.rows(room), reduction, cancellation)
     visual.append(reduced: row..<(row + count))
+    try embedText(of: image.layout, at: row, visual)
     return count
   }
 
-  /// The text between an image's tokens.
-  private func embedText(of layout: VisualLayout, at first: Int) throws(RuntimeError) {
-    guard layout.textCount > 0 else { return }
+  /// The text between the tokens of an image that was placed from row `first` on.
+  private func embedText(
+    of layout: VisualLayout, at first: Int, _ visual: VisualRows
+  ) throws(RuntimeError) {
     var row = first
-    var failure: RuntimeError?
-    layout.forEachRow { kind in
-      if case .text(let token) = kind, failure == nil {
-        do throws(RuntimeError) { try model.embed(token, at: row) } catch { failure = error }
+    for part in layout.parts {
+      guard case .text(let ids) = part else { continue }
+      for id in ids {
+        while visual.origins[row] != VisualRows.text { row += 1 }
+        try model.embed(id, at: row)
+        row += 1
       }
-      row += 1
     }
-    if let failure { throw failure }
   }
 
   /// Copies an encoded image into the decoder's rows from `row` on. Returns their number.

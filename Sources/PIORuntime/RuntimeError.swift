@@ -31,6 +31,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case modelTakesNoImages
   /// A model that cuts images into tiles was to make them square in one of the other ways.
   case fitOfTiles
+  /// `PatchScore.cls` was asked of a vision encoder that has no class token.
+  case noClassToken
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
   case promptTooLong(neededRows: Int, freeRows: Int, contextRows: Int)
@@ -79,6 +81,8 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no images"
+    case .noClassToken:
+      "--patch-score cls works only with vision encoders that have a class token; use received"
     case .fitOfTiles:
       "--fit works only with models that do not cut images into tiles"
     case .imageCount(let placeholders, let images):

@@ -26,6 +26,10 @@ extension PromptTemplate {
 
   /// The system part and the first turn, up to where the answer begins.
   public func firstQuestion(_ turn: Turn, system: String? = nil) -> [PromptPiece] {
+    [.special(conversationPrefix)] + systemPart(turn, system)
+  }
+
+  private func systemPart(_ turn: Turn, _ system: String?) -> [PromptPiece] {
     let given = system.map { PromptPiece.text($0) } ?? .special(defaultSystem)
     if given.string.isEmpty { return laterQuestion(turn) }
     let opensTurn = !userPrefix.isEmpty && systemPrefix.hasPrefix(userPrefix)
@@ -46,8 +50,9 @@ extension PromptTemplate {
 
   private func body(_ turn: Turn) -> [PromptPiece] {
     let images = String(repeating: imagePart, count: max(0, turn.imageCount))
+    let prefix = turn.imageCount > 0 ? textPrefix : bareTextPrefix ?? textPrefix
     return [
-      .special(images + textPrefix), .text(turn.question), .special(userSuffix + assistantPrefix),
+      .special(images + prefix), .text(turn.question), .special(userSuffix + assistantPrefix),
     ]
   }
 }

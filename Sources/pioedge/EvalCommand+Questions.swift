@@ -68,7 +68,7 @@ extension EvalCommand {
   private func identity(_ file: borrowing ModelFile, _ limits: Limits) -> String {
     "model=\(String(file.fingerprint, radix: 16)) kv=\(limits.kv.rawValue)"
       + " compute=\(limits.compute.rawValue) fit=\(fit?.rawValue ?? "") tokens=\(room.maxTokens)"
-      + (room.maxTiles.map { " tiles=\($0)" } ?? "")
+      + room.imageLimits
       + " context=\(limits.contextRows)"
   }
 

@@ -73,14 +73,7 @@ private func visionRows(_ vision: VisionConfig) -> [[String]] {
     ],
     [
       "images",
-      "resized to \(vision.preprocessing.resizeTo) (\(vision.preprocessing.filter)),"
-        + " \(vision.preprocessing.fit)"
-        + (tower.resolutions.isEmpty ? "" : ", and cut into tiles at \(resolutions(tower))"),
+      tower.preparation,
     ],
   ]
-}
-
-/// `336x672, 672x336`, heights first.
-private func resolutions(_ vision: VisionSummary) -> String {
-  vision.resolutions.map { "\($0.height)x\($0.width)" }.joined(separator: ", ")
 }

@@ -75,8 +75,7 @@ struct PlanCommand: ParsableCommand {
         try loadTokenizer(bytes, vocabSize: planned.config.text.vocabSize).maxPieceByteCount
       }
       var config = planned.config
-      try session.room.checkTiles(config)
-      if let count = session.room.maxTiles { _ = config.vision?.keepResolutions(ofTiles: count) }
+      config.vision = try session.room.limited(config.vision)
       let sizes = ModelSizes(planned.layout, config: config, maxPieceBytes: maxPieceBytes)
       return (sizes, .usual)
     }

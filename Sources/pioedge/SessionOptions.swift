@@ -15,6 +15,22 @@ enum Fit: String, ExpressibleByArgument, CaseIterable {
   var preprocessing: ImagePreprocessing.Fit { self == .crop ? .crop : .pad }
 }
 
+/// Most visual tokens of one image before it is pruned.
+enum ImageTokens: ExpressibleByArgument, Equatable {
+  case count(Int)
+  /// As many as the checkpoint's own processor makes.
+  case checkpoint
+
+  init?(argument: String) {
+    if argument == "checkpoint" {
+      self = .checkpoint
+    } else {
+      guard let count = Int(argument), (1...(1 << 20)).contains(count) else { return nil }
+      self = .count(count)
+    }
+  }
+}
+
 /// How memory is used.
 struct MemoryOptions: ParsableArguments {
   @Option(
@@ -115,12 +131,21 @@ struct RoomOptions: ParsableArguments {
       valueName: "size"))
   var memoryCap: MemoryCap?
 
+  @Option(
+    help: ArgumentHelp(
+      "Most visual tokens of one image, kept by cutting it into fewer tiles: a number, or checkpoint (default: 1280 for SmolVLM, else checkpoint).",
+      valueName: "n"))
+  var imageTokens: ImageTokens?
+
   @OptionGroup(title: "Session") var rows: RowOptions
   @OptionGroup(title: "Memory") var memory: MemoryOptions
 
   mutating func validate() throws {
     try require(maxTokens, Limits.maxTokens, "--max-tokens")
     try require(threads, Limits.threadCount, "--threads")
+    guard rows.maxTiles == nil || imageTokens == nil else {
+      throw ValidationError("--max-tiles cannot be used with --image-tokens")
+    }
   }
 
   /// Refuses a cap above what this machine has: for whoever runs here, and does not plan for another one.
@@ -140,25 +165,50 @@ struct RoomOptions: ParsableArguments {
     set { rows.context = newValue }
   }
 
-  var maxTiles: Int? { rows.maxTiles }
-
-  /// The model, with the resolutions that `--max-tiles` leaves.
+  /// The model, with images as small as `--image-tokens` and `--max-tiles` ask for.
   func open(_ path: String) throws -> ModelFile {
     var file = try openModel(path)
-    try checkTiles(file.config)
-    if let maxTiles { _ = file.keepResolutions(ofTiles: maxTiles) }
+    file.vision = try limited(file.config.vision)
     return file
   }
 
-  /// Refuses `--max-tiles` where it would leave nothing, or says nothing.
-  func checkTiles(_ config: ModelConfig) throws {
-    guard let maxTiles else { return }
-    guard let least = config.vision?.fewestTiles else {
-      throw ValidationError("--max-tiles \(maxTiles), but the model does not cut images into tiles")
+  /// The vision half with images as small as asked for. Refuses a limit that no image can keep to.
+  func limited(_ vision: VisionConfig?) throws -> VisionConfig? {
+    if let maxTiles = rows.maxTiles { return try limited(vision, tiles: maxTiles) }
+    guard var limited = vision else { return nil }
+    switch imageTokens {
+    case .checkpoint: break
+    case nil:
+      if let usual = limited.usualTokenLimit {
+        _ = limited.limitImages(tokens: max(usual, limited.fewestTokens))
+      }
+    case .count(let count):
+      guard limited.limitImages(tokens: count) else {
+        throw ValidationError(
+          "--image-tokens \(count), but an image of this model has \(limited.fewestTokens) or more")
+      }
     }
-    guard least <= maxTiles else {
+    return limited
+  }
+
+  private func limited(_ vision: VisionConfig?, tiles count: Int) throws -> VisionConfig? {
+    guard var limited = vision, let least = limited.fewestTiles else {
+      throw ValidationError("--max-tiles \(count), but the model does not cut images into tiles")
+    }
+    guard limited.limitImages(tiles: count) else {
       throw ValidationError(
-        "--max-tiles \(maxTiles), but each of the model's resolutions has \(least) tiles or more")
+        "--max-tiles \(count), but each of the model's resolutions has \(least) tiles or more")
+    }
+    return limited
+  }
+
+  /// What the limits on images are called where answers are kept apart by them.
+  var imageLimits: String {
+    if let maxTiles = rows.maxTiles { return " tiles=\(maxTiles)" }
+    return switch imageTokens {
+    case nil: ""
+    case .checkpoint: " image-tokens=checkpoint"
+    case .count(let count): " image-tokens=\(count)"
     }
   }
 

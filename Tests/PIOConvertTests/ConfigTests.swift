@@ -31,8 +31,8 @@ private func json(_ text: String) -> Any {
     arguments: [
       ("model_type", #""foo""#, "config.json: model_type 'foo' is not supported"),
       (
-        "model_type", #""smolvlm""#,
-        "'smolvlm' (SmolVLM) is not supported: LLaVA, LLaVA-NeXT, Llama and Mistral are"
+        "model_type", #""qwen2_vl""#,
+        "'qwen2_vl' (Qwen2-VL) is not supported: LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Llama and Mistral are"
       ),
       ("model_type", #""qwen2_5_vl""#, "model_type 'qwen2_5_vl' (Qwen2.5-VL) is not supported"),
       ("architectures", #"["LlavaLlamaForCausalLM"]"#, "LlavaLlamaForCausalLM"),
@@ -65,7 +65,7 @@ private func json(_ text: String) -> Any {
   @Test(
     arguments: [
       ("do_resize", #"false"#, "do_resize false"),
-      ("resample", #"1"#, "resample 1"),
+      ("resample", #"4"#, "resample 4"),
       ("do_pad", #"true"#, "do_pad true"),
       ("size", #"{"longest_edge": 32}"#, "longest_edge 32"),
       ("size", #"{"height": 32, "width": 40}"#, "size is not square"),

@@ -137,7 +137,7 @@ private func message(_ body: () throws -> CheckpointConfig) -> String {
     ("\"height\": 336, \"width\": 336", "\"height\": 224, \"width\": 224", "crop_size"),
     ("LlavaNextImageProcessor", "LlavaOnevisionImageProcessor", "image_processor_type"),
     ("\"do_resize\": true", "\"do_resize\": false", "do_resize"),
-    ("\"resample\": 3", "\"resample\": 1", "resample"),
+    ("\"resample\": 3", "\"resample\": 4", "resample"),
   ])
   func refusesOtherWaysToCut(part: String, other: String, key: String) throws {
     try #require(processor.contains(part))

@@ -8,7 +8,7 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
 private let corpus = root.appendingPathComponent("tools/check/support/fuzz/piom/corpus")
 
 /// The fuzzer starts from files that are accepted; `PIOEDGE_RECORD=1` writes them anew.
-@Test(arguments: [("text", UInt64(9), false), ("vision", 3, true)])
+@Test(arguments: [("text", UInt64(9), false), ("vision", 3, true), ("split", 2, true)])
 func theFuzzersCorpusIsWhatTheWriterWrites(name: String, seed: UInt64, vision: Bool) throws {
   let forge = Forge(try Sample(seed: seed, vision: vision).bytes())
   let front = Array(forge.bytes[..<forge.tokenizerEnd])

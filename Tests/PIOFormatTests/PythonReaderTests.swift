@@ -95,7 +95,8 @@ struct PythonReaderTests {
         Issue.record("the sample is not of LLaVA-NeXT")
         return
       }
-      #expect(metadata.count == MetadataKey.allCases.count)
+      // All but SmolVLM's four and its prompt's two.
+      #expect(metadata.count == MetadataKey.allCases.count - 6)
       #expect(metadata["text.dim"] as? Int == text.dim)
       #expect(metadata["text.vocab_size"] as? Int == text.vocabSize)
       #expect(metadata["text.rope_theta"] as? Double == Double(text.ropeTheta))
@@ -114,6 +115,29 @@ struct PythonReaderTests {
       #expect(
         metadata["provenance.sources"] as? [String]
           == sample.provenance.sources.flatMap { [$0.name, $0.sha256] })
+    }
+  }
+
+  @Test func theMetadataOfTilesWithTextBetweenThemIsThere() throws {
+    let sample = Sample(seed: 2, vision: true)
+    guard case .smolVLM(let vision)? = sample.config.vision else {
+      Issue.record("the sample is not of SmolVLM")
+      return
+    }
+    try withTemporaryFolder { folder in
+      let path = folder + "/a.piom"
+      try sample.write(to: path)
+      let result = try run([python!, root + "/tools/piom.py", "inspect", path, "--json"])
+      try #require(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
+      let json = try JSONSerialization.jsonObject(with: result.output) as? [String: Any]
+      let metadata = try #require(json?["metadata"] as? [String: Any])
+      #expect(metadata["projector.shuffle"] as? Int == vision.shuffle)
+      #expect(metadata["image.longest_edge"] as? Int == vision.longestEdge)
+      #expect(metadata["image.splits"] as? Int == (vision.splits ? 1 : 0))
+      let markers = vision.markers.all.flatMap { [$0.count] + $0.map(Int.init) }
+      #expect(metadata["image.markers"] as? [Int] == markers && markers.count > 8)
+      #expect(metadata["prompt.bare_text_prefix"] as? String == " ")
+      #expect(metadata["prompt.conversation_prefix"] as? String == "<|im_start|>")
     }
   }
 
@@ -165,11 +189,11 @@ struct PythonReaderTests {
       forge.bytes[20] ^= 4
       try #expect(answer() == "piom.py: header is damaged\n")
       forge.bytes[20] ^= 4
-      forge.set(8, UInt64(1) << 63 | 1)
+      forge.set(8, UInt64(1) << 63 | 2)
       forge.seal()
       try #expect(
         answer()
-          == "piom.py: needs support for SmolVLM (Idefics3) and unknown features"
+          == "piom.py: needs support for Qwen2-VL and unknown features"
           + " (bits 0x8000000000000000), which this reader lacks\n")
     }
   }

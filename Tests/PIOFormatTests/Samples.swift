@@ -31,6 +31,7 @@ struct Sample {
     let hasVision = vision ?? Bool.random(using: &random)
     config = randomConfig(vision: hasVision, &random)
     if hasVision && seed % 2 == 1 { config.addTiles() }
+    if hasVision && seed % 4 == 2 { config.addSplitting(&random) }
     let specs = tensorSpecs(for: config)
     encodings = specs.map { spec in
       allEncodings.filter { spec.role.allows($0) }.randomElement(using: &random)!
@@ -164,6 +165,29 @@ extension ModelConfig {
       PixelSize(height: $0 * side, width: (4 - $0) * side)
     }
     vision = .llavaNext(next)
+  }
+
+  /// SmolVLM, with text between tiles and all that its prompt says.
+  fileprivate mutating func addSplitting(_ random: inout TestRandom) {
+    prompt.bareTextPrefix = " "
+    prompt.conversationPrefix = "<|im_start|>"
+    guard case .llava(let llava)? = vision else { preconditionFailure("a sample without vision") }
+    var smol = SmolVLMConfig()
+    smol.tower.patchSize = llava.tower.patchSize
+    smol.shuffle = .random(in: 1...3, using: &random)
+    smol.tower.imageSize =
+      llava.tower.patchSize * smol.shuffle * .random(in: 1...2, using: &random) + 1
+    (smol.tower.dim, smol.tower.headCount) = (llava.tower.dim, llava.tower.headCount)
+    (smol.tower.hiddenDim, smol.tower.layerCount) = (llava.tower.hiddenDim, 2)
+    smol.preprocessing.resizeTo = smol.tower.imageSize
+    smol.preprocessing.mean = (0.5, 0.5, 0.5)
+    smol.longestEdge = smol.tower.imageSize * 3 - 1
+    smol.splits = .random(using: &random)
+    let vocabSize = text.vocabSize
+    smol.markers = TileMarkers(mostTiles: smol.mostTiles) { text in
+      text.utf8.prefix(3).map { Int32($0) % Int32(vocabSize) }
+    }
+    vision = .smolVLM(smol)
   }
 }
 

@@ -14,6 +14,9 @@ let tinyCheckpoints = [
 /// Those that cut images into tiles; one has a window that slides over them.
 let tiledCheckpoints = ["next-llama3", "next-mistral-window", "next-vicuna"]
 
+/// Those with text between an image's tiles.
+let smolCheckpoints = ["smol-plain-markers", "smol-shuffle-3", "smol-shuffle-4"]
+
 /// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.
 struct Golden: Decodable {
   struct Values: Decodable {

@@ -1,9 +1,10 @@
-import PIORuntime
 import Testing
+
+@testable import PIORuntime
 
 /// Against `transformers`, f32 with eager attention, on files whose weights are f32.
 struct GoldenModelTests {
-  static let all = ["demo"] + tinyCheckpoints + tiledCheckpoints
+  static let all = ["demo"] + tinyCheckpoints + tiledCheckpoints + smolCheckpoints
 
   private func session(_ golden: Golden) throws -> Session {
     let path = try Files.model(golden.checkpoint, weights: .f32, vision: .f32)
@@ -19,10 +20,16 @@ struct GoldenModelTests {
     let session = try session(golden)
     let image = session.config.specialTokens.image
     for test in golden.cases {
-      var counts = try test.imagePaths.map { try session.visualRowCount($0) }[...]
-      let expanded = try session.rawTokens(test.prompt, isFirst: true).flatMap { token in
-        token == image && session.config.vision != nil
-          ? [Int32](repeating: token, count: counts.removeFirst()) : [token]
+      var expanded: [Int32] = []
+      var images = try test.imagePaths.map { try session.visualLayout($0) }[...]
+      for token in try session.rawTokens(test.prompt, isFirst: true) {
+        guard token == image, session.config.vision != nil else {
+          expanded.append(token)
+          continue
+        }
+        images.removeFirst().forEachRow { row in
+          if case .text(let text) = row { expanded.append(text) } else { expanded.append(image) }
+        }
       }
       #expect(expanded == test.ids, "\(test.name)")
     }
@@ -36,7 +43,14 @@ struct GoldenModelTests {
       guard let expected = test.features, let rows = expected.rows else { continue }
       let dim = expected.shape[1]
       var features: [Float] = []
-      for path in test.imagePaths { features += try session.imageFeatures(path) }
+      for path in test.imagePaths {
+        let rows = try session.imageFeatures(path)
+        var row = 0
+        try session.visualLayout(path).forEachRow { kind in
+          if case .text = kind {} else { features += rows[(row * dim)..<((row + 1) * dim)] }
+          row += 1
+        }
+      }
       for (index, row) in rows.enumerated() {
         let found = features[(row * dim)..<((row + 1) * dim)]
         let difference = largestDifference(found, expected.row(index, of: values))

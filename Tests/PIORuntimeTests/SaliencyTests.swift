@@ -57,14 +57,21 @@ struct SaliencyTests {
   }
 
   static let folder = repository.appendingPathComponent("Tests/Golden/saliency")
-  static let cases: [Case] = {
-    let data = try! Data(contentsOf: folder.appendingPathComponent("golden.json"))
+  static let cases = list("golden")
+  static let values = numbers("golden")
+  /// Images in tiles with text between them: tools/golden/make_smol_pruning_golden.py.
+  static let smolCases = list("smol")
+  static let smolValues = numbers("smol")
+
+  private static func list(_ name: String) -> [Case] {
+    let data = try! Data(contentsOf: folder.appendingPathComponent("\(name).json"))
     return try! JSONDecoder().decode([Case].self, from: data)
-  }()
-  static let values: [Float] = {
-    let data = try! Data(contentsOf: folder.appendingPathComponent("golden.bin"))
+  }
+
+  private static func numbers(_ name: String) -> [Float] {
+    let data = try! Data(contentsOf: folder.appendingPathComponent("\(name).bin"))
     return data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-  }()
+  }
 
   static func pruning(_ test: Case) throws -> Pruning {
     var pruning = Pruning()
@@ -94,10 +101,19 @@ struct SaliencyTests {
 
   @Test(arguments: cases)
   func scoresKeptRowsAndLogitsAreThoseOfTheReference(_ test: Case) throws {
+    try compare(test, Self.values)
+  }
+
+  @Test(arguments: smolCases)
+  func textBetweenTilesStaysAndRanksNowhere(_ test: Case) throws {
+    try compare(test, Self.smolValues)
+  }
+
+  private func compare(_ test: Case, _ values: [Float]) throws {
     var session = try session(test, .f32, compute: .f32, kv: .f32)
     let (logits, _) = try run(&session, test.ids, images: test.imagePaths)
     #expect(session.cachedRows == test.rows)
-    #expect(largestDifference(logits, test.logits.row(0, of: Self.values)) <= 1e-3)
+    #expect(largestDifference(logits, test.logits.row(0, of: values)) <= 1e-3)
     let stages = session.pruningStages
     try #require(stages.count == test.stages.count)
     var largest = 0.0
@@ -114,7 +130,7 @@ struct SaliencyTests {
       #expect(found.candidates == expected.candidates)
       #expect(found.kept == expected.kept)
       guard let place = expected.scores else { continue }
-      for (a, b) in zip(found.scores, place.row(0, of: Self.values)) where b != 0 {
+      for (a, b) in zip(found.scores, place.row(0, of: values)) where b != 0 {
         largest = max(largest, abs(Double(a) - Double(b)) / Double(b))
       }
     }

@@ -50,6 +50,10 @@ struct Session: ~Copyable {
     try runtime.encode(.file(path), plan.limits.pruning, tokenCount: tokenCount).values
   }
 
+  func visualLayout(_ path: String) throws -> VisualLayout {
+    try runtime.model.open(.file(path)).layout
+  }
+
   func visualRowCount(_ path: String) throws -> Int { try runtime.visualRowCount(.file(path)) }
 }
 

@@ -138,7 +138,7 @@ struct TiledPruningTests {
     }
     let (one, oneRows) = try regions([(1, 1)])
     let (five, fiveRows) = try regions([(2, 2)])
-    func counts(_ tower: CLIPRegions) -> [Int] {
+    func counts(_ tower: TowerRegions) -> [Int] {
       [
         tower.hidden.count, tower.query.count, tower.keyValue.count, tower.inner.count,
         tower.patches.count,

@@ -88,7 +88,7 @@ struct ChatTests {
     // The published texts differ in what no first question shows.
     let same = [
       "llava_vicuna": "llava", "llava_mistral_first": "llava_mistral",
-      "llava_mistral_slip": "llava_mistral",
+      "llava_mistral_slip": "llava_mistral", "smolvlm2": "smolvlm",
     ]
     #expect(prompt.name == same[name] ?? name)
     return prompt

@@ -85,6 +85,27 @@ struct AllocationTests {
     #expect(counts.turns == 1)
   }
 
+  /// Tiles with text between them, and an encoder without a class token.
+  @Test(arguments: [
+    [], ["--stream", "on"], ["--schedule", "1:30"], ["--visual-tokens", "40", "--threads", "3"],
+    ["--image-tokens", "60"], ["--visual-tokens", "20", "--prune", "visionzip"],
+    ["--visual-tokens", "30", "--prune", "visionzip+pio", "--kv", "int8"],
+  ])
+  func splitImagesAllocateNothing(_ options: [String]) throws {
+    let checkpoint = Tool.repository.appendingPathComponent(
+      "Tests/Golden/checkpoints/smol-shuffle-4")
+    let model = Tool.scratch.appendingPathComponent("counted-\(UUID().uuidString).piom").path
+    let made = Tool.run(["convert", checkpoint.path, model, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    let images = ["square", "wide"].flatMap {
+      ["--image", checkpoint.appendingPathComponent("\($0).png").path]
+    }
+    let counts = try count(
+      ["run", model, "What is it?", "--max-tokens", "40"] + images + options)
+    #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
+    #expect(counts.turns == 1)
+  }
+
   @Test(arguments: [[], ["--kv", "int8"], ["--schedule", "1:100,4:20"]])
   func aCapBetweenAllocatesNothing(_ options: [String]) throws {
     let small = ["--context", "64", "--codec-memory", "1MiB", "--max-image-pixels", "1000000"]

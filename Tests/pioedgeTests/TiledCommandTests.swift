@@ -116,7 +116,7 @@ struct TiledCommandTests {
     let first = try #require(bench.json["first_token"] as? [String: Any], "\(bench.error)")
     #expect(first["rows"] as? Int == 64 + 16 + 8 * 5)
     let tight = Tool.run(["plan", model, "--memory-cap", "24MiB"])
-    #expect(tight.status == 1 && tight.error.contains("--max-tiles 2"), "\(tight.error)")
+    #expect(tight.status == 1 && tight.error.contains("--image-tokens 48"), "\(tight.error)")
     for (path, count, words) in [
       (model, "1", "has 2 tiles or more"), (Tool.demo, "2", "does not cut images"),
       (model, "0", "1 to 65536"),

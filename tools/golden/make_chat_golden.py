@@ -98,6 +98,14 @@ LLAVA_MISTRAL_FIRST = LLAVA_MISTRAL_SLIP.replace(
 
 LLAVA_LLAMA3 = r"""{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'}}{# images #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}{# texts #}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] + '<|eot_id|>' }}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
 
+SMOLVLM = r"""<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>
+{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"""
+
+SMOLVLM2 = SMOLVLM.replace(
+    "{{ '<image>' }}{% endif %}",
+    "{{ '<image>' }}{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}",
+)
+
 DEMO = (ROOT / "tools" / "demo" / "checkpoint" / "chat_template.jinja").read_text()
 
 # Name, text, what begins a text, whether images and a system part are for it; whether its past
@@ -118,6 +126,8 @@ TEMPLATES = [
     ("llava_mistral_slip", LLAVA_MISTRAL_SLIP, "", True, True, False),
     ("llava_mistral_first", LLAVA_MISTRAL_FIRST, "", True, False, False),
     ("llava_llama3", LLAVA_LLAMA3, "", True, True, False),
+    ("smolvlm", SMOLVLM, "", True, True),
+    ("smolvlm2", SMOLVLM2, "", True, True),
 ]
 
 CONVERSATIONS = [

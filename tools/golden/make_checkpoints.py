@@ -3,8 +3,8 @@
 
     tools/golden/make_checkpoints.py [--only NAME …]
 
-Together they vary what a LLaVA-1.5 or LLaVA-NeXT checkpoint in Hugging Face layout can vary; the table
-CHECKPOINTS says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
+Together they vary what a LLaVA-1.5, LLaVA-NeXT or SmolVLM checkpoint in Hugging Face layout can vary; the
+table CHECKPOINTS says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
 the other two generations, which are put in place afterwards. Weights are drawn so that activations
 keep the size they have in a trained model and logits spread over about ±10: with an initialiser's
 usual 0.02 a wrong layer would hardly show.
@@ -31,6 +31,9 @@ from tokenizers import (
 )
 from transformers import (
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
     LlamaConfig,
     LlamaForCausalLM,
     LlavaConfig,
@@ -41,17 +44,22 @@ from transformers import (
     LlavaProcessor,
     MistralConfig,
     PreTrainedTokenizerFast,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS_FOLDER = ROOT / "Tests/Golden/checkpoints"
 DEMO = ROOT / "tools/demo/checkpoint"
 
 # What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
-# `next`: a LLaVA-NeXT checkpoint, the tiles an image may be cut into, (lines, columns); `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# `next`: a LLaVA-NeXT checkpoint, the tiles an image may be cut into, (lines, columns); `smol`: a SmolVLM one, its
+# `scale_factor` and the image processor's longest edge; `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
 # llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
 CHECKPOINTS = {
     "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
@@ -198,6 +206,45 @@ CHECKPOINTS = {
             tie_word_embeddings=True,
         ),
     ),
+    "smol-shuffle-4": dict(  # published form: markers are tokens, four tiles a side, untied
+        dtype="bfloat16",
+        tokenizer="markers",
+        smol=dict(kind="smolvlm", scale_factor=4, longest_edge=128),
+        text=dict(
+            hidden_size=48, intermediate_size=88, num_attention_heads=3, num_key_value_heads=1,
+            rope_theta=100000.0,
+        ),
+        vision=dict(
+            hidden_size=48, num_attention_heads=2, image_size=32, patch_size=4,
+            intermediate_size=76,
+        ),
+    ),
+    "smol-shuffle-3": dict(  # patches that leave pixels over, a head of 72, three tiles a side, one KV head a query
+        dtype="float16",
+        tokenizer="markers",
+        smol=dict(kind="idefics3", scale_factor=3, longest_edge=138),
+        text=dict(
+            hidden_size=40, intermediate_size=72, num_attention_heads=2, num_key_value_heads=2,
+            head_dim=20,
+        ),
+        vision=dict(
+            hidden_size=72, num_attention_heads=1, image_size=46, patch_size=5,
+            intermediate_size=100,
+        ),
+    ),
+    "smol-plain-markers": dict(  # markers are plain text, an edge that is no multiple of a tile, tied
+        dtype="float32",
+        tokenizer="plain-markers",
+        smol=dict(kind="smolvlm", scale_factor=2, longest_edge=101),
+        text=dict(
+            hidden_size=40, intermediate_size=56, num_attention_heads=5, num_key_value_heads=1,
+            tie_word_embeddings=True,
+        ),
+        vision=dict(
+            hidden_size=36, num_attention_heads=3, image_size=28, patch_size=14,
+            intermediate_size=52, num_hidden_layers=2,
+        ),
+    ),
 }  # fmt: skip
 
 TEMPLATES = ROOT / "Tests/Golden/tokenizers/chat"
@@ -272,7 +319,35 @@ def add_begin_token(tokenizer):
     return tokenizer
 
 
-TOKENIZERS = {"byte-level": byte_level_tokenizer, "byte-fallback": byte_fallback_tokenizer}
+def marker_tokenizer(markers=True):
+    """Byte-level BPE in the manner of SmolVLM: digits apart, nothing put in front; the names of tiles tokens, or text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<unk>", "<|im_start|>", "<end_of_utterance>", "<pad>", "<image>"]
+    special.append("<fake_token_around_image>")
+    if markers:
+        special += ["<global-img>"]
+        special += [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    lines = ["one\n\ntwo\n\nthree\n\n"] * 40
+    tokenizer.train_from_iterator([*corpus(), *lines], trainer)
+    return tokenizer
+
+
+TOKENIZERS = {
+    "markers": marker_tokenizer,
+    "plain-markers": lambda: marker_tokenizer(markers=False),
+    "byte-level": byte_level_tokenizer,
+    "byte-fallback": byte_fallback_tokenizer,
+}
 
 
 @torch.no_grad()
@@ -331,6 +406,52 @@ def save_next_processor(folder, tokenizer, image_size, patch_size, resolutions, 
     processor.save_pretrained(folder)
 
 
+def make_smol(folder, recipe, seed):
+    raw = TOKENIZERS[recipe["tokenizer"]]()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>", pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    smol = recipe["smol"]
+    vision = dict(num_hidden_layers=3) | recipe["vision"]
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    text = dict(num_hidden_layers=2, max_position_embeddings=1024, rms_norm_eps=1e-5) | recipe["text"]
+    text = LlamaConfig(vocab_size=raw.get_vocab_size() + 4, **text, **ids)
+    published = smol["kind"] == "smolvlm"
+    kind, processor, model = (
+        (SmolVLMConfig, SmolVLMImageProcessorPil, SmolVLMForConditionalGeneration)
+        if published
+        else (Idefics3Config, Idefics3ImageProcessorPil, Idefics3ForConditionalGeneration)
+    )
+    model = model(
+        kind(
+            text_config=text.to_dict(), vision_config=vision, scale_factor=smol["scale_factor"],
+            image_token_id=raw.token_to_id("<image>"),
+            tie_word_embeddings=text.tie_word_embeddings,
+        )  # fmt: skip
+    )
+    randomize(model, seed)
+    model.tie_weights()
+    model.generation_config.update(**ids, do_sample=False, max_new_tokens=32)
+    model.to(getattr(torch, recipe["dtype"]))
+    model.save_pretrained(folder)
+    size = vision["image_size"]
+    # The processor of both; SmolVLM's own wants packages for video.
+    Idefics3Processor(
+        processor(
+            size={"longest_edge": smol["longest_edge"]}, max_image_size={"longest_edge": size},
+            image_mean=[0.5] * 3, image_std=[0.5] * 3,
+        ),
+        tokenizer,
+        image_seq_len=(size // vision["patch_size"] // smol["scale_factor"]) ** 2,
+        chat_template=(TEMPLATES / "smolvlm.jinja").read_text(),
+    ).save_pretrained(folder)  # fmt: skip
+    save_image(folder / "square.png", 3 * size - 1, 3 * size, seed)
+    save_image(folder / "wide.png", 2 * size + 9, size - 3, seed + 1)
+    save_image(folder / "tall.png", 5, 97, seed + 2)
+
+
 def save_processor(folder, tokenizer, image_size, patch_size, strategy, pad):
     if pad:
         image_processor = LlavaImageProcessorPil(
@@ -370,6 +491,8 @@ def make(name, recipe, seed):
     folder = CHECKPOINTS_FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if "smol" in recipe:
+        return make_smol(folder, recipe, seed)
     raw = TOKENIZERS[recipe["tokenizer"]]()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, extra_special_tokens={"image_token": "<image>"}, **SPECIAL

@@ -33,10 +33,9 @@ import torch
 from PIL import Image
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,16 +54,18 @@ class Model:
         options = {"dtype": torch.float32, "attn_implementation": "eager"}
         config = json.loads((folder / "config.json").read_text())
         self.tiled = config["model_type"] == "llava_next"
-        self.multimodal = self.tiled or config["model_type"] == "llava"
+        self.smol = config["model_type"] in ("smolvlm", "idefics3")
+        self.multimodal = self.tiled or self.smol or config["model_type"] == "llava"
         if self.multimodal:
             self.processor = AutoProcessor.from_pretrained(folder)
             self.tokenizer = self.processor.tokenizer
-            classes = (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)
-            self.model = classes[self.tiled].from_pretrained(folder, **options)
+            self.model = AutoModelForImageTextToText.from_pretrained(folder, **options)
             self.image_token = self.model.config.image_token_id
             self.vocab_size = config["text_config"]["vocab_size"]
-            projector = self.model.model.multi_modal_projector
-            if not self.tiled:
+            if self.smol:
+                self.model.model.connector.register_forward_hook(self._keep_features)
+            elif not self.tiled:
+                projector = self.model.model.multi_modal_projector
                 projector.register_forward_hook(self._keep_features)
         else:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -85,6 +86,8 @@ class Model:
         opened = [Image.open(path).convert("RGB") for path in images]
         inputs = self.processor(images=opened, text=prompt, return_tensors="pt")
         pixels = {"pixel_values": inputs["pixel_values"]}
+        if self.smol:
+            pixels["pixel_attention_mask"] = inputs["pixel_attention_mask"]
         if self.tiled:
             pixels["image_sizes"] = inputs["image_sizes"]
             packed = self.model.model.get_image_features(**pixels, return_dict=True)
@@ -228,6 +231,35 @@ def tiled(name):
     golden.write(folder)
 
 
+def smol(name):
+    """SmolVLM: images of several shapes, text in front of an image, two images."""
+    folder = FOLDER / name
+    place = f"Tests/Golden/checkpoints/{name}"
+    golden = Golden(Model(folder), place)
+    question = "<|im_start|>User:<image>{}<end_of_utterance>\nAssistant:"
+    for shape, text in [
+        ("square", "What color is the star?"),
+        ("wide", "Describe the image."),
+        ("tall", "How many are there?"),
+    ]:
+        golden.add(
+            shape,
+            question.format(text),
+            images=[f"{place}/{shape}.png"],
+            rows=list(range(0, 160, 7)),
+            next_turn="<end_of_utterance>\nUser: How many?<end_of_utterance>\nAssistant:"
+            if shape == "square" else None,
+        )  # fmt: skip
+    golden.add(
+        "two-images",
+        "Compare <image> and <image>: is the ring left of the moon?",
+        images=[f"{place}/wide.png", f"{place}/square.png"],
+        rows=[0, 3, 4, 17, -1],
+    )
+    golden.add("text", "Is the 1st größer than the 22nd circle\n\n— yes?", positions=[0, 5, 9])
+    golden.write(folder)
+
+
 def demo():
     golden = Golden(Model(ROOT / "tools/demo/checkpoint"), "tools/demo/checkpoint")
     questions = ["What does the text say?", "What shape is the white object?", "Describe the image."]
@@ -251,7 +283,8 @@ def main():
     torch.set_num_threads(1)
     for name in arguments.only:
         print(name)
-        demo() if name == DEMO else tiled(name) if name.startswith("next-") else tiny(name)
+        kind = name.split("-")[0]
+        demo() if name == DEMO else {"next": tiled, "smol": smol}.get(kind, tiny)(name)
 
 
 if __name__ == "__main__":

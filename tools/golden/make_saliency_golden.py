@@ -100,10 +100,14 @@ class Decoder:
         )
         return (output[0] if isinstance(output, tuple) else output)[0]
 
+    def text_start(self):
+        """The first row of text behind the last image."""
+        return self.images[-1][-1] + 1
+
     def proxies(self, rows):
         """Those of the rows that are text behind the last image; the last row if it is the only one."""
         count = len(self.hidden)
-        text = count - 1 - self.images[-1][-1]
+        text = count - self.text_start()
         if text == 1:
             return [count - 1]
         return [count - back for back in PROXIES[rows] if back <= text]
@@ -244,6 +248,10 @@ class Golden:
     def __init__(self):
         self.values, self.cases, self.offset = [], [], 0
 
+    def decoder(self, model, images, ids, zips):
+        _, inputs = model.inputs("<image>" * len(images), images)
+        return Decoder(model, ids, inputs["pixel_values"], zips)
+
     def store(self, tensor):
         array = tensor.detach().numpy().astype("<f4")
         place = {"offset": self.offset, "shape": [1, array.size]}
@@ -254,7 +262,7 @@ class Golden:
     def select(self, case, decoder, scores, stage, keep):
         """Cuts every image to its share, and notes what was done."""
         total = sum(len(rows) for rows in decoder.images)
-        last = decoder.images[-1][-1] + 1
+        last = decoder.text_start()
         seen = given = 0
         kept_rows = []
         for image, rows in enumerate(decoder.images):
@@ -297,14 +305,12 @@ class Golden:
         case |= {"proxy_block": "next", "threshold": 0.9, "patch_score": "cls", "stages": []}
         case |= options
         model = Model(ROOT / checkpoint)
-        _, inputs = model.inputs("<image>" * len(images), [ROOT / image for image in images])
-        pixels = inputs["pixel_values"]
         stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
         zips = None
         if case["method"].startswith("visionzip"):
             zips = {"count": stages.pop(0)[1], "score": case["patch_score"]}
             zips["by_place"] = case["positions"] == "original"
-        decoder = Decoder(model, ids, pixels, zips)
+        decoder = self.decoder(model, [ROOT / image for image in images], ids, zips)
         for image, one in enumerate(decoder.zips):
             tokens = sorted(one["tokens"])
             scores = torch.cat([torch.zeros(1), one["scores"]]) if one["full"] else one["scores"]

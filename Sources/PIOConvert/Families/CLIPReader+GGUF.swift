@@ -1,4 +1,3 @@
-import PIOBase
 import PIOFormat
 
 /// A CLIP vision tower in an `mmproj` file of architecture `clip`, as llama.cpp's converters write
@@ -12,7 +11,7 @@ struct GGUFCLIPReader {
   init(_ file: GGUFFile) throws(ConvertError) {
     let tower = try file.clipConfig()
     self.tower = tower
-    swapsMLP = file.tensor("v.blk.0.ffn_down.weight")?.shape.last == tower.dim
+    swapsMLP = file.swapsMLP(dim: tower.dim)
   }
 
   func name(of spec: TensorSpec) -> String {
@@ -25,7 +24,7 @@ struct GGUFCLIPReader {
     guard let tensor = LayerTensor(spec) else {
       return "v.pre_ln.\(spec.name.split(separator: ".").last!)"
     }
-    return tensor.name(layers: "v.blk", modules: swapsMLP ? Self.swappedModules : Self.modules)
+    return tensor.name(layers: "v.blk", modules: VisionTransformerNames.gguf(swapsMLP: swapsMLP))
   }
 
   /// The norm after the last layer, and layers after the feature layer.
@@ -34,51 +33,23 @@ struct GGUFCLIPReader {
     guard let layer = layerIndex(name, after: "v.blk.") else { return false }
     return layer >= tower.layerCount
   }
-
-  private static let modules = [
-    "attention_norm": "ln1", "mlp_norm": "ln2", "attention.query": "attn_q",
-    "attention.key": "attn_k", "attention.value": "attn_v", "attention.output": "attn_out",
-    "mlp.up": "ffn_up", "mlp.down": "ffn_down",
-  ]
-  private static let swappedModules = modules.merging(["mlp.up": "ffn_down", "mlp.down": "ffn_up"])
-  { $1 }
 }
 
 extension GGUFFile {
   fileprivate func clipConfig() throws(ConvertError) -> CLIPConfig {
     var tower = CLIPConfig()
-    try readLayerSizes(&tower)
-    try readImageSizes(&tower)
-    tower.layerNormEpsilon =
-      Float(try number("clip.vision.attention.layer_norm_epsilon") ?? 1e-5)
+    try readTransformer(&tower)
+    guard tower.imageSize % tower.patchSize == 0 else {
+      throw failure(
+        "clip.vision.image_size",
+        "\(tower.imageSize) is not a multiple of clip.vision.patch_size, \(tower.patchSize)")
+    }
     guard try !bool("clip.use_silu", default: false) else {
       throw failure("clip.use_silu", "is not supported")
     }
     tower.activation = try bool("clip.use_gelu", default: false) ? .gelu : .quickGelu
     tower.layerCount = try featureLayer(dim: tower.dim)
     return tower
-  }
-
-  private func readLayerSizes(_ tower: inout CLIPConfig) throws(ConvertError) {
-    let key = "clip.vision.embedding_length"
-    tower.dim = try needed(key, in: dimRange)
-    tower.hiddenDim = try needed("clip.vision.feed_forward_length", in: dimRange)
-    tower.headCount = try needed("clip.vision.attention.head_count", in: 1...4096)
-    guard tower.dim % tower.headCount == 0 else {
-      throw failure(
-        key,
-        "\(tower.dim) is not a multiple of clip.vision.attention.head_count, \(tower.headCount)")
-    }
-  }
-
-  private func readImageSizes(_ tower: inout CLIPConfig) throws(ConvertError) {
-    let key = "clip.vision.image_size"
-    tower.patchSize = try needed("clip.vision.patch_size", in: 1...1024)
-    tower.imageSize = try needed(key, in: tower.patchSize...8192)
-    guard tower.imageSize % tower.patchSize == 0 else {
-      throw failure(
-        key, "\(tower.imageSize) is not a multiple of clip.vision.patch_size, \(tower.patchSize)")
-    }
   }
 
   /// How many layers run. A file that does not say which layer's output is the feature means the
@@ -97,25 +68,5 @@ extension GGUFFile {
     }
     let isCut = tensor("v.blk.\(blocks).ln1.weight") != nil || (dim == 1024 && blocks == 23)
     return isCut ? blocks : blocks - 1
-  }
-
-  /// Mean and deviation of the encoder's input, and the colour of padding.
-  func normalization() throws(ConvertError) -> ImagePreprocessing {
-    var steps = ImagePreprocessing()
-    steps.mean = try triple("clip.vision.image_mean", in: -1e6...1e6)
-    steps.std = try triple("clip.vision.image_std", in: 1e-6...1e6)
-    steps.padColor = padColor(
-      (Double(steps.mean.0), Double(steps.mean.1), Double(steps.mean.2)))
-    return steps
-  }
-
-  private func triple(
-    _ key: String, in range: ClosedRange<Double>
-  ) throws(ConvertError) -> (Float, Float, Float) {
-    guard let numbers = try numbers(key, atMost: 3) else { throw failure(key, "is missing") }
-    guard numbers.count == 3, numbers.allSatisfy(range.contains) else {
-      throw failure(key, "is not three numbers in \(range.lowerBound)…\(range.upperBound)")
-    }
-    return (Float(numbers[0]), Float(numbers[1]), Float(numbers[2]))
   }
 }

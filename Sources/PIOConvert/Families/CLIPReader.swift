@@ -50,21 +50,8 @@ extension CLIPReader {
     guard let tensor = LayerTensor(spec) else {
       return prefix + "pre_layrnorm.\(spec.name.split(separator: ".").last!)"
     }
-    return prefix + tensor.name(layers: "encoder.layers", modules: modules)
-  }
-
-  private static let modules = [
-    "attention_norm": "layer_norm1", "mlp_norm": "layer_norm2",
-    "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj", "attention.output": "self_attn.out_proj",
-    "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2",
-  ]
-}
-
-extension CLIPConfig {
-  /// The patch embedding is a convolution in every source.
-  func sourceShape(of spec: TensorSpec) -> [Int]? {
-    spec.name == "vision.patch_embedding.weight" ? [dim, 3, patchSize, patchSize] : nil
+    return prefix
+      + tensor.name(layers: "encoder.layers", modules: VisionTransformerNames.checkpoint)
   }
 }
 
@@ -86,33 +73,15 @@ extension ConfigObject {
     guard try string("model_type", default: "clip_vision_model") == "clip_vision_model" else {
       throw unsupported("model_type")
     }
-    guard try int("num_channels", default: 3) == 3 else { throw unsupported("num_channels") }
     var tower = CLIPConfig()
-    try readLayerSizes(&tower)
-    try readImageSizes(&tower)
-    tower.layerNormEpsilon = Float(try double("layer_norm_eps", default: 1e-5))
-    tower.activation = try activation("hidden_act", default: "quick_gelu")
-    return tower
-  }
-
-  private func readLayerSizes(_ tower: inout CLIPConfig) throws(ConvertError) {
-    tower.dim = try count("hidden_size", default: 768, in: dimRange)
-    tower.hiddenDim = try count("intermediate_size", default: 3072, in: dimRange)
-    tower.layerCount = try count("num_hidden_layers", default: 12, in: 1...1024)
-    tower.headCount = try count("num_attention_heads", default: 12, in: 1...4096)
-    guard tower.dim % tower.headCount == 0 else {
-      throw failure(
-        "hidden_size", "\(tower.dim) is not a multiple of num_attention_heads, \(tower.headCount)")
-    }
-  }
-
-  private func readImageSizes(_ tower: inout CLIPConfig) throws(ConvertError) {
-    tower.patchSize = try count("patch_size", default: 32, in: 1...1024)
-    tower.imageSize = try count("image_size", default: 224, in: tower.patchSize...8192)
+    (tower.dim, tower.hiddenDim, tower.layerCount, tower.headCount) = (768, 3072, 12, 12)
+    (tower.imageSize, tower.patchSize) = (224, 32)
+    try readTransformer(&tower, defaultActivation: "quick_gelu")
     guard tower.imageSize % tower.patchSize == 0 else {
       throw failure(
         "image_size", "\(tower.imageSize) is not a multiple of patch_size, \(tower.patchSize)")
     }
+    return tower
   }
 
   /// How many layers run, of the `layerCount` there are.

@@ -3,7 +3,8 @@ import PIOFormat
 
 /// LLaVA-1.5 as a Hugging Face checkpoint.
 struct LLaVACheckpoint: CheckpointVision {
-  static let architecture = "LlavaForConditionalGeneration"
+  static let architectures = ["LlavaForConditionalGeneration"]
+  static let defaultImageTokenID = 32_000
 
   let config: VisionConfig
   private let clip: CLIPReader
@@ -67,7 +68,7 @@ private func imagePreprocessing(
     }
     steps.resizeTo = edge
   }
-  steps.filter = try config.filter()
+  steps.filter = try config.filter(default: .bicubic)
   try config.readNormalization(&steps)
   return steps
 }

@@ -3,7 +3,8 @@ import PIOFormat
 
 /// LLaVA-1.6 (LLaVA-NeXT) as a Hugging Face checkpoint.
 struct LLaVANextCheckpoint: CheckpointVision {
-  static let architecture = "LlavaNextForConditionalGeneration"
+  static let architectures = ["LlavaNextForConditionalGeneration"]
+  static let defaultImageTokenID = 32_000
 
   let config: VisionConfig
   private let clip: CLIPReader
@@ -98,7 +99,7 @@ private func tilePreprocessing(
   var steps = ImagePreprocessing()
   steps.fit = .stretch
   steps.resizeTo = imageSize
-  steps.filter = try config.filter()
+  steps.filter = try config.filter(default: .bicubic)
   try config.readNormalization(&steps)
   return steps
 }

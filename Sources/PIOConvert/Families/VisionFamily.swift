@@ -14,14 +14,24 @@ protocol VisionSource {
 
 /// The vision half of a Hugging Face checkpoint.
 protocol CheckpointVision: VisionSource {
-  /// What `architectures` in `config.json` is.
-  static var architecture: String { get }
+  /// What `architectures` in `config.json` may be.
+  static var architectures: [String] { get }
+  /// Of the configuration's class.
+  static var defaultImageTokenID: Int { get }
+  /// What the decoder's tensors begin with, and what its head is called, as `canonicalName` says names.
+  static var decoderPrefix: String { get }
+  static var headName: String { get }
 
   /// `root`: the whole of `config.json`. `textDim`: numbers of a row of the decoder.
   init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError)
 
   /// The name as the newest checkpoints have it, `model.` left out; nil: no tensor of the family.
   func canonicalName(_ name: String) -> String?
+}
+
+extension CheckpointVision {
+  static var decoderPrefix: String { "language_model.model." }
+  static var headName: String { "language_model.lm_head.weight" }
 }
 
 /// What `model_type` in `config.json` makes of a checkpoint.
@@ -34,6 +44,7 @@ enum ModelFamily {
     switch type {
     case "llava": self = .vision(LLaVACheckpoint.self)
     case "llava_next": self = .vision(LLaVANextCheckpoint.self)
+    case "smolvlm", "idefics3": self = .vision(SmolVLMCheckpoint.self)
     case "llama": self = .decoder(.llama)
     case "mistral": self = .decoder(.mistral)
     default:
@@ -43,20 +54,19 @@ enum ModelFamily {
     }
   }
 
-  var architecture: String {
+  var architectures: [String] {
     switch self {
-    case .decoder(let family): family.architecture
-    case .vision(let family): family.architecture
+    case .decoder(let family): [family.architecture]
+    case .vision(let family): family.architectures
     }
   }
 }
 
-private let supportedFamilies = "LLaVA, LLaVA-NeXT, Llama and Mistral"
+private let supportedFamilies = "LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Llama and Mistral"
 
 /// By `model_type`.
 private let unsupportedFamilies = [
-  "idefics3": "Idefics3", "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL",
-  "qwen3_vl": "Qwen3-VL", "smolvlm": "SmolVLM",
+  "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL",
 ]
 
 extension GGUFFile {
@@ -69,12 +79,14 @@ extension GGUFFile {
     switch (projector.type, merge) {
     case ("mlp", "flat"): return try LLaVAProjectorFile(self, textDim: textDim)
     case ("mlp", "spatial_unpad"): return try LLaVANextProjectorFile(self, textDim: textDim)
+    case ("idefics3", _): return try SmolVLMProjectorFile(self, textDim: textDim)
     case ("mlp", _):
       throw failure(key, "'\(merge.shortened)' is not supported (flat, spatial_unpad are)")
     default:
       throw failure(
         projector.key,
-        "'\(projector.type.shortened)' is not supported (mlp, of LLaVA-1.5 and 1.6, is)")
+        "'\(projector.type.shortened)' is not supported (mlp, of LLaVA-1.5 and 1.6, and idefics3, of SmolVLM, are)"
+      )
     }
   }
 

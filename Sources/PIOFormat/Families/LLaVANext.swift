@@ -21,6 +21,9 @@ public struct LLaVANextConfig: Equatable, Sendable {
     (resolution.height / tower.imageSize) * (resolution.width / tower.imageSize)
   }
 
+  /// Tiles of the resolution that has the fewest.
+  public var fewestTiles: Int { resolutions.map(tileCount).min() ?? 0 }
+
   /// Leaves the resolutions of at most `count` tiles; changes nothing and returns false where there is none.
   public mutating func keepResolutions(ofTiles count: Int) -> Bool {
     let kept = resolutions.filter { tileCount($0) <= count }

@@ -157,7 +157,7 @@ struct PruneRecords {
   /// What became of one tile of the image begun last; `place` says which tokens its patches are.
   func note(_ zip: VisionZip, _ place: TilePlace) {
     let offset = Int(records[Int(count.pointee) - 1].offset)
-    for patch in 0..<zip.patchCount {
+    for patch in 0..<zip.tokenCount {
       guard let token = place.token(of: patch) else { continue }
       scores[offset + token] = zip.scores[patch]
       targets[offset + token] = Int32(place.token(of: Int(zip.targets[patch])) ?? token)

@@ -117,7 +117,7 @@ public struct Pruning: Equatable, Sendable {
   /// How `pio` spreads a budget over the layers.
   public var scheduleRule = ScheduleRule.measured
   /// What `visionzip` ranks patches by.
-  public var patchScore = PatchScore.cls
+  public var patchScore: PatchScore?
 
   public init() {}
 

@@ -27,14 +27,14 @@ extension Runtime {
       throw .image(error)
     }
     return Explanation.Panel(
-      rgb: rgb(patches, preparation), side: preparation.side, layout: loaded.layout)
+      rgb: rgb(patches, preparation), side: preparation.seenSide, layout: loaded.layout)
   }
 
   /// Patches as pixels again, `(y, x, 3)`.
   private func rgb(
     _ patches: UnsafeMutableBufferPointer<Float>, _ preparation: ImagePreparation
   ) -> [UInt8] {
-    let (side, size) = (preparation.side, preparation.patchSize)
+    let (side, size) = (preparation.seenSide, preparation.patchSize)
     let area = size * size
     let mean = [preparation.steps.mean.0, preparation.steps.mean.1, preparation.steps.mean.2]
     let std = [preparation.steps.std.0, preparation.steps.std.1, preparation.steps.std.2]
@@ -52,4 +52,9 @@ extension Runtime {
     }
     return rgb
   }
+}
+
+extension ImagePreparation {
+  /// Pixels a side that lie in a patch.
+  fileprivate var seenSide: Int { patchesPerSide * patchSize }
 }

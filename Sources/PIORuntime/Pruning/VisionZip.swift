@@ -30,105 +30,140 @@ struct ZipRequest {
   }
 }
 
+/// What the rows of an encoder are to the reduction.
+struct ZipShape: Equatable, Sendable {
+  /// All of them, the class token's among them.
+  let rowCount: Int
+  let headCount: Int
+  let headDim: Int
+  /// Patches a side, and how many of them are one token, along each edge.
+  let patchesPerSide: Int
+  let shuffle: Int
+  /// The first row is no patch.
+  let hasClassToken: Bool
+
+  init(_ tower: some VisionTransformerConfig, shuffle: Int, hasClassToken: Bool) {
+    rowCount = tower.positionCount
+    (headCount, headDim) = (tower.headCount, tower.headDim)
+    patchesPerSide = tower.patchesPerSide
+    self.shuffle = shuffle
+    self.hasClassToken = hasClassToken
+  }
+
+  var tokenCount: Int { (patchesPerSide / shuffle) * (patchesPerSide / shuffle) }
+  var patchesPerToken: Int { shuffle * shuffle }
+
+  /// The row of patch `part` of a token, its patches counted by lines.
+  func row(_ token: Int, _ part: Int) -> Int {
+    let (line, column) = token.quotientAndRemainder(dividingBy: patchesPerSide / shuffle)
+    let (i, j) = part.quotientAndRemainder(dividingBy: shuffle)
+    return (line * shuffle + i) * patchesPerSide + column * shuffle + j + (hasClassToken ? 1 : 0)
+  }
+}
+
 /// What the reduction needs; it runs when the last layer is done with the encoder's own buffers.
 struct ZipRegions: Equatable, Sendable {
   /// `(heads, rows)`: attention by head.
   let attention: Region<Float>
   /// `(threads, 8, rows)`: attention of a few rows.
   let tile: Region<Float>
-  /// `(rows, headDim)`: mean of the keys over the heads, of length 1.
+  /// `(rows, headDim)`: mean of the keys over a token's heads and patches, of length 1.
   let metric: Region<Float>
-  /// For each row: its score, and what became of it.
+  /// For each token: its score, and what became of it.
   let scores: Region<Float>
   let targets: Region<Int32>
-  /// Which patches are handed over, in order; -1 is the class token.
+  /// Which tokens are handed over, in order; -1 is the class token.
   let order: Region<Int32>
 
-  init(_ layout: inout Layout, _ vision: CLIPConfig, threadCount: Int) {
-    let rows = vision.positionCount
-    attention = layout.reserve(vision.headCount * rows)
+  init(_ layout: inout Layout, _ shape: ZipShape, threadCount: Int) {
+    let rows = shape.rowCount
+    attention = layout.reserve(shape.headCount * rows)
     tile = layout.reserve(threadCount * PatchAttention.tileRows * rows)
-    metric = layout.reserve(rows * vision.headDim)
+    metric = layout.reserve(rows * shape.headDim)
     scores = layout.reserve(rows)
     targets = layout.reserve(rows)
     order = layout.reserve(rows)
   }
 }
 
-/// VisionZip: the patches that matter most are handed over as they are, the others merged into a few.
+/// VisionZip: the tokens that matter most are handed over as they are, the others merged into a few.
 ///
-/// In the layer whose output are the features, patches are ranked by attention, summed over the heads. The highest are
+/// In the layer whose output are the features, tokens are ranked by attention, summed over the heads. The highest are
 /// the dominant ones. Of the rest R, in the image's order, every ⌊|R| / C⌋-th is a target; each other one belongs to
 /// the target whose keys (mean over the heads) are the most similar by cosine. A contextual row is its target's
-/// features plus the mean of the features that belong to it. Ties: the earlier patch. Allocates nothing.
+/// features plus the mean of the features that belong to it. Ties: the earlier token. A token is a patch, or several
+/// that the connector joins: then attention and keys are means over them. Allocates nothing.
 /// Source: Yang et al. 2024, arXiv:2412.04467, as its published code does it.
 struct VisionZip {
   static let classToken: Int32 = -1
 
   private let operations: Operations
-  private let headCount: Int
-  let patchCount: Int
+  private let shape: ZipShape
+  let tokenCount: Int
   private let attention: Rows
   private let tile: Rows
   private let metric: Rows
   let scores: UnsafeMutablePointer<Float>
-  /// For each patch: itself where it was handed over, else the target that stands for it.
+  /// For each token: itself where it was handed over, else the target that stands for it.
   let targets: UnsafeMutablePointer<Int32>
   let order: UnsafeMutablePointer<Int32>
 
   init(
-    _ config: CLIPConfig, operations: Operations, regions: ZipRegions, arena: borrowing Arena
+    _ shape: ZipShape, operations: Operations, regions: ZipRegions, arena: borrowing Arena
   ) {
-    let rows = config.positionCount
+    let rows = shape.rowCount
     self.operations = operations
-    headCount = config.headCount
-    patchCount = config.patchCount
-    attention = Rows(base: arena.pointer(regions.attention), count: headCount, dim: rows)
+    self.shape = shape
+    tokenCount = shape.tokenCount
+    attention = Rows(base: arena.pointer(regions.attention), count: shape.headCount, dim: rows)
     tile = Rows(
       base: arena.pointer(regions.tile), count: regions.tile.count / rows, dim: rows)
-    metric = Rows(base: arena.pointer(regions.metric), count: rows, dim: config.headDim)
+    metric = Rows(base: arena.pointer(regions.metric), count: rows, dim: shape.headDim)
     scores = arena.pointer(regions.scores)
     targets = arena.pointer(regions.targets)
     order = arena.pointer(regions.order)
   }
 
-  /// Ranks the patches and keeps what is needed of the keys: between a layer's projections and its attention.
+  /// Ranks the tokens and keeps what is needed of the keys: between a layer's projections and its attention.
   ///
-  /// `query` is `(rows, dim)`, row 0 and head 0 of the cache the class token's.
+  /// `query` is `(rows, dim)`, rows as `ZipShape` says.
   func observe(_ query: Rows, _ cache: LayerCache, score: PatchScore) {
     operations.pool.run(
-      headCount,
+      shape.headCount,
       PatchAttention(
         operations: operations, query: query, cache: cache, attention: attention, tile: tile,
         score: score))
-    let part = score == .received ? 1 / Float(query.count) : 1
-    for patch in 0..<patchCount {
-      scores[patch] = 0
-      for head in 0..<headCount { scores[patch] += part * attention[head][patch + 1] }
+    let share = (score == .received ? 1 / Float(query.count) : 1) / Float(shape.patchesPerToken)
+    for token in 0..<tokenCount {
+      scores[token] = 0
+      for part in 0..<shape.patchesPerToken {
+        let row = shape.row(token, part)
+        for head in 0..<shape.headCount { scores[token] += share * attention[head][row] }
+      }
     }
     operations.pool.run(
-      patchCount, PatchKeys(operations: operations, cache: cache, metric: metric))
+      tokenCount, TokenKeys(operations: operations, cache: cache, shape: shape, metric: metric))
   }
 
-  /// Picks and merges rows of the features `(rows, dim)`, the class token first, into `out`, which may hold as many.
-  /// Returns `(request.count, dim)`, whose patches are `order`. Patches of padding, says `place`, take no part.
+  /// Picks and merges rows of the features, `(tokens, dim)`, the class token first if there is one, into `out`, which may
+  /// hold as many. Returns `(request.count, dim)`, whose tokens are `order`. Tokens of padding, says `place`, take no part.
   func reduce(
     _ features: Rows, _ request: ZipRequest, _ place: TilePlace, into out: Rows
   ) -> Rows {
     mark(request, place)
     let count = makeOrder(request)
     operations.pool.run(
-      count, Merging(zip: self, features: features, out: out, patchCount: patchCount))
+      count, Merging(zip: self, features: features, out: out))
     // What was handed over stands for itself.
-    for patch in 0..<patchCount where targets[patch] < 0 { targets[patch] = Int32(patch) }
+    for token in 0..<tokenCount where targets[token] < 0 { targets[token] = Int32(token) }
     return out.rows(0..<count)
   }
 
-  /// Marks the dominant patches and the targets; each other one gets the target that stands for it.
+  /// Marks the dominant tokens and the targets; each other one gets the target that stands for it.
   private func mark(_ request: ZipRequest, _ place: TilePlace) {
     let classTokens = request.keepsClassToken ? 1 : 0
-    for patch in 0..<patchCount {
-      targets[patch] = place.token(of: patch) != nil ? Self.rest : Self.padding
+    for token in 0..<tokenCount {
+      targets[token] = place.token(of: token) != nil ? Self.rest : Self.padding
     }
     let available = place.patchCount
     let dominant = min(available, request.dominantCount - classTokens)
@@ -146,8 +181,8 @@ struct VisionZip {
     }
     let first = count
     for mark in [Self.dominant, Self.target] {
-      for patch in 0..<patchCount where targets[patch] == mark {
-        order[count] = Int32(patch)
+      for token in 0..<tokenCount where targets[token] == mark {
+        order[count] = Int32(token)
         count += 1
       }
     }
@@ -164,8 +199,8 @@ struct VisionZip {
   private func rankHighest(_ count: Int) {
     for _ in 0..<count {
       var best = -1
-      for patch in 0..<patchCount where targets[patch] == Self.rest {
-        if best < 0 || scores[patch] > scores[best] { best = patch }
+      for token in 0..<tokenCount where targets[token] == Self.rest {
+        if best < 0 || scores[token] > scores[best] { best = token }
       }
       targets[best] = Self.dominant
     }
@@ -174,12 +209,12 @@ struct VisionZip {
   private func pickTargets(_ count: Int) {
     guard count > 0 else { return }
     var rest = 0
-    for patch in 0..<patchCount where targets[patch] == Self.rest { rest += 1 }
+    for token in 0..<tokenCount where targets[token] == Self.rest { rest += 1 }
     let step = max(1, rest / count)
     var (seen, picked) = (0, 0)
-    for patch in 0..<patchCount where targets[patch] == Self.rest {
+    for token in 0..<tokenCount where targets[token] == Self.rest {
       if seen % step == 0 && picked < count {
-        targets[patch] = Self.target
+        targets[token] = Self.target
         picked += 1
       }
       seen += 1
@@ -189,18 +224,18 @@ struct VisionZip {
   /// Each of the rest goes to the target most like it. The order is not made yet: it takes the choices, so that no
   /// thread writes what another one reads.
   private func assign() {
-    operations.pool.run(patchCount, Assigning(zip: self))
-    for patch in 0..<patchCount where targets[patch] == Self.rest { targets[patch] = order[patch] }
+    operations.pool.run(tokenCount, Assigning(zip: self))
+    for token in 0..<tokenCount where targets[token] == Self.rest { targets[token] = order[token] }
   }
 
-  /// The target most like a patch of the rest; `rest` where there is none.
-  fileprivate func nearestTarget(_ patch: Int) -> Int32 {
+  /// The target most like a token of the rest; `rest` where there is none.
+  fileprivate func nearestTarget(_ token: Int) -> Int32 {
     var best: Int?
     var most: Float = 0
-    for other in 0..<patchCount where targets[other] == Self.target {
+    for other in 0..<tokenCount where targets[other] == Self.target {
       var cosine: Float = 0
       operations.kernels.gemm_f32(
-        &cosine, 1, metric[patch], metric.dim, metric[other], metric.dim, 1, 1, metric.dim, nil, 0)
+        &cosine, 1, metric[token], metric.dim, metric[other], metric.dim, 1, 1, metric.dim, nil, 0)
       if best == nil || cosine > most {
         best = other
         most = cosine
@@ -220,17 +255,18 @@ struct VisionZip {
     }
   }
 
-  fileprivate func merge(_ index: Int, _ features: Rows, _ out: Rows, _ patchCount: Int) {
-    let token = order[index]
+  fileprivate func merge(_ index: Int, _ features: Rows, _ out: Rows) {
+    let chosen = order[index]
+    let first = shape.hasClassToken ? 1 : 0
     let row = out[index]
-    row.update(from: features[Int(token) + 1], count: out.dim)
-    guard token >= 0, targets[Int(token)] == Self.target else { return }
+    row.update(from: features[Int(chosen) + first], count: out.dim)
+    guard chosen >= 0, targets[Int(chosen)] == Self.target else { return }
     var count = 0
-    for patch in 0..<patchCount where targets[patch] == token { count += 1 }
+    for token in 0..<tokenCount where targets[token] == chosen { count += 1 }
     guard count > 0 else { return }
     let part = 1 / Float(count)
-    for patch in 0..<patchCount where targets[patch] == token {
-      let feature = features[patch + 1]
+    for token in 0..<tokenCount where targets[token] == chosen {
+      let feature = features[token + first]
       for i in 0..<out.dim { row[i] += part * feature[i] }
     }
   }
@@ -275,18 +311,21 @@ struct PatchAttention: ParallelBody {
   }
 }
 
-/// The mean of a patch's keys over the heads, of length 1.
-private struct PatchKeys: ParallelBody {
+/// The mean of a token's keys over its heads and patches, of length 1.
+private struct TokenKeys: ParallelBody {
   let operations: Operations
   let cache: LayerCache
+  let shape: ZipShape
   let metric: Rows
 
-  func run(task patch: Int, thread: Int) {
-    let row = metric[patch]
+  func run(task token: Int, thread: Int) {
+    let row = metric[token]
     row.update(repeating: 0, count: metric.dim)
     for head in 0..<cache.headCount {
       let keys = cache.head(head).keys.assumingMemoryBound(to: Float.self)
-      operations.kernels.add(row, keys + (patch + 1) * metric.dim, metric.dim)
+      for part in 0..<shape.patchesPerToken {
+        operations.kernels.add(row, keys + shape.row(token, part) * metric.dim, metric.dim)
+      }
     }
     var square: Float = 0
     for i in 0..<metric.dim { square += row[i] * row[i] }
@@ -298,8 +337,8 @@ private struct PatchKeys: ParallelBody {
 private struct Assigning: ParallelBody {
   let zip: VisionZip
 
-  func run(task patch: Int, thread: Int) {
-    if zip.targets[patch] == VisionZip.rest { zip.order[patch] = zip.nearestTarget(patch) }
+  func run(task token: Int, thread: Int) {
+    if zip.targets[token] == VisionZip.rest { zip.order[token] = zip.nearestTarget(token) }
   }
 }
 
@@ -307,7 +346,6 @@ private struct Merging: ParallelBody {
   let zip: VisionZip
   let features: Rows
   let out: Rows
-  let patchCount: Int
 
-  func run(task: Int, thread: Int) { zip.merge(task, features, out, patchCount) }
+  func run(task: Int, thread: Int) { zip.merge(task, features, out) }
 }

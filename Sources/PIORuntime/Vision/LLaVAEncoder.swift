@@ -19,7 +19,7 @@ struct LLaVAEncoder {
     self.config = config
     preparation = ImagePreparation(config.tower, config.preprocessing)
     tower = CLIPTower(
-      config.tower, parts.binding.clip(config.tower), regions.tower, parts, arena: arena)
+      config.tower, regions.tower, parts, arena: arena)
     projector = MLPProjector(
       config.projector, parts.binding.projector(), operations: parts.operations,
       inner: regions.tower.inner, chunkRows: regions.tower.chunkRows, arena: arena)
@@ -28,7 +28,7 @@ struct LLaVAEncoder {
   }
 
   func load(_ image: OpenImage) throws(ImageError) {
-    try prepareImage(image, preparation, scratch: imageScratch, into: tower.patchBuffer)
+    try prepareImage(image, preparation, scratch: imageScratch, into: tower.patches.buffer)
   }
 
   func encode(
@@ -71,15 +71,16 @@ extension ImagePreparation {
 }
 
 struct LLaVARegions: Equatable, Sendable {
-  let tower: CLIPRegions
+  let tower: TowerRegions
   let image: Region<UInt8>
   let imageEnd: Int
 
   init(_ layout: inout Layout, _ config: LLaVAConfig, limits: Limits, chunkRows: Int) {
     let preparation = ImagePreparation(config.tower, config.preprocessing)
     var image: Region<UInt8>?
-    (tower, imageEnd) = CLIPRegions.reserve(
-      &layout, config.tower, connectorDim: config.projector.hiddenDim, limits: limits,
+    (tower, imageEnd) = TowerRegions.reserve(
+      &layout, config.tower, zip: config.tower.zipShape,
+      connectorDim: config.projector.hiddenDim, limits: limits,
       chunkRows: chunkRows
     ) { layout in
       image = layout.reserve(

@@ -27,7 +27,7 @@ struct LLaVANextEncoder {
     self.config = config
     preparation = ImagePreparation(config.tower, config.preprocessing)
     tower = CLIPTower(
-      config.tower, parts.binding.clip(config.tower), regions.tower, parts, arena: arena)
+      config.tower, regions.tower, parts, arena: arena)
     projector = MLPProjector(
       config.projector, parts.binding.projector(), operations: parts.operations,
       inner: regions.tower.inner, chunkRows: regions.tower.chunkRows, arena: arena)
@@ -137,7 +137,7 @@ struct LLaVANextEncoder {
 
   private func takePatches(of tile: Int) {
     tilePatches(
-      tile, of: pixels.baseAddress!, preparation, levels: levels, into: tower.patchBuffer)
+      tile, of: pixels.baseAddress!, preparation, levels: levels, into: tower.patches.buffer)
   }
 
   private func withProjector(_ body: () -> Void) throws(RuntimeError) {
@@ -168,7 +168,7 @@ struct LLaVANextEncoder {
 struct LLaVANextRegions: Equatable, Sendable {
   let tiles: Region<UInt8>
   let levels: Region<Float>
-  let tower: CLIPRegions
+  let tower: TowerRegions
   let image: Region<UInt8>
   let imageEnd: Int
 
@@ -178,8 +178,9 @@ struct LLaVANextRegions: Equatable, Sendable {
     tiles = layout.reserve(tilePixelByteCount(preparation, resolutions: resolutions))
     levels = layout.reserve(3 * 256)
     var image: Region<UInt8>?
-    (tower, imageEnd) = CLIPRegions.reserve(
-      &layout, config.tower, connectorDim: config.projector.hiddenDim, limits: limits,
+    (tower, imageEnd) = TowerRegions.reserve(
+      &layout, config.tower, zip: config.tower.zipShape,
+      connectorDim: config.projector.hiddenDim, limits: limits,
       chunkRows: chunkRows
     ) { layout in
       image = layout.reserve(

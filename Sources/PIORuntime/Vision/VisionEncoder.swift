@@ -8,6 +8,7 @@ import PIOVision
 enum VisionEncoder {
   case llava(LLaVAEncoder)
   case llavaNext(LLaVANextEncoder)
+  case smolVLM(SmolVLMEncoder)
 
   init?(_ plan: Plan, _ config: ModelConfig, _ parts: VisionParts, arena: borrowing Arena) {
     switch (config.vision, plan.arena.vision) {
@@ -15,6 +16,8 @@ enum VisionEncoder {
       self = .llava(LLaVAEncoder(config, regions, parts, arena: arena))
     case (.llavaNext(let config), .llavaNext(let regions)):
       self = .llavaNext(LLaVANextEncoder(config, regions, parts, arena: arena))
+    case (.smolVLM(let config), .smolVLM(let regions)):
+      self = .smolVLM(SmolVLMEncoder(config, regions, parts, arena: arena))
     default: return nil
     }
   }
@@ -24,6 +27,7 @@ enum VisionEncoder {
     switch self {
     case .llava(let encoder): try encoder.load(image)
     case .llavaNext(let encoder): try encoder.load(image)
+    case .smolVLM(let encoder): try encoder.load(image)
     }
   }
 
@@ -36,6 +40,7 @@ enum VisionEncoder {
     switch self {
     case .llava(let encoder): try encoder.encode(image, into: out, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, cancellation)
+    case .smolVLM(let encoder): try encoder.encode(image, into: out, cancellation)
     }
   }
 
@@ -47,6 +52,7 @@ enum VisionEncoder {
     switch self {
     case .llava(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
+    case .smolVLM(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     }
   }
 
@@ -55,6 +61,7 @@ enum VisionEncoder {
     switch self {
     case .llava(let encoder): encoder.preparation
     case .llavaNext(let encoder): encoder.preparation
+    case .smolVLM(let encoder): encoder.preparation
     }
   }
 }
@@ -86,6 +93,7 @@ struct VisionParts {
 enum VisionRegions: Equatable, Sendable {
   case llava(LLaVARegions)
   case llavaNext(LLaVANextRegions)
+  case smolVLM(SmolVLMRegions)
 
   /// Nil where no image comes.
   init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
@@ -95,6 +103,8 @@ enum VisionRegions: Equatable, Sendable {
       self = .llava(LLaVARegions(&layout, config, limits: limits, chunkRows: chunkRows))
     case .llavaNext(let config):
       self = .llavaNext(LLaVANextRegions(&layout, config, limits: limits, chunkRows: chunkRows))
+    case .smolVLM(let config):
+      self = .smolVLM(SmolVLMRegions(&layout, config, limits: limits, chunkRows: chunkRows))
     }
   }
 
@@ -103,6 +113,7 @@ enum VisionRegions: Equatable, Sendable {
     switch self {
     case .llava(let regions): regions.imageEnd
     case .llavaNext(let regions): regions.imageEnd
+    case .smolVLM(let regions): regions.imageEnd
     }
   }
 
@@ -111,6 +122,7 @@ enum VisionRegions: Equatable, Sendable {
     switch self {
     case .llava(let regions): regions.tower.end
     case .llavaNext(let regions): regions.tower.end
+    case .smolVLM(let regions): regions.tower.end
     }
   }
 }
@@ -121,6 +133,7 @@ extension VisionConfig {
     switch self {
     case .llava(let config): config.layout
     case .llavaNext(let config): config.layout(size)
+    case .smolVLM(let config): config.layout(size)
     }
   }
 
@@ -130,6 +143,7 @@ extension VisionConfig {
     switch self {
     case .llava(let config): [config.layout]
     case .llavaNext(let config): config.layouts
+    case .smolVLM(let config): config.layouts
     }
   }
 
@@ -141,13 +155,8 @@ extension VisionConfig {
     switch self {
     case .llava(let config): config.tower.headDim
     case .llavaNext(let config): config.tower.headDim
+    case .smolVLM(let config): config.tower.headDim
     }
-  }
-
-  /// Tiles of the resolution that has the fewest, beside the one that shows the image whole; nil: there are none.
-  public var fewestTiles: Int? {
-    guard case .llavaNext(let config) = self else { return nil }
-    return config.resolutions.map(config.tileCount).min()
   }
 
   /// The same with images made square in another way; nil where they have a shape of their own.
@@ -161,7 +170,20 @@ extension VisionConfig {
   var hasClassToken: Bool {
     switch self {
     case .llava(let config): config.hasClassToken
-    case .llavaNext: false
+    case .llavaNext, .smolVLM: false
     }
+  }
+
+  /// Whether the tower has a class token, whose attention can rank patches.
+  var towerHasClassToken: Bool {
+    switch self {
+    case .llava, .llavaNext: true
+    case .smolVLM: false
+    }
+  }
+
+  /// What `visionzip` ranks patches by.
+  func patchScore(_ pruning: Pruning) -> PatchScore {
+    pruning.patchScore ?? (towerHasClassToken ? .cls : .received)
   }
 }
