@@ -51,10 +51,18 @@ struct Session: ~Copyable {
   }
 
   func visualLayout(_ path: String) throws -> VisualLayout {
-    try runtime.model.open(.file(path)).layout
+    try runtime.visualLayout(path)
   }
 
   func visualRowCount(_ path: String) throws -> Int { try runtime.visualRowCount(.file(path)) }
+}
+
+extension Runtime {
+  /// Not in `Session`: Swift 6.0.3's compiler stops over it there.
+  fileprivate func visualLayout(_ path: String) throws -> VisualLayout {
+    let image = try model.open(.file(path))
+    return image.layout
+  }
 }
 
 /// A runtime with room for a few short turns.
