@@ -165,5 +165,5 @@ extension GGUFFile {
 private let endTexts: Set<[UInt8]> = Set(
   [
     "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
-    "<|end_of_text|>", "<EOT>",
+    "<|end_of_text|>", "<EOT>", "<end_of_utterance>",
   ].map { Array($0.utf8) })

@@ -99,6 +99,7 @@ private let namedTemplates: [PromptTemplate] = [
     system: "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
   template("smolvlm") {
     $0.conversationPrefix = "<|im_start|>"
+    $0.addsBeginToken = false
     $0.systemPrefix = "System: "
     $0.systemSuffix = "<end_of_utterance>\n"
     $0.userPrefix = "User:"

@@ -319,21 +319,8 @@ def kinds_golden():
 # --- pairs
 
 
-def pair(name, pre, feature_layer, write_norms):
-    """A checkpoint of Tests/Golden/checkpoints as a decoder and an mmproj file."""
-    folder = CHECKPOINTS / name
-    config = json.loads((folder / "config.json").read_text())
-    text, vision = config["text_config"], config["vision_config"]
-    weights = safe_open(folder / "model.safetensors", "pt")
-    dtype = {"float16": "F16", "bfloat16": "BF16"}[config["dtype"]]
-
-    def add(writer, name, tensor, small):
-        numbers = tensor.float().numpy()
-        kind = GGMLQuantizationType["F32" if small else dtype]
-        writer.add_tensor(name, quants.quantize(numbers, kind), raw_dtype=kind)
-
+def decoder_file(name, text):
     decoder = GGUFWriter(OUT / f"{name}.gguf", "llama")
-    projector = GGUFWriter(OUT / f"{name}-mmproj.gguf", "clip")
     decoder.add_context_length(text["max_position_embeddings"])
     decoder.add_embedding_length(text["hidden_size"])
     decoder.add_feed_forward_length(text["intermediate_size"])
@@ -344,6 +331,94 @@ def pair(name, pre, feature_layer, write_norms):
     decoder.add_value_length(text["head_dim"])
     decoder.add_rope_dimension_count(text["head_dim"])
     decoder.add_layer_norm_rms_eps(text["rms_norm_eps"])
+    return decoder
+
+
+def adder(config):
+    dtype = {"float16": "F16", "bfloat16": "BF16"}[config["dtype"]]
+
+    def add(writer, name, tensor, small):
+        numbers = tensor.float().numpy()
+        kind = GGMLQuantizationType["F32" if small else dtype]
+        writer.add_tensor(name, quants.quantize(numbers, kind), raw_dtype=kind)
+
+    return add
+
+
+def add_decoder_tensor(add, decoder, text, plain, tensor):
+    names = {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}
+    name = re.sub(r"^layers\.", "blk.", names.get(plain, plain))
+    for theirs, ours in TEXT_NAMES.items():
+        name = name.replace(theirs, ours)
+    if "attn_q." in name or "attn_k." in name:
+        heads = text["num_attention_heads" if "attn_q." in name else "num_key_value_heads"]
+        tensor = torch.from_numpy(interleaved(tensor.float().numpy(), heads))
+    add(decoder, name, tensor, tensor.ndim == 1)
+
+
+def smol_pair(name):
+    """A SmolVLM checkpoint as convert_hf_to_gguf.py of llama.cpp writes it."""
+    folder = CHECKPOINTS / name
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    weights = safe_open(folder / "model.safetensors", "pt")
+    processor = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    add = adder(config)
+    decoder = decoder_file(name, text)
+    decoder.add_rope_freq_base(text["rope_parameters"]["rope_theta"])
+    saved = json.loads((folder / "tokenizer.json").read_text())
+    add_byte_level(decoder, saved, "smollm", bos_token_id=1, eos_token_id=2)
+    decoder.add_chat_template((folder / "chat_template.jinja").read_text())
+    projector = GGUFWriter(OUT / f"{name}-mmproj.gguf", "clip")
+    projector.add_bool("clip.has_vision_encoder", True)
+    projector.add_string("clip.projector_type", "idefics3")
+    projector.add_uint32("clip.vision.image_size", vision["image_size"])
+    projector.add_uint32("clip.vision.preproc_image_size", processor["size"]["longest_edge"])
+    projector.add_uint32("clip.vision.patch_size", vision["patch_size"])
+    projector.add_uint32("clip.vision.embedding_length", vision["hidden_size"])
+    projector.add_uint32("clip.vision.feed_forward_length", vision["intermediate_size"])
+    projector.add_uint32("clip.vision.attention.head_count", vision["num_attention_heads"])
+    projector.add_float32("clip.vision.attention.layer_norm_epsilon", vision["layer_norm_eps"])
+    projector.add_uint32("clip.vision.block_count", vision["num_hidden_layers"])
+    projector.add_uint32("clip.vision.projector.scale_factor", config["scale_factor"])
+    projector.add_array("clip.vision.image_mean", processor["image_mean"])
+    projector.add_array("clip.vision.image_std", processor["image_std"])
+    projector.add_bool("clip.use_gelu", True)
+    for key in sorted(weights.keys()):
+        tensor, plain = weights.get_tensor(key), key.removeprefix("model.")
+        if plain.startswith("vision_model."):
+            ours = smol_vision_name(plain.removeprefix("vision_model."))
+            add(projector, ours, tensor, tensor.ndim == 1 or "position" in ours)
+        elif plain.startswith("connector."):
+            add(projector, "mm.model.fc.weight", tensor, False)
+        elif plain == "lm_head.weight":
+            add(decoder, "output.weight", tensor, False)
+        else:
+            add_decoder_tensor(add, decoder, text, plain.removeprefix("text_model."), tensor)
+    finish(decoder)
+    finish(projector)
+
+
+def smol_vision_name(name):
+    for theirs, ours in [
+        ("embeddings.patch_embedding", "patch_embd"), ("embeddings.position_embedding", "position_embd"),
+        ("encoder.layers", "blk"), ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"), ("self_attn.out_proj", "attn_out"), ("layer_norm", "ln"),
+        ("post_layernorm", "post_ln"), ("mlp.fc1", "ffn_up"), ("mlp.fc2", "ffn_down"),
+    ]:
+        name = name.replace(theirs, ours)
+    return "v." + name
+
+
+def pair(name, pre, feature_layer, write_norms):
+    """A checkpoint of Tests/Golden/checkpoints as a decoder and an mmproj file."""
+    folder = CHECKPOINTS / name
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    weights = safe_open(folder / "model.safetensors", "pt")
+    add = adder(config)
+    decoder = decoder_file(name, text)
+    projector = GGUFWriter(OUT / f"{name}-mmproj.gguf", "clip")
     rope = text["rope_parameters"]
     decoder.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] == "yarn":
@@ -402,14 +477,7 @@ def pair(name, pre, feature_layer, write_norms):
             if "position_ids" not in name_ and (write_norms or "post_ln" not in name_):
                 add(projector, name_, tensor, tensor.ndim == 1 or "embd" in name_ and "patch" not in name_)
         else:
-            name_ = {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}.get(plain, plain)
-            name_ = re.sub(r"^layers\.", "blk.", name_)
-            for theirs, ours in TEXT_NAMES.items():
-                name_ = name_.replace(theirs, ours)
-            if "attn_q." in name_ or "attn_k." in name_:
-                heads = text["num_attention_heads" if "attn_q." in name_ else "num_key_value_heads"]
-                tensor = torch.from_numpy(interleaved(tensor.float().numpy(), heads))
-            add(decoder, name_, tensor, tensor.ndim == 1)
+            add_decoder_tensor(add, decoder, text, plain, tensor)
     finish(decoder)
     finish(projector)
 
@@ -470,6 +538,7 @@ def main():
     pair("yarn-padded", None, None, write_norms=True)
     pair("llama3-no-projector-bias", "smaug-bpe", 2, write_norms=False)
     pair("next-vicuna", None, None, write_norms=True)
+    smol_pair("smol-shuffle-4")
 
 
 if __name__ == "__main__":
