@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizer
-from shapes import SHAPES, tensors
+from shapes import SHAPES, Smol, tensors
 
 SLAB = 1 << 22  # weights drawn at a time
 TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
@@ -55,7 +55,7 @@ def configuration(shape, dtype):
         "head_dim": shape.head_dim,
         "max_position_embeddings": shape.positions,
         "rms_norm_eps": 1e-05,
-        "rope_theta": 10000.0,
+        "rope_theta": float(shape.theta),
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
@@ -65,6 +65,8 @@ def configuration(shape, dtype):
     if not shape.vision:
         return {"architectures": ["LlamaForCausalLM"], "torch_dtype": dtype, **text}
     vision = shape.vision
+    if isinstance(vision, Smol):
+        return smol_configuration(shape, text, dtype)
     tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
         "architectures": [f"Llava{'Next' if tiles else ''}ForConditionalGeneration"],
@@ -95,7 +97,50 @@ def configuration(shape, dtype):
     }
 
 
+def smol_configuration(shape, text, dtype):
+    vision = shape.vision
+    return {
+        "architectures": ["SmolVLMForConditionalGeneration"],
+        "model_type": "smolvlm",
+        "torch_dtype": dtype,
+        "image_token_id": tokenizer.IMAGE,
+        "scale_factor": vision.shuffle,
+        "tie_word_embeddings": False,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "smolvlm_vision",
+            "hidden_size": vision.dim,
+            "intermediate_size": vision.hidden,
+            "num_hidden_layers": vision.layers,
+            "num_attention_heads": vision.heads,
+            "image_size": vision.image,
+            "patch_size": vision.patch,
+        },
+    }
+
+
+def smol_preprocessor(vision):
+    return {
+        "image_processor_type": "SmolVLMImageProcessor",
+        "processor_class": "SmolVLMProcessor",
+        "do_resize": True,
+        "size": {"longest_edge": vision.longest_edge},
+        "max_image_size": {"longest_edge": vision.image},
+        "do_image_splitting": True,
+        "resample": 1,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "do_convert_rgb": True,
+        "do_pad": True,
+    }
+
+
 def preprocessor(vision):
+    if isinstance(vision, Smol):
+        return smol_preprocessor(vision)
     side, next_ = vision.image, "Next" if vision.tiled else ""
     tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
@@ -204,11 +249,13 @@ def main():
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    tokenizer.write(partial, shape.vocabulary)
+    tokenizer.write(partial, shape.vocabulary, markers=isinstance(shape.vision, Smol))
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "do_sample": False}
     write_json(partial / "generation_config.json", generation)
     if shape.vision:
         write_json(partial / "preprocessor_config.json", preprocessor(shape.vision))
+    if isinstance(shape.vision, Smol):
+        write_json(partial / "processor_config.json", {"image_seq_len": shape.vision.tokens})
     write_weights(shape, partial, arguments)
     write_json(partial / "config.json", configuration(shape, TYPES[arguments.dtype][1]))
     partial.rename(folder)

@@ -27,6 +27,28 @@ class Vision:
 
 
 @dataclass(frozen=True)
+class Smol:
+    """A SigLIP vision tower, whose patches are joined `shuffle` × `shuffle`, on tiles of an image."""
+
+    layers: int
+    dim: int
+    hidden: int
+    heads: int
+    image: int
+    patch: int
+    shuffle: int
+    longest_edge: int
+
+    @property
+    def positions(self):
+        return (self.image // self.patch) ** 2
+
+    @property
+    def tokens(self):
+        return self.positions // self.shuffle**2
+
+
+@dataclass(frozen=True)
 class Shape:
     """A Llama decoder, with a vision tower or alone."""
 
@@ -38,7 +60,8 @@ class Shape:
     vocabulary: int = 32_000
     positions: int = 4096
     tied: bool = False
-    vision: Vision | None = None
+    vision: Vision | Smol | None = None
+    theta: float = 10_000
 
     @property
     def head_dim(self):
@@ -47,6 +70,9 @@ class Shape:
     def with_layers(self, layers):
         return replace(self, layers=layers)
 
+
+SIGLIP_BASE = Smol(12, 768, 3072, 12, 512, 16, 4, 2048)
+SIGLIP_SO400M = Smol(27, 1152, 4304, 16, 384, 14, 3, 1536)
 
 SHAPES = {
     "tinyllama-1.1b-vitl": Shape(22, 2048, 5632, 32, 4, vision=Vision()),
@@ -63,8 +89,15 @@ SHAPES = {
     "tinyllama-1.1b": Shape(22, 2048, 5632, 32, 4),
     "llama-160m": Shape(12, 768, 3072, 12, 12),
     "smollm2-135m": Shape(30, 576, 1536, 9, 3, vocabulary=49_152, tied=True),
+    "smolvlm2-256m": Shape(
+        30, 576, 1536, 9, 3, vocabulary=49_280, positions=8192, vision=SIGLIP_BASE, theta=100_000),
+    "smolvlm2-500m": Shape(
+        32, 960, 2560, 15, 5, vocabulary=49_280, positions=8192, vision=SIGLIP_BASE, theta=100_000),
+    "smolvlm2-2.2b": Shape(
+        24, 2048, 8192, 32, 32, vocabulary=49_280, positions=8192, vision=SIGLIP_SO400M, theta=130_000),
     # For tests of the tools themselves.
     "tiny": Shape(3, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14)),
+    "tiny-smol": Shape(3, 64, 160, 4, 2, 512, 1024, vision=Smol(3, 48, 96, 2, 46, 5, 3, 138)),
     "tiny-next": Shape(4, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14, tiled=True)),
 }
 
@@ -75,6 +108,9 @@ def tensors(shape):
     Spread: the standard deviation of a weight, chosen so that activations keep the size they have
     in a trained model; ("norm",): about one.
     """
+    if isinstance(shape.vision, Smol):
+        yield from smol(shape)
+        return
     prefix = "language_model." if shape.vision else ""
     yield f"{prefix}model.embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
     for layer in range(shape.layers):
@@ -88,6 +124,25 @@ def tensors(shape):
         yield from linear("multi_modal_projector.linear_2", shape.dim, shape.dim, bias=True)
         if shape.vision.tiled:
             yield "image_newline", (shape.dim,), 0.02
+
+
+def smol(shape):
+    """As the published SmolVLM files name them."""
+    vision, text = shape.vision, "model.text_model."
+    yield f"{text}embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
+    for layer in range(shape.layers):
+        yield from decoder_layer(f"{text}layers.{layer}.", shape)
+    yield f"{text}norm.weight", (shape.dim,), "norm"
+    yield "lm_head.weight", (shape.vocabulary, shape.dim), 3 / shape.dim**0.5
+    tower = "model.vision_model."
+    patch = (vision.dim, 3, vision.patch, vision.patch)
+    yield f"{tower}embeddings.patch_embedding.weight", patch, 1 / (3 * vision.patch**2) ** 0.5
+    yield f"{tower}embeddings.patch_embedding.bias", (vision.dim,), 0.02
+    yield f"{tower}embeddings.position_embedding.weight", (vision.positions, vision.dim), 0.02
+    yield from vision_layers(tower, vision)
+    yield from layer_norm(f"{tower}post_layernorm", vision.dim)
+    joined = vision.shuffle**2 * vision.dim
+    yield from linear("model.connector.modality_projection.proj", shape.dim, joined)
 
 
 def linear(name, rows, columns, bias=False, gain=1.0):
@@ -120,6 +175,11 @@ def vision_tower(prefix, vision):
     yield f"{prefix}embeddings.patch_embedding.weight", patch, 1 / (3 * vision.patch**2) ** 0.5
     yield f"{prefix}embeddings.position_embedding.weight", (vision.positions, vision.dim), 0.02
     yield from layer_norm(f"{prefix}pre_layrnorm", vision.dim)
+    yield from vision_layers(prefix, vision)
+    yield from layer_norm(f"{prefix}post_layernorm", vision.dim)
+
+
+def vision_layers(prefix, vision):
     for layer in range(vision.layers):
         name = f"{prefix}encoder.layers.{layer}."
         yield from layer_norm(f"{name}layer_norm1", vision.dim)
@@ -128,4 +188,3 @@ def vision_tower(prefix, vision):
         yield from layer_norm(f"{name}layer_norm2", vision.dim)
         yield from linear(f"{name}mlp.fc1", vision.hidden, vision.dim, bias=True)
         yield from linear(f"{name}mlp.fc2", vision.dim, vision.hidden, bias=True)
-    yield from layer_norm(f"{prefix}post_layernorm", vision.dim)

@@ -6,6 +6,16 @@ import string
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 IMAGE = SPECIAL.index("<image>")
+# What SmolVLM's prompts have besides.
+MARKERS = ["<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>"]
+MARKERS += [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+SMOL_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ASSISTANT: ' }}"
     "{% else %}{{ 'USER: ' }}{% endif %}{% if message['content'] is string %}{{ message['content'] }}"
@@ -36,10 +46,11 @@ def merges(count):
     return rules[:count]
 
 
-def write(folder, vocabulary):
+def write(folder, vocabulary, markers=False):
     """`tokenizer.json` and what stands beside it, with exactly `vocabulary` tokens."""
-    rules = merges(vocabulary - len(SPECIAL) - 256)
-    pieces = SPECIAL + byte_characters() + [a + b for a, b in rules]
+    names = SPECIAL + (MARKERS if markers else [])
+    rules = merges(vocabulary - len(names) - 256)
+    pieces = names + byte_characters() + [a + b for a, b in rules]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
@@ -48,11 +59,11 @@ def write(folder, vocabulary):
         "version": "1.0",
         "added_tokens": [
             {"id": id, "content": piece, "special": True, **special}
-            for id, piece in enumerate(SPECIAL)
+            for id, piece in enumerate(names)
         ],
         "normalizer": None,
         "pre_tokenizer": level,
-        "post_processor": {
+        "post_processor": None if markers else {
             "type": "TemplateProcessing",
             "single": [begin, text],
             "pair": [begin, text, {"Sequence": {"id": "B", "type_id": 0}}],
@@ -70,7 +81,8 @@ def write(folder, vocabulary):
         },
     }
     (folder / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False))
-    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    configuration = names | {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
+    ends = ("<|im_start|>", "<end_of_utterance>") if markers else ("<s>", "</s>")
+    roles = {"unk_token": "<unk>", "bos_token": ends[0], "eos_token": ends[1], "pad_token": "<pad>"}
+    configuration = roles | {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(configuration, indent=2))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "chat_template.jinja").write_text(SMOL_TEMPLATE if markers else TEMPLATE)
