@@ -100,6 +100,15 @@ struct Prompt {
     return owed(index + 1) - owed(index)
   }
 
+  /// Those that go through the encoder.
+  func preparedImages(_ vision: VisionConfig?) -> [PreparedImage] {
+    guard let vision else { return [] }
+    return images.compactMap { image in
+      guard case .open(_, let loaded) = image else { return nil }
+      return PreparedImage(loaded, vision)
+    }
+  }
+
   /// Whether an image goes through the encoder.
   var needsEncoder: Bool {
     images.contains { image in if case .open = image { true } else { false } }

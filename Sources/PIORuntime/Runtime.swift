@@ -10,6 +10,8 @@ import PIOVision
 public final class Runtime {
   let model: Model
   private let slots: [SlotState]
+  /// The images of the last prompt that went through the encoder.
+  public private(set) var preparedImages: [PreparedImage] = []
 
   /// - Parameters:
   ///   - fit: how images are made square; nil: as the checkpoint says.
@@ -85,6 +87,7 @@ public final class Runtime {
   public func append(_ request: Request, to slot: Slot) throws(RuntimeError) -> Prefill {
     let state = state(slot)
     let prompt = try Prompt(request, in: state, model)
+    preparedImages = prompt.preparedImages(model.config.vision)
     var result = Prefill()
     result.visualTokensAverage = prompt.schedule.average(
       prompt.entryCount, layerCount: config.text.layerCount)

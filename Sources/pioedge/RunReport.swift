@@ -19,6 +19,22 @@ struct RunReport: Encodable {
     var generatedTokens: Int
   }
 
+  /// What an image of this turn was made for the encoder.
+  struct Image: Encodable {
+    let width: Int
+    let height: Int
+    let resizedWidth: Int
+    let resizedHeight: Int
+    let tiles: Int
+    let visualTokens: Int
+
+    init(_ image: PreparedImage) {
+      (width, height) = (image.size.width, image.size.height)
+      (resizedWidth, resizedHeight) = (image.resized.width, image.resized.height)
+      (tiles, visualTokens) = (image.tileCount, image.visualTokenCount)
+    }
+  }
+
   struct Memory: Encodable {
     var peakResidentBytes: Int
     var modelBytes: Int
@@ -36,6 +52,7 @@ struct RunReport: Encodable {
   var timings: Timings
   var counts: Counts
   var memory: Memory
+  var images: [Image]
   var pruning: [StageReport]
   var isa: String
   var threads: Int
@@ -63,6 +80,7 @@ struct RunReport: Encodable {
       peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: runtime.modelByteCount,
       kvBytes: runtime.plan.arena.kvByteCount, workingBytes: runtime.plan.arena.arenaByteCount,
       plannedPeakBytes: runtime.plan.peakBytes, loadedWeightBytes: runtime.loadedWeightBytes)
+    images = runtime.preparedImages.map(Image.init)
     pruning = runtime.pruningStages.map(StageReport.init)
     isa = runtime.isa
     threads = runtime.plan.limits.threadCount

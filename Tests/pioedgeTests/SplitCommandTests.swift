@@ -27,6 +27,11 @@ struct SplitCommandTests {
     try #require(found.status == 0, "\(found.error)")
     let memory = try #require(found.json["memory"] as? [String: Int])
     #expect(memory["peak_resident_bytes"]! <= memory["planned_peak_bytes"]!)
+    let prepared = try #require((found.json["images"] as? [[String: Int]])?.first)
+    #expect(prepared["visual_tokens"] == 4 * prepared["tiles"]!)
+    // Tiles of 32 pixels, and the one that shows the image whole.
+    let area = prepared["resized_width"]! * prepared["resized_height"]!
+    #expect(prepared["tiles"] == (area > 32 * 32 ? area / (32 * 32) + 1 : 1))
     return try #require((found.json["counts"] as? [String: Int])?["visual_tokens"])
   }
 
