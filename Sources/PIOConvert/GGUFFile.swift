@@ -45,9 +45,16 @@ struct GGUFFile: Sendable {
   }
 
   /// Whether `path` is a file at all: a checkpoint of the other kind is a folder.
-  static func isFile(_ path: String) -> Bool {
+  /// False where there is nothing; what cannot be looked at is not taken for something else.
+  static func isFile(_ path: String) throws(ConvertError) -> Bool {
     var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFDIR
+    guard stat(path, &status) == 0 else {
+      guard errno == ENOENT || errno == ENOTDIR else {
+        throw .cannotRead(path: path, errno: errno)
+      }
+      return false
+    }
+    return status.st_mode & S_IFMT != S_IFDIR
   }
 }
 

@@ -2,7 +2,7 @@ import PIOBase
 import PIOFormat
 
 /// Whether a conversion from `path` would read it as a GGUF file: it is no folder.
-public func isGGUF(_ path: String) -> Bool { GGUFFile.isFile(path) }
+public func isGGUF(_ path: String) throws(ConvertError) -> Bool { try GGUFFile.isFile(path) }
 
 /// A model as its source holds it: everything known and checked but the numbers of its weights.
 struct ModelSource {
@@ -22,7 +22,7 @@ struct ModelSource {
 
   /// A folder is a Hugging Face checkpoint, a file a GGUF one.
   init(_ options: ConvertOptions) throws(ConvertError) {
-    if GGUFFile.isFile(options.source) {
+    if try GGUFFile.isFile(options.source) {
       self = try ModelSource(gguf: options)
     } else {
       guard options.projector == nil else { throw .projectorWithoutGGUF(path: options.source) }

@@ -124,11 +124,11 @@ struct ConvertCommand: ParsableCommand {
     if verifyAgainst != nil { try verify(target) }
   }
 
-  private func options(_ target: String) -> ConvertOptions {
+  private func options(_ target: String) throws -> ConvertOptions {
     var options = ConvertOptions(
       source: source, target: target,
       rules: EncodingRules(
-        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
+        weights: try weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
         visionWeights: visionWeights, group: group, keep: keep),
       threadCount: threads ?? defaultThreadCount())
     options.projector = mmproj
@@ -144,7 +144,7 @@ struct ConvertCommand: ParsableCommand {
     var line = ProgressLine()
     do {
       let report = try PIOConvert.verify(
-        path, against: reference, projector: isGGUF(reference) ? mmproj : nil,
+        path, against: reference, projector: try isGGUF(reference) ? mmproj : nil,
         threadCount: threads ?? defaultThreadCount()
       ) { done, total in
         line.show("verifying ", done: done, of: total)

@@ -138,7 +138,7 @@ struct PlannedConversion: ParsableArguments {
     var options = ConvertOptions(
       source: source, target: "",
       rules: EncodingRules(
-        weights: weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
+        weights: try weights.map(\.kind) ?? (isGGUF(source) ? nil : .int4),
         visionWeights: visionWeights, group: group ?? 32))
     options.projector = mmproj
     options.chatTemplate = chatTemplate

@@ -20,12 +20,14 @@ extension Turns {
       try output.check()
       output.write("> ")
       switch try input.line() {
-      case .end: return output.write("\n")
+      case .end:
+        output.write("\n")
+        return try output.check()
       case .tooLong: printError("error: a line longer than \(input.maxByteCount) bytes")
       case .text(let line):
         let words = line.split(separator: " ", maxSplits: 1).map(trimmed)
         if words.isEmpty { continue }
-        if words[0] == "/quit" { return }
+        if words[0] == "/quit" { return try output.check() }
         if words[0].hasPrefix("/") {
           obey(words, &chat, runtime)
         } else {

@@ -193,7 +193,8 @@ class Evaluation(Scenario):
     the next run goes on from there. Its tables have times in them: numbers with a point are not compared."""
 
     def output(self, text):
-        return re.sub(r" *\d+\.\d+", "N", text)
+        # Columns are as wide as their numbers.
+        return re.sub(r" +", " ", re.sub(r" *\d+\.\d+", "N", text))
 
     def comparable(self, name, data):
         text = without_times(data.decode(errors="replace"))
