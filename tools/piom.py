@@ -44,6 +44,7 @@ KEYS = {
     0x000F: ("text.mlp_bias", INTEGER),
     0x0010: ("text.tied_head", INTEGER),
     0x0011: ("text.sliding_window", INTEGER),
+    0x0012: ("text.rope_sections", INTEGERS),
     0x0101: ("vision.image_size", INTEGER),
     0x0102: ("vision.patch_size", INTEGER),
     0x0103: ("vision.dim", INTEGER),
@@ -57,6 +58,9 @@ KEYS = {
     0x010B: ("projector.activation", INTEGER),
     0x010C: ("projector.bias", INTEGER),
     0x010D: ("projector.shuffle", INTEGER),
+    0x010E: ("vision.merge", INTEGER),
+    0x010F: ("vision.window", INTEGER),
+    0x0110: ("vision.full_layers", INTEGERS),
     0x0181: ("image.fit", INTEGER),
     0x0182: ("image.filter", INTEGER),
     0x0183: ("image.resize_to", INTEGER),
@@ -68,6 +72,8 @@ KEYS = {
     0x0189: ("image.longest_edge", INTEGER),
     0x018A: ("image.splits", INTEGER),
     0x018B: ("image.markers", INTEGERS),
+    0x018C: ("image.least_pixels", INTEGER),
+    0x018D: ("image.most_pixels", INTEGER),
     0x0201: ("prompt.name", STRING),
     0x0202: ("prompt.system_prefix", STRING),
     0x0203: ("prompt.system_suffix", STRING),
@@ -245,7 +251,7 @@ class Tensor:
 
 
 # Feature bits of the header that have a number, and those of them that this reader supports.
-SUPPORTED = 1 << 0
+SUPPORTED = 0b111
 FEATURES = {
     0: "SmolVLM (Idefics3)",
     1: "Qwen2-VL",
@@ -298,8 +304,10 @@ class Model:
         self.tokenizer = self._map[tokenizer_start : tokenizer_start + tokenizer]
         need(xxh64(self.tokenizer) == tokenizer_checksum, "tokenizer is damaged")
         self.metadata = self._read_metadata(bytes(self._map[metadata_start:metadata_end]))
-        smol = "image.longest_edge" in self.metadata
-        need(features == (1 if smol else 0), f"features are {features}, not those of the model")
+        family = 1 if "image.longest_edge" in self.metadata else 0
+        if "vision.merge" in self.metadata:
+            family = 4 if "vision.window" in self.metadata else 2
+        need(features == family, f"features are {features}, not those of the model")
         self.tensors = self._read_directory(tensors, bytes(self._map[names_start : names_start + names]))
         self.by_name = {tensor.name: tensor for tensor in self.tensors}
         need(len(self.by_name) == len(self.tensors), "two tensors have one name")

@@ -29,7 +29,7 @@ public struct Work: Equatable, Sendable {
   public init(encodingAnImageFor textDim: Int, _ vision: VisionConfig) {
     let tower = vision.summary
     let rows = tower.rowCount
-    let layer = rows * (4 * tower.dim * tower.dim + 2 * tower.dim * tower.hiddenDim)
+    let layer = tower.layerMACs
     let patchDim = 3 * tower.patchSize * tower.patchSize
     weightMACs =
       tower.patchCount * patchDim * tower.dim + tower.layerCount * layer

@@ -25,7 +25,7 @@ struct CheckpointConfig {
       (text, rope) = try root.textConfig(family)
       (visionSource, imageTokenID) = (nil, nil)
     case .vision(let family):
-      (text, rope) = try root.innerTextConfig()
+      (text, rope) = try family.textConfig(root)
       visionSource = try family.init(root, folder: folder, textDim: text.dim)
       imageTokenID = try root.imageTokenID(
         default: family.defaultImageTokenID, vocabSize: text.vocabSize)
@@ -54,7 +54,7 @@ extension ConfigObject {
   }
 
   /// The decoder of a model with a vision encoder, in `text_config`.
-  fileprivate func innerTextConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
+  func innerTextConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
     let inner =
       try object("text_config") ?? ConfigObject(file: file, path: "text_config.", members: [:])
     try inner.refuseQuantized()

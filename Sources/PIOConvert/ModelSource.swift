@@ -61,7 +61,7 @@ struct ModelSource {
     try config.add(read)
     try self.init(
       config: config,
-      weights: names.sources.map { $0.flatMap { WeightSource($0, of: checkpoint) } },
+      weights: names.weights(of: checkpoint),
       frequencies: source.rope.frequencies, tokenizer: read.section, ignored: names.ignored,
       files: try SourceFiles(checkpoint),
       byteCount: checkpoint.files.reduce(0) { $0 + $1.byteCount })

@@ -14,7 +14,8 @@ struct TensorNames {
   /// Checkpoint tensors the model does not need, in order of their names.
   private(set) var ignored: [String] = []
   /// Where each of `tensorSpecs` comes from; nil for the frequencies, which are computed.
-  private(set) var sources: [Checkpoint.Location?] = []
+  private var sources: [Checkpoint.Location?] = []
+  private var parts: [SourcePart] = []
 
   init(_ checkpoint: Checkpoint, _ vision: (any CheckpointVision)?) throws(ConvertError) {
     self.vision = vision
@@ -36,15 +37,24 @@ struct TensorNames {
     for spec in specs {
       guard spec.name != "text.rope.inverse_frequencies" else {
         sources.append(nil)
+        parts.append(.whole)
         continue
       }
       let name = name(of: spec, tiedHead: tiedHead)
       guard let location = locations[name] else { throw .missingTensor(name: name) }
       try check(location.tensor, spec)
       sources.append(location)
+      parts.append(spec.isVision ? vision?.part(of: spec) ?? .whole : .whole)
       used.insert(name)
     }
     try sortOutUnused(used)
+  }
+
+  /// What `bind` found, in the order of its specs.
+  func weights(of checkpoint: Checkpoint) -> [WeightSource?] {
+    zip(sources, parts).map { location, part in
+      location.flatMap { WeightSource($0, of: checkpoint)?.taking(part) }
+    }
   }
 
   private mutating func sortOutUnused(_ used: Set<String>) throws(ConvertError) {

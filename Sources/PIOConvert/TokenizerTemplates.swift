@@ -109,6 +109,17 @@ private let namedTemplates: [PromptTemplate] = [
     $0.assistantPrefix = "Assistant:"
     $0.assistantSuffix = "<end_of_utterance>\n"
   },
+  template("qwen2_vl") {
+    $0.defaultSystem = "You are a helpful assistant."
+    $0.systemPrefix = "<|im_start|>system\n"
+    $0.systemSuffix = "<|im_end|>\n"
+    $0.userPrefix = "<|im_start|>user\n"
+    $0.imagePart = "<|vision_start|><image><|vision_end|>"
+    $0.userSuffix = "<|im_end|>\n"
+    $0.assistantPrefix = "<|im_start|>assistant\n"
+    $0.assistantSuffix = "<|im_end|>\n"
+    $0.addsBeginToken = false
+  },
   template("zephyr") {
     $0.systemPrefix = "<|system|>\n"
     $0.systemSuffix = "</s>\n"
@@ -261,6 +272,21 @@ private let publishedTemplates: [(name: String, jinja: String)] = [
   ),
   ("smolvlm", smolVLM(video: "")),
   ("smolvlm", smolVLM(video: "{% elif line['type'] == 'video' %}{{ '<video>' }}")),
+  (
+    "qwen2_vl",
+    #"""
+    {% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}
+    {% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system
+    You are a helpful assistant.<|im_end|>
+    {% endif %}<|im_start|>{{ message['role'] }}
+    {% if message['content'] is string %}{{ message['content'] }}<|im_end|>
+    {% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content
+    or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>{% elif content['type'] == 'video'
+    or 'video' in content %}{% set video_count.value = video_count.value + 1 %}{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>
+    {% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+    {% endif %}
+    """#
+  ),
   (
     "zephyr",
     #"""

@@ -24,9 +24,24 @@ struct WeightSource: Sendable {
   /// Rows first; all but the first are the columns.
   let shape: [Int]
   /// From the start of the file.
-  let offset: Int
-  let byteCount: Int
+  private(set) var offset: Int
+  private(set) var byteCount: Int
   var order = RowOrder.asStored
+  /// Frames of a convolution in time that are added up; a row has as many times the columns.
+  private(set) var frames = 1
+
+  /// What `part` says of it.
+  func taking(_ part: SourcePart) -> WeightSource {
+    var taken = self
+    switch part {
+    case .whole: break
+    case .rows(let index, let count):
+      taken.byteCount = byteCount / count
+      taken.offset = offset + index * taken.byteCount
+    case .summedFrames(let count): taken.frames = count
+    }
+    return taken
+  }
 }
 
 extension WeightSource {
@@ -50,16 +65,22 @@ final class RowReader {
   private let shape: TensorShape
   private let rowByteCount: Int
   private let raw: UnsafeMutableRawBufferPointer
+  /// A row with its frames apart; empty where it has one.
+  private let apart: UnsafeMutableBufferPointer<Float>
 
   /// `shape`: as our file has it; rows times columns are the source's.
   init(_ source: WeightSource, shape: TensorShape) {
     self.source = source
     self.shape = shape
-    rowByteCount = source.type.rowByteCount(shape.columns)
+    rowByteCount = source.type.rowByteCount(shape.columns * source.frames)
+    apart = .allocate(capacity: source.frames > 1 ? shape.columns * source.frames : 0)
     raw = .allocate(byteCount: min(16, shape.rows) * rowByteCount, alignment: 64)
   }
 
-  deinit { raw.deallocate() }
+  deinit {
+    raw.deallocate()
+    apart.deallocate()
+  }
 
   /// Row `index` of those read last, as the source stores it.
   func bytes(_ index: Int) -> UnsafeRawPointer {
@@ -82,11 +103,26 @@ final class RowReader {
 
   /// Row `index` of those read last in f32; `out` takes the columns.
   func row(_ index: Int, into out: UnsafeMutablePointer<Float>) {
+    guard source.frames == 1 else { return sumFrames(index, into: out) }
     dequantize(source.type, bytes(index), into: out, count: shape.columns)
     // A bias is one row of ours, whose numbers have the order of its matrix's rows.
     if shape.rows == 1, source.order != .asStored {
       let stored = (0..<shape.columns).map { out[$0] }
       for column in 0..<shape.columns { out[column] = stored[source.order.source(column)] }
+    }
+  }
+
+  /// Channels, in each frames, in each a patch's pixels: the frames are added up.
+  private func sumFrames(_ index: Int, into out: UnsafeMutablePointer<Float>) {
+    let frames = source.frames
+    dequantize(source.type, bytes(index), into: apart.baseAddress!, count: apart.count)
+    let area = shape.columns / 3
+    for channel in 0..<3 {
+      for pixel in 0..<area {
+        var sum: Float = 0
+        for frame in 0..<frames { sum += apart[(channel * frames + frame) * area + pixel] }
+        out[channel * area + pixel] = sum
+      }
     }
   }
 }

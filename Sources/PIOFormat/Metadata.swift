@@ -17,6 +17,7 @@ enum MetadataKey: UInt16, CaseIterable {
   case textMLPBias = 0x000F
   case textTiedHead = 0x0010
   case textSlidingWindow = 0x0011
+  case textRopeSections = 0x0012
 
   case visionImageSize = 0x0101
   case visionPatchSize = 0x0102
@@ -31,6 +32,9 @@ enum MetadataKey: UInt16, CaseIterable {
   case projectorActivation = 0x010B
   case projectorBias = 0x010C
   case projectorShuffle = 0x010D
+  case visionMerge = 0x010E
+  case visionWindow = 0x010F
+  case visionFullLayers = 0x0110
   case imageFit = 0x0181
   case imageFilter = 0x0182
   case imageResizeTo = 0x0183
@@ -42,6 +46,8 @@ enum MetadataKey: UInt16, CaseIterable {
   case imageLongestEdge = 0x0189
   case imageSplits = 0x018A
   case imageMarkers = 0x018B
+  case imageLeastPixels = 0x018C
+  case imageMostPixels = 0x018D
 
   case promptName = 0x0201
   case promptSystemPrefix = 0x0202

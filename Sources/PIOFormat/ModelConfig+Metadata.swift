@@ -68,6 +68,9 @@ extension TextConfig {
       try coder.integer(.textSlidingWindow, &window)
       slidingWindow = window
     }
+    if coder.codes(.textRopeSections, isPresent: !ropeSections.isEmpty) {
+      try coder.integers(.textRopeSections, &ropeSections)
+    }
   }
 }
 

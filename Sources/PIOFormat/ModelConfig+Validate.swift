@@ -28,6 +28,10 @@ extension TextConfig {
     try check("text.rope_theta", ropeTheta, 1e-3...1e12)
     try check("text.rope_attention_factor", ropeAttentionFactor, 1e-3...1e3)
     if let slidingWindow { try check("text.sliding_window", slidingWindow, 1...(1 << 24)) }
+    guard !ropeSections.isEmpty else { return }
+    try check("text.rope_sections (count)", ropeSections.count, 3...3)
+    for section in ropeSections { try check("text.rope_sections", section, 0...headDim / 2) }
+    try check("text.rope_sections (sum)", ropeSections.reduce(0, +), headDim / 2...headDim / 2)
   }
 }
 

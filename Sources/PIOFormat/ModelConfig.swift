@@ -43,6 +43,8 @@ public struct TextConfig: Equatable, Sendable {
   public var tiedHead = false
   /// Positions that a row sees at most, its own the last of them (Mistral); nil: all before it.
   public var slidingWindow: Int?
+  /// Rotary frequencies that turn with a row's time, line and column (M-RoPE); empty: all turn with its one position.
+  public var ropeSections: [Int] = []
 
   public init() {}
 }

@@ -7,6 +7,8 @@ public enum VisionConfig: Equatable, Sendable {
   case llava(LLaVAConfig)
   case llavaNext(LLaVANextConfig)
   case smolVLM(SmolVLMConfig)
+  case qwen2VL(Qwen2VLConfig)
+  case qwen25VL(Qwen25VLConfig)
 
   /// The family's name, as messages and reports say it.
   public var familyName: String {
@@ -14,6 +16,8 @@ public enum VisionConfig: Equatable, Sendable {
     case .llava: "LLaVA"
     case .llavaNext: "LLaVA-NeXT"
     case .smolVLM: "SmolVLM"
+    case .qwen2VL: "Qwen2-VL"
+    case .qwen25VL: "Qwen2.5-VL"
     }
   }
 
@@ -23,6 +27,8 @@ public enum VisionConfig: Equatable, Sendable {
     case .llava(let llava): llava.visualTokenCount
     case .llavaNext(let next): next.maxRowCount
     case .smolVLM(let smol): smol.maxRowCount
+    case .qwen2VL(let qwen): qwen.pixels.mostTokens(qwen.tower)
+    case .qwen25VL(let qwen): qwen.pixels.mostTokens(qwen.tower)
     }
   }
 
@@ -30,7 +36,7 @@ public enum VisionConfig: Equatable, Sendable {
   /// nothing, where images are not cut into tiles, or never into so few.
   public mutating func limitImages(tiles count: Int) -> Bool {
     switch self {
-    case .llava: return false
+    case .llava, .qwen2VL, .qwen25VL: return false
     case .llavaNext(var next):
       guard next.keepResolutions(ofTiles: count) else { return false }
       self = .llavaNext(next)
@@ -53,6 +59,12 @@ public enum VisionConfig: Equatable, Sendable {
     case .smolVLM(var smol):
       guard smol.limitImages(tokens: count) else { return false }
       self = .smolVLM(smol)
+    case .qwen2VL(var qwen):
+      guard qwen.pixels.limit(tokens: count, qwen.tower) else { return false }
+      self = .qwen2VL(qwen)
+    case .qwen25VL(var qwen):
+      guard qwen.pixels.limit(tokens: count, qwen.tower) else { return false }
+      self = .qwen25VL(qwen)
     }
     return true
   }
@@ -63,13 +75,15 @@ public enum VisionConfig: Equatable, Sendable {
     case .llava(let llava): llava.visualTokenCount
     case .llavaNext(let next): (next.fewestTiles + 1) * next.tileTokenCount
     case .smolVLM(let smol): smol.tileTokenCount
+    case .qwen2VL(let qwen): qwen.pixels.fewestTokens(qwen.tower)
+    case .qwen25VL(let qwen): qwen.pixels.fewestTokens(qwen.tower)
     }
   }
 
   /// The least that `limitImages(tiles:)` takes; nil: images are not cut into tiles.
   public var fewestTiles: Int? {
     switch self {
-    case .llava: nil
+    case .llava, .qwen2VL, .qwen25VL: nil
     case .llavaNext(let next): next.fewestTiles
     case .smolVLM(let smol): smol.mostTiles > 1 ? 1 : nil
     }
@@ -80,7 +94,7 @@ public enum VisionConfig: Equatable, Sendable {
   public var usualTokenLimit: Int? {
     switch self {
     case .llava, .llavaNext: nil
-    case .smolVLM: 1280
+    case .smolVLM, .qwen2VL, .qwen25VL: 1280
     }
   }
 }
@@ -99,6 +113,10 @@ extension VisionConfig {
 extension VisionConfig {
   /// The family of a file whose vision entries come next, its numbers still to be read; nil: there are none.
   init?(familyOf decoder: MetadataDecoder) {
+    if decoder.isNext(.visionPatchSize) {
+      self = decoder.has(.visionWindow) ? .qwen25VL(Qwen25VLConfig()) : .qwen2VL(Qwen2VLConfig())
+      return
+    }
     guard decoder.isNext(.visionImageSize) else { return nil }
     self =
       decoder.has(.imageLongestEdge)
@@ -117,6 +135,12 @@ extension VisionConfig {
     case .smolVLM(var smol):
       try smol.code(&coder)
       self = .smolVLM(smol)
+    case .qwen2VL(var qwen):
+      try qwen.code(&coder)
+      self = .qwen2VL(qwen)
+    case .qwen25VL(var qwen):
+      try qwen.code(&coder)
+      self = .qwen25VL(qwen)
     }
   }
 
@@ -125,6 +149,8 @@ extension VisionConfig {
     case .llava(let llava): try llava.validate()
     case .llavaNext(let next): try next.validate()
     case .smolVLM(let smol): try smol.validate(vocabSize: vocabSize)
+    case .qwen2VL(let qwen): try qwen.validate()
+    case .qwen25VL(let qwen): try qwen.validate()
     }
   }
 
@@ -133,6 +159,8 @@ extension VisionConfig {
     switch self {
     case .llava, .llavaNext: nil
     case .smolVLM: .smolVLM
+    case .qwen2VL: .qwen2VL
+    case .qwen25VL: .qwen25VL
     }
   }
 
@@ -142,6 +170,8 @@ extension VisionConfig {
     case .llava(let llava): llava.addSpecs(to: &specs, outputDim: outputDim)
     case .llavaNext(let next): next.addSpecs(to: &specs, outputDim: outputDim)
     case .smolVLM(let smol): smol.addSpecs(to: &specs, outputDim: outputDim)
+    case .qwen2VL(let qwen): qwen.addSpecs(to: &specs, outputDim: outputDim)
+    case .qwen25VL(let qwen): qwen.addSpecs(to: &specs, outputDim: outputDim)
     }
   }
 }

@@ -33,8 +33,10 @@ struct SlotRegions: Equatable, Sendable {
 /// The rows of the prompt that is in work.
 struct PromptRegions: Equatable, Sendable {
   let hidden: Region<Float>
-  /// Each row's position behind the first one's.
+  /// Each row's position behind the first one's: one number, or for M-RoPE three, `(3, rows)`.
   let offsets: Region<Int32>
+  /// Which of the three each rotary frequency turns with; empty where there is one.
+  let axes: Region<UInt8>
   let kept: Region<Int32>
   let visualSpans: Region<Int32>
   let visualOrigins: Region<Int32>
@@ -43,7 +45,8 @@ struct PromptRegions: Equatable, Sendable {
 
   init(_ layout: inout Layout, _ text: TextConfig, imageCount: Int, rows: Int) {
     hidden = layout.reserve(rows * text.dim)
-    offsets = layout.reserve(rows)
+    offsets = layout.reserve(rows * (text.ropeSections.isEmpty ? 1 : 3))
+    axes = layout.reserve(text.ropeSections.isEmpty ? 0 : text.headDim / 2)
     kept = layout.reserve(rows)
     visualSpans = layout.reserve(2 * imageCount)
     visualOrigins = layout.reserve(rows)

@@ -22,8 +22,7 @@ struct Decoder {
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
   let hidden: Rows
   let pruner: Pruner
-  /// Each row's position behind the first one's.
-  private let offsets: UnsafeMutablePointer<Int32>
+  private let places: RowPlaces
   private let rotations: Rotations
   let logits: UnsafeMutableBufferPointer<Float>
   private let scratch: Scratch
@@ -46,7 +45,7 @@ struct Decoder {
     pruner = Pruner(
       config: config, weights: weights, stream: stream, operations: operations, plan: layout,
       arena: arena)
-    offsets = arena.pointer(layout.prompt.offsets)
+    places = RowPlaces(config, layout.prompt, rows: layout.promptRows, arena: arena)
     rotations = Rotations(
       cosines: arena.pointer(layout.prompt.cosines), sines: arena.pointer(layout.prompt.sines),
       headDim: config.headDim)
@@ -76,7 +75,7 @@ struct Decoder {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
     let pruner = pruner(for: route)
     let isCompact = route?.pruning.positions == .compact
-    let span = fillOffsets(count, route)
+    let span = fillPlaces(count, route)
     var left = count
     var stages = (route?.schedule ?? .none).stages[...]
     var rotatedFor: Int32?
@@ -95,7 +94,7 @@ struct Decoder {
         rotatedFor = position
       }
       let first = cache.claim(
-        left, span: isCompact ? left : span, layer: layer, offsets: offsets)
+        left, span: isCompact ? left : span, layer: layer, offsets: places.times)
       // Behind the last layer only the last row is read.
       let needed = layer + 1 < config.layerCount ? 0 : left - 1
       try chunks(layer, cache.layers[layer], left, needed, at: first, pruner, cancellation)
@@ -119,11 +118,13 @@ struct Decoder {
   }
 
   /// Each row's position behind the first one's. Returns how many positions the rows reach over.
-  private func fillOffsets(_ count: Int, _ route: VisualRoute?) -> Int {
-    if let route, route.rows.isReduced, route.pruning.positions == .original {
-      return route.rows.positions(count, into: offsets)
+  private func fillPlaces(_ count: Int, _ route: VisualRoute?) -> Int {
+    if let route,
+      !places.isOne || (route.rows.isReduced && route.pruning.positions == .original)
+    {
+      return route.rows.positions(count, into: places)
     }
-    for row in 0..<count { offsets[row] = Int32(row) }
+    for row in 0..<count { places.set(row, Int32(row)) }
     return count
   }
 
@@ -155,7 +156,7 @@ struct Decoder {
       probe: Probe(
         weights: weights.layers[layer], cache: probed,
         earlierRows: hasRun ? probed.count - count : probed.count,
-        hidden: hidden.rows(0..<count), rotations: rotations, offsets: offsets,
+        hidden: hidden.rows(0..<count), rotations: rotations, offsets: places.times,
         proxies: pruner(for: route).proxies(route.rows, of: count)),
       previous: stage.afterLayer > 0 ? cache.layers[stage.afterLayer - 1] : nil)
   }
@@ -169,7 +170,11 @@ struct Decoder {
     for row in 0..<left {
       let from = Int(pruner.kept[row])
       if from != row { hidden[row].update(from: hidden[from], count: config.dim) }
-      offsets[row] = route.pruning.positions == .compact ? Int32(row) : offsets[from]
+      if route.pruning.positions == .compact {
+        places.set(row, Int32(row))
+      } else {
+        places.move(from, to: row)
+      }
     }
     return left
   }
@@ -260,7 +265,7 @@ struct Decoder {
     operations.forEachRow(
       count,
       .angles(
-        rotations, frequencies: weights.inverseFrequencies, offsets: offsets, first: first,
+        rotations, frequencies: weights.inverseFrequencies, places: places, first: first,
         factor: config.ropeAttentionFactor))
   }
 

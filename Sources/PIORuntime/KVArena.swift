@@ -6,7 +6,7 @@ import PIOFormat
 /// Layout: keys `(kvHead, capacity, headDim)`, values likewise, then for int8 the scales `(kvHead, capacity)` of
 /// keys and of values; one head's past is contiguous.
 struct LayerCache {
-  let base: UnsafeMutableRawPointer
+  private(set) var base: UnsafeMutableRawPointer
   let kind: KVKind
   let headCount: Int
   let headDim: Int
@@ -33,6 +33,12 @@ struct LayerCache {
       if positions[middle] > position - window { high = middle } else { low = middle + 1 }
     }
     return low
+  }
+
+  /// Counts rows from row `first` on: those of a part of an image. For float kinds alone, whose rows have no scales.
+  mutating func shift(by first: Int) {
+    precondition(kind != .int8, "shift: int8")
+    base += first * headDim * (kind == .f32 ? 4 : 2)
   }
 
   func head(_ head: Int) -> pio_kv {

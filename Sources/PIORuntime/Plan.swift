@@ -98,11 +98,7 @@ public struct Plan: Equatable, Sendable {
   /// Throws where a limit is out of its range, or asks for more than the model has.
   public init(_ model: ModelSizes, limits: Limits, process: ProcessMemory) throws(RuntimeError) {
     try limits.validate()
-    if let vision = model.config.vision, !vision.towerHasClassToken,
-      limits.prunings.contains(where: { $0.method.zips && $0.patchScore == .cls })
-    {
-      throw .noClassToken
-    }
+    try Self.checkPruning(model.config, limits)
     let phases = PhasePlan(model, limits: limits, process: process)
     var smallest = Int.max
     var chosen: PhasePlan.Candidate?
@@ -114,6 +110,20 @@ public struct Plan: Equatable, Sendable {
       if chosen.map({ !$0.fits(limits.memoryCap) }) ?? true { chosen = phases.best(arena) }
     }
     self.init(chosen!, limits, fileByteCount: model.fileByteCount, smallestCapBytes: smallest)
+  }
+
+  /// Refuses ways to prune that the model does not have.
+  private static func checkPruning(
+    _ config: ModelConfig, _ limits: Limits
+  ) throws(RuntimeError) {
+    for pruning in limits.prunings where pruning.prunes {
+      if !config.text.ropeSections.isEmpty, pruning.positions == .compact {
+        throw .positionsStay
+      }
+      guard let vision = config.vision, pruning.method.zips else { continue }
+      guard vision.canReduce else { throw .encoderKeepsAll(method: pruning.method.rawValue) }
+      guard vision.towerHasClassToken || pruning.patchScore != .cls else { throw .noClassToken }
+    }
   }
 
   private init(

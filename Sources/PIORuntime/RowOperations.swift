@@ -14,10 +14,9 @@ struct Rotations {
 enum RowOperation {
   case rmsNorm(Rows, UnsafePointer<Float>, epsilon: Float, out: Rows)
   case layerNorm(Rows, LayerNormWeights, epsilon: Float, out: Rows)
-  /// Fills row t's cosines and sines for position `first + offsets[t]`.
+  /// Fills row t's cosines and sines for where it stands behind position `first`.
   case angles(
-    Rotations, frequencies: UnsafePointer<Float>, offsets: UnsafePointer<Int32>, first: Int32,
-    factor: Float)
+    Rotations, frequencies: UnsafePointer<Float>, places: RowPlaces, first: Int32, factor: Float)
   /// Row t is turned by the angles of row `firstRow + t`.
   case rotate(Rows, Rotations, firstRow: Int)
   case siluMul(gate: Rows, up: Rows)
@@ -66,8 +65,8 @@ private struct RowWork: ParallelBody {
       kernels.rms_norm(out[row], x[row], weight, epsilon, x.dim)
     case .layerNorm(let x, let weights, let epsilon, let out):
       kernels.layer_norm(out[row], x[row], weights.weight, weights.bias, epsilon, x.dim)
-    case .angles(let rotations, let frequencies, let offsets, let first, let factor):
-      fillAngles(row, rotations, frequencies, Float(first + offsets[row]), factor)
+    case .angles(let rotations, let frequencies, let places, let first, let factor):
+      fillAngles(row, rotations, frequencies, places, first, factor)
     case .rotate(let x, let rotations, let firstRow):
       let angles = (firstRow + row) * rotations.headDim / 2
       kernels.rope(
@@ -87,12 +86,14 @@ private struct RowWork: ParallelBody {
   }
 
   private func fillAngles(
-    _ row: Int, _ rotations: Rotations, _ frequencies: UnsafePointer<Float>, _ position: Float,
-    _ factor: Float
+    _ row: Int, _ rotations: Rotations, _ frequencies: UnsafePointer<Float>, _ places: RowPlaces,
+    _ first: Int32, _ factor: Float
   ) {
     let half = rotations.headDim / 2
+    let position = Float(first + places.times[row])
     for i in 0..<half {
-      let angle = position * frequencies[i]
+      let own = places.isOne ? position : Float(first + places.position(row, frequency: i))
+      let angle = own * frequencies[i]
       rotations.cosines[row * half + i] = cosf(angle) * factor
       rotations.sines[row * half + i] = sinf(angle) * factor
     }

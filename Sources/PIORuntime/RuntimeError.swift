@@ -33,6 +33,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
   case fitOfTiles
   /// `PatchScore.cls` was asked of a vision encoder that has no class token.
   case noClassToken
+  /// Rows of a model with M-RoPE cannot be renumbered.
+  case positionsStay
+  /// The vision encoder cannot drop tokens itself.
+  case encoderKeepsAll(method: String)
   case imageCount(placeholders: Int, images: Int)
   case tooManyImages(needed: Int, limit: Int)
   case promptTooLong(neededRows: Int, freeRows: Int, contextRows: Int)
@@ -81,6 +85,10 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .kernelsDisagree(let isa):
       "the \(isa) kernels failed their self-test on this processor; try PIOEDGE_ISA=scalar"
     case .modelTakesNoImages: "this model is a text decoder and takes no images"
+    case .positionsStay:
+      "--positions compact does not work with this model, whose visual tokens stand in lines and columns; use original"
+    case .encoderKeepsAll(let method):
+      "--prune \(method) does not work with this model's vision encoder; use pio"
     case .noClassToken:
       "--patch-score cls works only with vision encoders that have a class token; use received"
     case .fitOfTiles:

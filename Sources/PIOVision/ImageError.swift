@@ -10,6 +10,8 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
   case damaged(path: String, message: String)
   case unsupported(path: String, message: String)
   case tooManyPixels(path: String, width: Int, height: Int, maxPixels: Int)
+  /// One edge is more than 200 times as long as the other, and the model takes no such image.
+  case tooLong(path: String, width: Int, height: Int)
   case edgeTooLong(path: String, width: Int, height: Int, maxEdge: Int)
   /// `neededBytes` is 0 where the codec does not say.
   case codecMemory(path: String, message: String, neededBytes: Int, maxBytes: Int)
@@ -37,6 +39,8 @@ public enum ImageError: Error, Equatable, CustomStringConvertible {
         + " (raise --max-image-pixels, or make the image smaller)"
     case .edgeTooLong(let path, let width, let height, let maxEdge):
       "\(path): \(width) x \(height) pixels: an edge is longer than \(maxEdge); raise --max-image-pixels"
+    case .tooLong(let path, let width, let height):
+      "\(path): \(width) x \(height) pixels: this model takes no image more than 200 times as long as wide"
     case .codecMemory(let path, let message, let neededBytes, let maxBytes):
       "\(path): decoding would take \(neededBytes > 0 ? "\(neededBytes)" : "more") bytes of"
         + " \(maxBytes) allowed: \(message) (save it as a baseline JPEG or smaller, or raise --codec-memory)"

@@ -31,10 +31,10 @@ private func json(_ text: String) -> Any {
     arguments: [
       ("model_type", #""foo""#, "config.json: model_type 'foo' is not supported"),
       (
-        "model_type", #""qwen2_vl""#,
-        "'qwen2_vl' (Qwen2-VL) is not supported: LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Llama and Mistral are"
+        "model_type", #""qwen3_vl""#,
+        "'qwen3_vl' (Qwen3-VL) is not supported: LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Llama and Mistral are"
       ),
-      ("model_type", #""qwen2_5_vl""#, "model_type 'qwen2_5_vl' (Qwen2.5-VL) is not supported"),
+      ("model_type", #""internvl""#, "model_type 'internvl' (InternVL) is not supported"),
       ("architectures", #"["LlavaLlamaForCausalLM"]"#, "LlavaLlamaForCausalLM"),
       ("quantization_config", #"{"quant_method": "awq"}"#, "quantization_config ('awq')"),
       ("text_config.model_type", #""mixtral""#, "text_config.model_type 'mixtral'"),

@@ -95,8 +95,8 @@ struct PythonReaderTests {
         Issue.record("the sample is not of LLaVA-NeXT")
         return
       }
-      // All but SmolVLM's four and its prompt's two.
-      #expect(metadata.count == MetadataKey.allCases.count - 6)
+      // All but those of SmolVLM, its prompt and the Qwen-VL families.
+      #expect(metadata.count == MetadataKey.allCases.count - 12)
       #expect(metadata["text.dim"] as? Int == text.dim)
       #expect(metadata["text.vocab_size"] as? Int == text.vocabSize)
       #expect(metadata["text.rope_theta"] as? Double == Double(text.ropeTheta))
@@ -138,6 +138,23 @@ struct PythonReaderTests {
       #expect(metadata["image.markers"] as? [Int] == markers && markers.count > 8)
       #expect(metadata["prompt.bare_text_prefix"] as? String == " ")
       #expect(metadata["prompt.conversation_prefix"] as? String == "<|im_start|>")
+    }
+  }
+
+  @Test(arguments: [UInt64(4), 12])
+  func theMetadataOfImagesAtTheirOwnShapeIsThere(_ seed: UInt64) throws {
+    let sample = Sample(seed: seed, vision: true)
+    try withTemporaryFolder { folder in
+      let path = folder + "/a.piom"
+      try sample.write(to: path)
+      let result = try run([python!, root + "/tools/piom.py", "inspect", path, "--json"])
+      try #require(result.status == 0, "\(String(decoding: result.output, as: UTF8.self))")
+      let json = try JSONSerialization.jsonObject(with: result.output) as? [String: Any]
+      let metadata = try #require(json?["metadata"] as? [String: Any])
+      #expect(metadata["text.rope_sections"] as? [Int] == sample.config.text.ropeSections)
+      #expect(metadata["image.most_pixels"] as? Int == 1 << 20)
+      #expect((metadata["vision.window"] as? Int == 4) == (seed == 4))
+      #expect((metadata["vision.full_layers"] != nil) == (seed == 4))
     }
   }
 
@@ -189,11 +206,11 @@ struct PythonReaderTests {
       forge.bytes[20] ^= 4
       try #expect(answer() == "piom.py: header is damaged\n")
       forge.bytes[20] ^= 4
-      forge.set(8, UInt64(1) << 63 | 2)
+      forge.set(8, UInt64(1) << 63 | 8)
       forge.seal()
       try #expect(
         answer()
-          == "piom.py: needs support for Qwen2-VL and unknown features"
+          == "piom.py: needs support for Qwen3-VL and unknown features"
           + " (bits 0x8000000000000000), which this reader lacks\n")
     }
   }

@@ -32,6 +32,7 @@ struct Sample {
     config = randomConfig(vision: hasVision, &random)
     if hasVision && seed % 2 == 1 { config.addTiles() }
     if hasVision && seed % 4 == 2 { config.addSplitting(&random) }
+    if hasVision && seed % 8 == 4 { config.addOwnShape(windows: seed % 16 == 4, &random) }
     let specs = tensorSpecs(for: config)
     encodings = specs.map { spec in
       allEncodings.filter { spec.role.allows($0) }.randomElement(using: &random)!
@@ -165,6 +166,32 @@ extension ModelConfig {
       PixelSize(height: $0 * side, width: (4 - $0) * side)
     }
     vision = .llavaNext(next)
+  }
+
+  /// Qwen2-VL, or with windows Qwen2.5-VL.
+  fileprivate mutating func addOwnShape(windows: Bool, _ random: inout TestRandom) {
+    let half = text.headDim / 2
+    let first = Int.random(in: 0...half, using: &random)
+    text.ropeSections = [first, half - first, 0]
+    var tower = QwenTowerConfig()
+    tower.patchSize = .random(in: 2...9, using: &random)
+    tower.headCount = .random(in: 1...3, using: &random)
+    tower.dim = tower.headCount * 4 * .random(in: 1...4, using: &random)
+    tower.hiddenDim = .random(in: 5...70, using: &random)
+    tower.layerCount = .random(in: 1...3, using: &random)
+    var pixels = PixelRange()
+    (pixels.least, pixels.most) = (tower.cellSide * tower.cellSide, 1 << 20)
+    pixels.mean = (0.481, 0.457, 0.408)
+    if windows {
+      var qwen = Qwen25VLConfig()
+      (qwen.tower, qwen.pixels) = (tower, pixels)
+      qwen.fullLayers = [tower.layerCount - 1]
+      vision = .qwen25VL(qwen)
+    } else {
+      var qwen = Qwen2VLConfig()
+      (qwen.tower, qwen.pixels) = (tower, pixels)
+      vision = .qwen2VL(qwen)
+    }
   }
 
   /// SmolVLM, with text between tiles and all that its prompt says.

@@ -17,6 +17,9 @@ let tiledCheckpoints = ["next-llama3", "next-mistral-window", "next-vicuna"]
 /// Those with text between an image's tiles.
 let smolCheckpoints = ["smol-plain-markers", "smol-shuffle-3", "smol-shuffle-4"]
 
+/// Those that take an image at its own shape, at positions of three numbers.
+let qwenCheckpoints = ["qwen2-flat", "qwen25-windows"]
+
 /// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.
 struct Golden: Decodable {
   struct Values: Decodable {

@@ -4,7 +4,9 @@ import Testing
 
 /// Against `transformers`, f32 with eager attention, on files whose weights are f32.
 struct GoldenModelTests {
-  static let all = ["demo"] + tinyCheckpoints + tiledCheckpoints + smolCheckpoints
+  static let all =
+    ["demo"] + tinyCheckpoints + tiledCheckpoints + smolCheckpoints
+    + qwenCheckpoints
 
   private func session(_ golden: Golden) throws -> Session {
     let path = try Files.model(golden.checkpoint, weights: .f32, vision: .f32)

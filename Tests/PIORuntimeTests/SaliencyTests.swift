@@ -63,6 +63,10 @@ struct SaliencyTests {
   static let smolCases = list("smol")
   static let smolValues = numbers("smol")
 
+  /// Rows that stand at three positions: tools/golden/make_qwen_pruning_golden.py.
+  static let qwenCases = list("qwen")
+  static let qwenValues = numbers("qwen")
+
   private static func list(_ name: String) -> [Case] {
     let data = try! Data(contentsOf: folder.appendingPathComponent("\(name).json"))
     return try! JSONDecoder().decode([Case].self, from: data)
@@ -107,6 +111,11 @@ struct SaliencyTests {
   @Test(arguments: smolCases)
   func textBetweenTilesStaysAndRanksNowhere(_ test: Case) throws {
     try compare(test, Self.smolValues)
+  }
+
+  @Test(arguments: qwenCases)
+  func rowsThatStayKeepTheirThreePositions(_ test: Case) throws {
+    try compare(test, Self.qwenValues)
   }
 
   private func compare(_ test: Case, _ values: [Float]) throws {

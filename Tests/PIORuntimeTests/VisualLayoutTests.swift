@@ -140,7 +140,7 @@ struct VisualRowsTests {
     visual.append(first: 2)
     visual.append(first: 3 + layout.rowCount)
     let count = 5 + 2 * layout.rowCount
-    #expect(visual.positions(count, into: buffers.offsets.baseAddress!) == count)
+    #expect(visual.positions(count, into: RowPlaces(times: buffers.offsets.baseAddress!)) == count)
     #expect(Array(buffers.offsets[..<count]) == (0..<Int32(count)).map { $0 })
     #expect(visual.tokenCount == 2 * layout.tokenCount)
     #expect(visual.end == 3 + 2 * layout.rowCount)
@@ -168,8 +168,63 @@ struct VisualRowsTests {
     let count = 3 + kept.count + 2
     let whole = 3 + layout.rowCount + 2
     #expect(visual.isReduced)
-    #expect(visual.positions(count, into: buffers.offsets.baseAddress!) == whole)
+    #expect(visual.positions(count, into: RowPlaces(times: buffers.offsets.baseAddress!)) == whole)
     #expect(buffers.offsets[3..<(3 + kept.count)].map { $0 - 3 } == kept.map(\.row))
     #expect(Int(buffers.offsets[count - 1]) == whole - 1)
+  }
+
+  /// Text, an image of 2 × 3 tokens, text: the example of the families' paper, and one that is longer than high.
+  @Test func anImageAtItsOwnShapeStandsInLinesAndColumns() {
+    var numbers = [Int32](repeating: -1, count: 3 * 60)
+    var axes: [UInt8] = [0, 1, 2]
+    let buffers = Buffers()
+    numbers.withUnsafeMutableBufferPointer { numbers in
+      axes.withUnsafeMutableBufferPointer { axes in
+        let places = RowPlaces(
+          times: numbers.baseAddress!, stride: 60, axes: axes.baseAddress!)
+        for (lines, columns, next) in [(2, 3, 6), (1, 40, 43)] {
+          let layout = VisualLayout(
+            [.grid(.init(lines: lines, lineLength: columns))], places: .byGrid)
+          var visual = VisualRows([layout], spans: buffers.spans, origins: buffers.origins)
+          visual.append(first: 3)
+          let tokens = lines * columns
+          #expect(visual.positions(5 + tokens, into: places) == next + 2)
+          for row in 0..<3 {
+            #expect((0..<3).allSatisfy { places.position(row, frequency: $0) == row })
+          }
+          for token in 0..<tokens {
+            let found = (0..<3).map { places.position(3 + token, frequency: $0) }
+            #expect(found == [3, Int32(3 + token / columns), Int32(3 + token % columns)])
+          }
+          for (row, position) in [(3 + tokens, next), (4 + tokens, next + 1)] {
+            #expect((0..<3).allSatisfy { places.position(row, frequency: $0) == Int32(position) })
+          }
+        }
+      }
+    }
+  }
+
+  /// Windows by lines, in each its tokens by lines; those at the right and lower edge are smaller.
+  @Test func tokensGoWindowByWindow() {
+    let grid = CellGrid(lines: 5, columns: 6, window: 4)
+    let order = (0..<30).map { grid.place($0) }.map { $0.line * 6 + $0.column }
+    #expect(
+      order == [
+        0, 1, 2, 3, 6, 7, 8, 9, 12, 13, 14, 15, 18, 19, 20, 21, 4, 5, 10, 11, 16, 17, 22, 23, 24,
+        25,
+        26, 27, 28, 29,
+      ])
+    var windows: [Range<Int>] = []
+    grid.forEachWindow { windows.append($0) }
+    #expect(windows == [0..<16, 16..<24, 24..<28, 28..<30])
+    for (lines, columns, window) in [
+      (5, 6, 4), (8, 8, 4), (1, 9, 2), (9, 1, 2), (3, 3, 0), (2, 7, 9),
+    ] {
+      let grid = CellGrid(lines: lines, columns: columns, window: window)
+      for index in 0..<grid.count {
+        let place = grid.place(index)
+        #expect(grid.index(line: place.line, column: place.column) == index)
+      }
+    }
   }
 }

@@ -37,7 +37,9 @@ struct ChatTests {
       ).map(\.string).joined()
       // What the tokenizer adds itself, or what the template's own text begins with.
       let begin = template.addsBeginToken && one.text.hasPrefix(one.begin) ? one.begin : ""
-      #expect(bytes(begin + text) == bytes(one.text), "\(one.template)")
+      // Each family has a name of its own for an image; this vocabulary has one alone.
+      let expected = one.text.replacingOccurrences(of: "<|image_pad|>", with: "<image>")
+      #expect(bytes(begin + text) == bytes(expected), "\(one.template)")
     }
   }
 

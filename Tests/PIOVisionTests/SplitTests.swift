@@ -53,18 +53,6 @@ private func decoded<T: Decodable>(_ name: String) throws -> T {
   try JSONDecoder().decode(T.self, from: Data(contentsOf: folder.appendingPathComponent(name)))
 }
 
-private func drawn(_ width: Int, _ height: Int) throws -> [UInt8] {
-  var pixels: [UInt8] = []
-  for y in 0..<height {
-    for x in 0..<width {
-      pixels.append(UInt8(x * 255 / max(1, width - 1)))
-      pixels.append(UInt8((x * x * 3 + y * 7) % 256))
-      pixels.append((x / 3 + y / 5) % 2 == 1 ? 255 : 0)
-    }
-  }
-  return try encodePNG(pixels, width: width, height: height)
-}
-
 /// Pixels of all tiles, with room behind them that must not be touched; scratch of the size the limits say.
 private func tiles(
   _ image: OpenImage, _ preparation: ImagePreparation, longest: Int, splits: Bool
@@ -96,6 +84,19 @@ private func lanczos(side: Int) -> ImagePreparation {
 }
 
 @Suite struct SplitTests {
+  /// As tools/golden/make_split_golden.py draws it.
+  static func drawn(_ width: Int, _ height: Int) throws -> [UInt8] {
+    var pixels: [UInt8] = []
+    for y in 0..<height {
+      for x in 0..<width {
+        pixels.append(UInt8(x * 255 / max(1, width - 1)))
+        pixels.append(UInt8((x * x * 3 + y * 7) % 256))
+        pixels.append((x / 3 + y / 5) % 2 == 1 ? 255 : 0)
+      }
+    }
+    return try encodePNG(pixels, width: width, height: height)
+  }
+
   @Test func layoutsAreThoseOfTransformers() throws {
     let golden: GoldenSplits = try decoded("layouts.json")
     #expect(golden.cases.count >= 300)
@@ -115,7 +116,7 @@ private func lanczos(side: Int) -> ImagePreparation {
   @Test(arguments: GoldenPixels.all.cases)
   fileprivate func tilesAreThoseOfTransformers(_ golden: GoldenPixels.Case) throws {
     let preparation = lanczos(side: golden.side)
-    let bytes = try golden.drawn.map { try drawn($0[0], $0[1]) } ?? []
+    let bytes = try golden.drawn.map { try Self.drawn($0[0], $0[1]) } ?? []
     let (layout, pixels) = try bytes.withUnsafeBytes { bytes in
       let image =
         try golden.file.map { try OpenImage(path: GoldenImages.path($0)) }
@@ -162,7 +163,7 @@ private func lanczos(side: Int) -> ImagePreparation {
       for (width, height) in [(500, 1), (1, 500), (500, 499), (499, 7), (1, 1), (500, 500)] {
         var limits = ImageLimits()
         limits.maxEdge = 500
-        try drawn(width, height).withUnsafeBytes { bytes in
+        try Self.drawn(width, height).withUnsafeBytes { bytes in
           let image = try OpenImage(bytes: bytes, name: "drawn", limits: limits)
           let (layout, _) = try tiles(image, lanczos(side: side), longest: longest, splits: true)
           #expect(layout.tileCount >= 1)

@@ -92,12 +92,28 @@ struct AllocationTests {
     ["--visual-tokens", "30", "--prune", "visionzip+pio", "--kv", "int8"],
   ])
   func splitImagesAllocateNothing(_ options: [String]) throws {
-    let checkpoint = Tool.repository.appendingPathComponent(
-      "Tests/Golden/checkpoints/smol-shuffle-4")
+    try countImages("smol-shuffle-4", ["square", "wide"], options)
+  }
+
+  /// Images at their own shape, rows at three positions, windows in the tower.
+  @Test(
+    arguments: ["qwen2-flat", "qwen25-windows"],
+    [
+      [], ["--stream", "on"], ["--schedule", "1:10", "--threads", "3"],
+      ["--visual-tokens", "9", "--kv", "int8"], ["--image-tokens", "20"],
+    ])
+  func imagesAtTheirOwnShapeAllocateNothing(_ name: String, _ options: [String]) throws {
+    try countImages(name, ["square", "tall"], options)
+  }
+
+  private func countImages(
+    _ name: String, _ shapes: [String], _ options: [String]
+  ) throws {
+    let checkpoint = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)")
     let model = Tool.scratch.appendingPathComponent("counted-\(UUID().uuidString).piom").path
     let made = Tool.run(["convert", checkpoint.path, model, "--weights", "int8"])
     try #require(made.status == 0, "\(made.error)")
-    let images = ["square", "wide"].flatMap {
+    let images = shapes.flatMap {
       ["--image", checkpoint.appendingPathComponent("\($0).png").path]
     }
     let counts = try count(

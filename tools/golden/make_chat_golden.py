@@ -106,6 +106,14 @@ SMOLVLM2 = SMOLVLM.replace(
     "{{ '<image>' }}{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}",
 )
 
+QWEN2_VL = r"""{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}<|im_end|>
+{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>{% elif content['type'] == 'video' or 'video' in content %}{% set video_count.value = video_count.value + 1 %}{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
 DEMO = (ROOT / "tools" / "demo" / "checkpoint" / "chat_template.jinja").read_text()
 
 # Name, text, what begins a text, whether images and a system part are for it; whether its past
@@ -128,6 +136,7 @@ TEMPLATES = [
     ("llava_llama3", LLAVA_LLAMA3, "", True, True, False),
     ("smolvlm", SMOLVLM, "", True, True),
     ("smolvlm2", SMOLVLM2, "", True, True),
+    ("qwen2_vl", QWEN2_VL, "", True, True),
 ]
 
 CONVERSATIONS = [

@@ -3,7 +3,7 @@
 
     tools/golden/make_checkpoints.py [--only NAME …]
 
-Together they vary what a LLaVA-1.5, LLaVA-NeXT or SmolVLM checkpoint in Hugging Face layout can vary; the
+Together they vary what a LLaVA-1.5, LLaVA-NeXT, SmolVLM or Qwen-VL checkpoint in Hugging Face layout can vary; the
 table CHECKPOINTS says how. They are written by transformers' own `save_pretrained`, except for the tensor names of
 the other two generations, which are put in place afterwards. Weights are drawn so that activations
 keep the size they have in a trained model and logits spread over about ±10: with an initialiser's
@@ -46,11 +46,16 @@ from transformers import (
     PreTrainedTokenizerFast,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +64,7 @@ DEMO = ROOT / "tools/demo/checkpoint"
 
 # What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
 # `next`: a LLaVA-NeXT checkpoint, the tiles an image may be cut into, (lines, columns); `smol`: a SmolVLM one, its
-# `scale_factor` and the image processor's longest edge; `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# `scale_factor` and the image processor's longest edge; `qwen`: a Qwen-VL one, its kind and its processor's counts of pixels; `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
 # llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
 CHECKPOINTS = {
     "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
@@ -245,6 +250,33 @@ CHECKPOINTS = {
             intermediate_size=52, num_hidden_layers=2,
         ),
     ),
+    "qwen2-flat": dict(  # published form: the decoder's keys at the top, heads of 20 in the tower, tied
+        dtype="bfloat16",
+        tokenizer="qwen",
+        qwen=dict(kind="qwen2", pixels=(4 * 16**2, 40 * 16**2)),
+        text=dict(
+            hidden_size=64, intermediate_size=96, num_attention_heads=2, num_key_value_heads=1,
+            tie_word_embeddings=True,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[4, 6, 6]),
+        ),
+        vision=dict(
+            depth=2, embed_dim=40, hidden_size=64, num_heads=2, patch_size=8, mlp_ratio=2,
+        ),
+        names="flat",
+    ),
+    "qwen25-windows": dict(  # windows of 2 × 2 tokens and one full layer, an odd MLP, untied
+        dtype="float16",
+        tokenizer="qwen",
+        qwen=dict(kind="qwen2.5", pixels=(4 * 12**2, 60 * 12**2)),
+        text=dict(
+            hidden_size=48, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[2, 2, 2]),
+        ),
+        vision=dict(
+            depth=3, hidden_size=48, out_hidden_size=48, num_heads=3, patch_size=6,
+            intermediate_size=61, window_size=24, fullatt_block_indexes=[1],
+        ),
+    ),
 }  # fmt: skip
 
 TEMPLATES = ROOT / "Tests/Golden/tokenizers/chat"
@@ -342,7 +374,35 @@ def marker_tokenizer(markers=True):
     return tokenizer
 
 
+def qwen_tokenizer():
+    """Byte-level BPE in the manner of Qwen 2, with what its chats and images have."""
+    tokenizer = Tokenizer(models.BPE())
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    special += ["<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    return tokenizer
+
+
 TOKENIZERS = {
+    "qwen": qwen_tokenizer,
     "markers": marker_tokenizer,
     "plain-markers": lambda: marker_tokenizer(markers=False),
     "byte-level": byte_level_tokenizer,
@@ -452,6 +512,70 @@ def make_smol(folder, recipe, seed):
     save_image(folder / "tall.png", 5, 97, seed + 2)
 
 
+def make_qwen(folder, recipe, seed):
+    raw = TOKENIZERS[recipe["tokenizer"]]()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    )  # fmt: skip
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
+    text = dict(num_hidden_layers=2, max_position_embeddings=1024, rms_norm_eps=1e-6) | recipe["text"]
+    text |= dict(vocab_size=raw.get_vocab_size() + 4, **ids)
+    tied = text.pop("tie_word_embeddings", False)
+    older = recipe["qwen"]["kind"] == "qwen2"
+    kind, model = (
+        (Qwen2VLConfig, Qwen2VLForConditionalGeneration)
+        if older
+        else (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
+    )
+    special = ["vision_start", "vision_end", "image_pad", "video_pad"]
+    names = ["vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"]
+    config = kind(
+        text_config=text, vision_config=recipe["vision"], tie_word_embeddings=tied,
+        **{name: raw.token_to_id(f"<|{token}|>") for name, token in zip(names, special)},
+    )  # fmt: skip
+    config.text_config.tie_word_embeddings = tied
+    model = model(config)
+    randomize(model, seed)
+    model.tie_weights()
+    model.generation_config.update(**ids, do_sample=False, max_new_tokens=32)
+    model.to(getattr(torch, recipe["dtype"]))
+    model.save_pretrained(folder)
+    if recipe.get("names") == "flat":
+        flatten(folder)
+    tokenizer.chat_template = (TEMPLATES / "qwen2_vl.jinja").read_text()
+    tokenizer.save_pretrained(folder)
+    vision = recipe["vision"]
+    Qwen2VLImageProcessorPil(
+        size={"shortest_edge": recipe["qwen"]["pixels"][0], "longest_edge": recipe["qwen"]["pixels"][1]},
+        patch_size=vision["patch_size"],
+    ).save_pretrained(folder)
+    cell = 2 * vision["patch_size"]
+    save_image(folder / "square.png", 5 * cell, 5 * cell + 3, seed)
+    save_image(folder / "wide.png", 9 * cell - 5, 3 * cell, seed + 1)
+    save_image(folder / "tall.png", 5, 97, seed + 2)
+
+
+def flatten(folder):
+    """The decoder's keys at the top, and the older names, as published files have them."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    text["rope_theta"] = rope.pop("rope_theta")
+    text["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    for key in ("model_type", "layer_types", "dtype", "sliding_window"):
+        text.pop(key, None)
+    config = text | {"use_sliding_window": False, "sliding_window": 1024, "max_window_layers": 2} | config
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    path = folder / "model.safetensors"
+    tensors = {
+        name.replace("model.visual.", "visual.").replace("model.language_model.", "model."): tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def save_processor(folder, tokenizer, image_size, patch_size, strategy, pad):
     if pad:
         image_processor = LlavaImageProcessorPil(
@@ -493,6 +617,8 @@ def make(name, recipe, seed):
     folder.mkdir(parents=True)
     if "smol" in recipe:
         return make_smol(folder, recipe, seed)
+    if "qwen" in recipe:
+        return make_qwen(folder, recipe, seed)
     raw = TOKENIZERS[recipe["tokenizer"]]()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, extra_special_tokens={"image_token": "<image>"}, **SPECIAL

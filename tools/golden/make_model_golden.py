@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import (
+    AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -47,6 +48,23 @@ DEMO_IMAGES = ["scene-0002-336x336.png", "scene-0004-480x360.png", "scene-0014-6
 DEMO_ROWS = [0, 1, 23, 24, 287, 300, 552, 575]
 
 
+class QwenProcessor:
+    """What Qwen2VLProcessor does with images: each token of one stands as often as it has cells."""
+
+    def __init__(self, folder):
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+    def __call__(self, images, text, return_tensors):
+        pixels = self.images(images=images, return_tensors="pt")
+        parts = text.split("<|image_pad|>")
+        counts = [int(grid.prod()) // self.images.merge_size**2 for grid in pixels["image_grid_thw"]]
+        whole = "".join(
+            part + "<|image_pad|>" * count for part, count in zip(parts, [*counts, 0])
+        )
+        return dict(pixels) | {"input_ids": torch.tensor([self.tokenizer(whole)["input_ids"]])}
+
+
 class Model:
     """A checkpoint in f32 and what turns text and images into its inputs."""
 
@@ -55,16 +73,20 @@ class Model:
         config = json.loads((folder / "config.json").read_text())
         self.tiled = config["model_type"] == "llava_next"
         self.smol = config["model_type"] in ("smolvlm", "idefics3")
-        self.multimodal = self.tiled or self.smol or config["model_type"] == "llava"
+        self.qwen = config["model_type"] in ("qwen2_vl", "qwen2_5_vl")
+        self.multimodal = self.tiled or self.smol or self.qwen or config["model_type"] == "llava"
         if self.multimodal:
-            self.processor = AutoProcessor.from_pretrained(folder)
+            if self.qwen:  # the family's own processor wants packages for video
+                self.processor = QwenProcessor(folder)
+            else:
+                self.processor = AutoProcessor.from_pretrained(folder)
             self.tokenizer = self.processor.tokenizer
             self.model = AutoModelForImageTextToText.from_pretrained(folder, **options)
             self.image_token = self.model.config.image_token_id
-            self.vocab_size = config["text_config"]["vocab_size"]
+            self.vocab_size = self.model.config.text_config.vocab_size
             if self.smol:
                 self.model.model.connector.register_forward_hook(self._keep_features)
-            elif not self.tiled:
+            elif not self.tiled and not self.qwen:
                 projector = self.model.model.multi_modal_projector
                 projector.register_forward_hook(self._keep_features)
         else:
@@ -86,6 +108,10 @@ class Model:
         opened = [Image.open(path).convert("RGB") for path in images]
         inputs = self.processor(images=opened, text=prompt, return_tensors="pt")
         pixels = {"pixel_values": inputs["pixel_values"]}
+        if self.qwen:
+            pixels["image_grid_thw"] = inputs["image_grid_thw"]
+            packed = self.model.model.get_image_features(**pixels, return_dict=True)
+            self.features = torch.cat(list(packed.pooler_output))
         if self.smol:
             pixels["pixel_attention_mask"] = inputs["pixel_attention_mask"]
         if self.tiled:
@@ -97,6 +123,9 @@ class Model:
     @torch.no_grad()
     def logits(self, ids, pixels):
         """(positions, vocab)."""
+        if self.qwen and pixels:
+            types = (torch.tensor([ids]) == self.image_token).long()
+            pixels = pixels | {"mm_token_type_ids": types}
         return self.model(input_ids=torch.tensor([ids]), **pixels).logits[0].float()
 
     def greedy(self, ids, pixels):
@@ -260,6 +289,36 @@ def smol(name):
     golden.write(folder)
 
 
+def qwen(name):
+    """Qwen-VL: images of several shapes, text in front of an image, two images and text behind each."""
+    folder = FOLDER / name
+    place = f"Tests/Golden/checkpoints/{name}"
+    golden = Golden(Model(folder), place)
+    mark = "<|vision_start|><|image_pad|><|vision_end|>"
+    question = "<|im_start|>user\n" + mark + "{}<|im_end|>\n<|im_start|>assistant\n"
+    for shape, text in [
+        ("square", "What color is the star?"),
+        ("wide", "Describe the image."),
+        ("tall", "How many are there?"),
+    ]:
+        golden.add(
+            shape,
+            question.format(text),
+            images=[f"{place}/{shape}.png"],
+            rows=list(range(0, 60, 3)),
+            next_turn="<|im_end|>\n<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n"
+            if shape == "square" else None,
+        )  # fmt: skip
+    golden.add(
+        "two-images",
+        f"Compare {mark} and {mark}: is the ring left of the moon?",
+        images=[f"{place}/wide.png", f"{place}/square.png"],
+        rows=[0, 3, 4, 17, -1],
+    )
+    golden.add("text", "Is the 1st größer than the 22nd circle\n\n— yes?", positions=[0, 5, 9])
+    golden.write(folder)
+
+
 def demo():
     golden = Golden(Model(ROOT / "tools/demo/checkpoint"), "tools/demo/checkpoint")
     questions = ["What does the text say?", "What shape is the white object?", "Describe the image."]
@@ -284,7 +343,7 @@ def main():
     for name in arguments.only:
         print(name)
         kind = name.split("-")[0]
-        demo() if name == DEMO else {"next": tiled, "smol": smol}.get(kind, tiny)(name)
+        demo() if name == DEMO else {"next": tiled, "smol": smol, "qwen2": qwen, "qwen25": qwen}.get(kind, tiny)(name)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,12 @@ import PIOFormat
 let imagePlaceholder = "<image>"
 
 extension PromptTemplate {
-  /// Puts the checkpoint's token in the place of `imagePlaceholder`, with which `imagePart` begins.
+  /// Puts the checkpoint's token in the place of `imagePlaceholder` in `imagePart`.
   mutating func setImageToken(_ text: String) {
-    imagePart = text + imagePart.dropFirst(imagePlaceholder.count)
+    guard
+      let start = imagePart.indices.first(where: { imagePart[$0...].hasPrefix(imagePlaceholder) })
+    else { return }
+    let end = imagePart.index(start, offsetBy: imagePlaceholder.count)
+    imagePart = imagePart[..<start] + text + imagePart[end...]
   }
 }

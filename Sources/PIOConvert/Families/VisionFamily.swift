@@ -8,8 +8,23 @@ protocol VisionSource {
   func name(of spec: TensorSpec) -> String
   /// Where it is not (rows, columns).
   func shape(of spec: TensorSpec) -> [Int]?
+  /// What of the source's tensor of that name it is.
+  func part(of spec: TensorSpec) -> SourcePart
   /// Tensors that may be there and change nothing.
   func isIgnorable(_ name: String) -> Bool
+}
+
+/// What of a source's tensor one of ours is.
+enum SourcePart: Equatable {
+  case whole
+  /// The `index`-th of `count` equal runs of rows.
+  case rows(index: Int, of: Int)
+  /// The sum over the frames of a convolution in time, which is what it makes of a frame that stands still.
+  case summedFrames(Int)
+}
+
+extension VisionSource {
+  func part(of spec: TensorSpec) -> SourcePart { .whole }
 }
 
 /// The vision half of a Hugging Face checkpoint.
@@ -21,6 +36,10 @@ protocol CheckpointVision: VisionSource {
   /// What the decoder's tensors begin with, and what its head is called, as `canonicalName` says names.
   static var decoderPrefix: String { get }
   static var headName: String { get }
+  /// The decoder of such a model.
+  static func textConfig(_ root: ConfigObject) throws(ConvertError) -> (
+    TextConfig, RotaryFrequencies
+  )
 
   /// `root`: the whole of `config.json`. `textDim`: numbers of a row of the decoder.
   init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError)
@@ -32,6 +51,10 @@ protocol CheckpointVision: VisionSource {
 extension CheckpointVision {
   static var decoderPrefix: String { "language_model.model." }
   static var headName: String { "language_model.lm_head.weight" }
+
+  static func textConfig(_ root: ConfigObject) throws(ConvertError) -> (
+    TextConfig, RotaryFrequencies
+  ) { try root.innerTextConfig() }
 }
 
 /// What `model_type` in `config.json` makes of a checkpoint.
@@ -45,6 +68,8 @@ enum ModelFamily {
     case "llava": self = .vision(LLaVACheckpoint.self)
     case "llava_next": self = .vision(LLaVANextCheckpoint.self)
     case "smolvlm", "idefics3": self = .vision(SmolVLMCheckpoint.self)
+    case "qwen2_vl": self = .vision(Qwen2VLCheckpoint.self)
+    case "qwen2_5_vl": self = .vision(Qwen25VLCheckpoint.self)
     case "llama": self = .decoder(.llama)
     case "mistral": self = .decoder(.mistral)
     default:
@@ -62,11 +87,13 @@ enum ModelFamily {
   }
 }
 
-private let supportedFamilies = "LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Llama and Mistral"
+private let supportedFamilies =
+  "LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Llama and Mistral"
 
 /// By `model_type`.
 private let unsupportedFamilies = [
-  "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL",
+  "qwen3_vl": "Qwen3-VL", "qwen3_vl_moe": "Qwen3-VL, a mixture of experts", "qwen3_5": "Qwen3.5",
+  "internvl": "InternVL", "lfm2_vl": "LFM2-VL", "gemma3": "Gemma 3",
 ]
 
 extension GGUFFile {

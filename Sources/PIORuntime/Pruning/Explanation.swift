@@ -18,17 +18,29 @@ public struct Explanation {
   private static let blue: (Int, Int, Int) = (86, 180, 233)
   private static let ink: (Int, Int, Int) = (20, 20, 20)
 
-  /// An image as the encoder sees it whole.
+  /// An image as the encoder sees it whole, in the shape of its tokens.
   struct Panel {
-    /// `side` pixels each way.
+    /// `side` pixels each way, stretched where the image is not square.
     let rgb: [UInt8]
     let side: Int
     let layout: VisualLayout
 
-    /// Tokens each way.
-    var perSide: Int { layout.overviewGrid.grid.lines }
+    var lines: Int { layout.overviewGrid.grid.lines }
+    var columns: Int { layout.overviewGrid.grid.lineLength }
+    var tokenCount: Int { lines * columns }
     /// The token in the upper left corner.
     var firstToken: Int { layout.overviewGrid.firstToken }
+
+    /// Pixels of the drawing, before it is enlarged: the longer edge has `side`.
+    var width: Int { max(1, columns >= lines ? side : side * columns / lines) }
+    var height: Int { max(1, lines >= columns ? side : side * lines / columns) }
+
+    func color(_ x: Int, _ y: Int) -> (Int, Int, Int) {
+      let at = (y * side / height * side + x * side / width) * 3
+      return (Int(rgb[at]), Int(rgb[at + 1]), Int(rgb[at + 2]))
+    }
+
+    func patch(_ x: Int, _ y: Int) -> Int { y * lines / height * columns + x * columns / width }
   }
 
   init(_ images: [Panel], _ stages: [PruningStage]) {
@@ -65,16 +77,10 @@ public struct Explanation {
     _ color: (_ patch: Int, _ color: (Int, Int, Int)) -> (Int, Int, Int)
   ) {
     let zoom = Self.zoom(image.side)
-    let patchSide = image.side / image.perSide
-    for y in 0..<(image.side * zoom) {
-      for x in 0..<(image.side * zoom) {
+    for y in 0..<(image.height * zoom) {
+      for x in 0..<(image.width * zoom) {
         let (column, row) = (x / zoom, y / zoom)
-        let at = (row * image.side + column) * 3
-        let patch = row / patchSide * image.perSide + column / patchSide
-        let own = (
-          Int(image.rgb[at]), Int(image.rgb[at + 1]), Int(image.rgb[at + 2])
-        )
-        set(left + x, top + y, color(patch, own))
+        set(left + x, top + y, color(image.patch(column, row), image.color(column, row)))
       }
     }
   }
@@ -82,7 +88,7 @@ public struct Explanation {
   private mutating func drawHeat(
     _ image: Panel, _ stage: PruningStage, _ left: Int, _ top: Int
   ) {
-    var heat = [Double?](repeating: nil, count: image.perSide * image.perSide)
+    var heat = [Double?](repeating: nil, count: image.tokenCount)
     let first = image.firstToken
     if !stage.scores.isEmpty {
       let order = stage.scores.indices.sorted { stage.scores[$0] < stage.scores[$1] }
@@ -113,9 +119,12 @@ public struct Explanation {
       return (grey / 4, grey / 4, grey / 4)
     }
     let targets = Set(stage.merged.map { $0.target - first })
-    let size = image.side / image.perSide * Self.zoom(image.side)
-    for patch in kept where patch >= 0 && patch < image.perSide * image.perSide {
-      let (x, y) = (left + patch % image.perSide * size, top + patch / image.perSide * size)
+    let zoom = Self.zoom(image.side)
+    let size = max(1, image.width / image.columns) * zoom
+    for patch in kept where patch >= 0 && patch < image.tokenCount {
+      let (line, column) = patch.quotientAndRemainder(dividingBy: image.columns)
+      let x = left + column * image.width / image.columns * zoom
+      let y = top + line * image.height / image.lines * zoom
       frame(x, y, size, targets.contains(patch) ? Self.blue : Self.orange)
     }
   }

@@ -53,36 +53,54 @@ struct VisualRows {
     imageCount += 1
   }
 
-  /// Where `count` rows stand behind the first one when each image has the positions of all of its rows. A class token
+  /// Where `count` rows stand behind the first one when each image has the places of all of its rows. A class token
   /// that is none of its tokens stands with the row in front, or the image's first. Returns how many positions these
   /// are.
-  func positions(_ count: Int, into offsets: UnsafeMutablePointer<Int32>) -> Int {
-    var shift = 0
+  func positions(_ count: Int, into places: RowPlaces) -> Int {
+    var next = 0
     var row = 0
     for image in 0..<imageCount {
       let span = self[image]
       while row < span.lowerBound {
-        offsets[row] = Int32(row + shift)
-        row += 1
+        places.set(row, Int32(next))
+        (row, next) = (row + 1, next + 1)
       }
-      var (place, texts) = (-1, 0)
-      for row in span {
-        if origins[row] == Self.text {
-          place = layouts[image].row(ofText: texts)
-          texts += 1
-        } else {
-          place = position(of: origins[row], in: layouts[image], behind: place)
-        }
-        offsets[row] = Int32(span.lowerBound + shift + place)
+      switch layouts[image].places {
+      case .byRow: placeByRow(span, layouts[image], first: next, places)
+      case .byGrid: placeByGrid(span, layouts[image], first: next, places)
       }
       row = span.upperBound
-      shift += layouts[image].rowCount - span.count
+      next += layouts[image].positionCount
     }
     while row < count {
-      offsets[row] = Int32(row + shift)
-      row += 1
+      places.set(row, Int32(next))
+      (row, next) = (row + 1, next + 1)
     }
-    return count + shift
+    return next
+  }
+
+  private func placeByRow(
+    _ span: Range<Int>, _ layout: VisualLayout, first: Int, _ places: RowPlaces
+  ) {
+    var (place, texts) = (-1, 0)
+    for row in span {
+      if origins[row] == Self.text {
+        place = layout.row(ofText: texts)
+        texts += 1
+      } else {
+        place = position(of: origins[row], in: layout, behind: place)
+      }
+      places.set(row, Int32(first + place))
+    }
+  }
+
+  private func placeByGrid(
+    _ span: Range<Int>, _ layout: VisualLayout, first: Int, _ places: RowPlaces
+  ) {
+    for row in span {
+      guard let cell = layout.cell(of: Int(origins[row])) else { continue }
+      places.set(row, Int32(first), Int32(first + cell.line), Int32(first + cell.column))
+    }
   }
 
   private func position(of origin: Int32, in layout: VisualLayout, behind previous: Int) -> Int {

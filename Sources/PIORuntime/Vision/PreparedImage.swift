@@ -26,6 +26,12 @@ public struct PreparedImage: Equatable, Sendable {
     case .smolVLM(let config):
       let split = config.split(image.size)
       (resized, tileCount) = (split.canvas, split.tileCount)
+    case .qwen2VL(let config):
+      resized = config.pixels.resize(image.size, config.tower) ?? image.size
+      tileCount = 1
+    case .qwen25VL(let config):
+      resized = config.pixels.resize(image.size, config.tower) ?? image.size
+      tileCount = 1
     }
   }
 }

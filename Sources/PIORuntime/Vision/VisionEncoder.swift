@@ -9,6 +9,8 @@ enum VisionEncoder {
   case llava(LLaVAEncoder)
   case llavaNext(LLaVANextEncoder)
   case smolVLM(SmolVLMEncoder)
+  case qwen2VL(QwenEncoder<Qwen2VLLayer>)
+  case qwen25VL(QwenEncoder<Qwen25VLLayer>)
 
   init?(_ plan: Plan, _ config: ModelConfig, _ parts: VisionParts, arena: borrowing Arena) {
     switch (config.vision, plan.arena.vision) {
@@ -18,6 +20,10 @@ enum VisionEncoder {
       self = .llavaNext(LLaVANextEncoder(config, regions, parts, arena: arena))
     case (.smolVLM(let config), .smolVLM(let regions)):
       self = .smolVLM(SmolVLMEncoder(config, regions, parts, arena: arena))
+    case (.qwen2VL(let config), .qwen(let regions)):
+      self = .qwen2VL(QwenEncoder(config, regions, parts, arena: arena))
+    case (.qwen25VL(let config), .qwen(let regions)):
+      self = .qwen25VL(QwenEncoder(config, regions, parts, arena: arena))
     default: return nil
     }
   }
@@ -28,6 +34,8 @@ enum VisionEncoder {
     case .llava(let encoder): try encoder.load(image)
     case .llavaNext(let encoder): try encoder.load(image)
     case .smolVLM(let encoder): try encoder.load(image)
+    case .qwen2VL(let encoder): try encoder.load(image)
+    case .qwen25VL(let encoder): try encoder.load(image)
     }
   }
 
@@ -41,6 +49,8 @@ enum VisionEncoder {
     case .llava(let encoder): try encoder.encode(image, into: out, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, cancellation)
     case .smolVLM(let encoder): try encoder.encode(image, into: out, cancellation)
+    case .qwen2VL(let encoder): try encoder.encode(image, into: out, cancellation)
+    case .qwen25VL(let encoder): try encoder.encode(image, into: out, cancellation)
     }
   }
 
@@ -53,6 +63,7 @@ enum VisionEncoder {
     case .llava(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .smolVLM(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
+    case .qwen2VL, .qwen25VL: preconditionFailure("a plan with a method that this encoder lacks")
     }
   }
 
@@ -62,6 +73,8 @@ enum VisionEncoder {
     case .llava(let encoder): encoder.preparation
     case .llavaNext(let encoder): encoder.preparation
     case .smolVLM(let encoder): encoder.preparation
+    case .qwen2VL(let encoder): encoder.preparation
+    case .qwen25VL(let encoder): encoder.preparation
     }
   }
 }
@@ -94,6 +107,7 @@ enum VisionRegions: Equatable, Sendable {
   case llava(LLaVARegions)
   case llavaNext(LLaVANextRegions)
   case smolVLM(SmolVLMRegions)
+  case qwen(QwenRegions)
 
   /// Nil where no image comes.
   init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
@@ -105,6 +119,12 @@ enum VisionRegions: Equatable, Sendable {
       self = .llavaNext(LLaVANextRegions(&layout, config, limits: limits, chunkRows: chunkRows))
     case .smolVLM(let config):
       self = .smolVLM(SmolVLMRegions(&layout, config, limits: limits, chunkRows: chunkRows))
+    case .qwen2VL(let config):
+      self = .qwen(
+        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
+    case .qwen25VL(let config):
+      self = .qwen(
+        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
     }
   }
 
@@ -114,6 +134,7 @@ enum VisionRegions: Equatable, Sendable {
     case .llava(let regions): regions.imageEnd
     case .llavaNext(let regions): regions.imageEnd
     case .smolVLM(let regions): regions.imageEnd
+    case .qwen(let regions): regions.imageEnd
     }
   }
 
@@ -123,6 +144,7 @@ enum VisionRegions: Equatable, Sendable {
     case .llava(let regions): regions.tower.end
     case .llavaNext(let regions): regions.tower.end
     case .smolVLM(let regions): regions.tower.end
+    case .qwen(let regions): regions.end
     }
   }
 }
@@ -134,6 +156,8 @@ extension VisionConfig {
     case .llava(let config): config.layout
     case .llavaNext(let config): config.layout(size)
     case .smolVLM(let config): config.layout(size)
+    case .qwen2VL(let config): config.pixels.layout(size, config.tower)
+    case .qwen25VL(let config): config.pixels.layout(size, config.tower)
     }
   }
 
@@ -144,6 +168,8 @@ extension VisionConfig {
     case .llava(let config): [config.layout]
     case .llavaNext(let config): config.layouts
     case .smolVLM(let config): config.layouts
+    case .qwen2VL(let config): config.pixels.layouts(config.tower)
+    case .qwen25VL(let config): config.pixels.layouts(config.tower)
     }
   }
 
@@ -156,6 +182,8 @@ extension VisionConfig {
     case .llava(let config): config.tower.headDim
     case .llavaNext(let config): config.tower.headDim
     case .smolVLM(let config): config.tower.headDim
+    case .qwen2VL(let config): config.tower.headDim
+    case .qwen25VL(let config): config.tower.headDim
     }
   }
 
@@ -170,7 +198,7 @@ extension VisionConfig {
   var hasClassToken: Bool {
     switch self {
     case .llava(let config): config.hasClassToken
-    case .llavaNext, .smolVLM: false
+    case .llavaNext, .smolVLM, .qwen2VL, .qwen25VL: false
     }
   }
 
@@ -178,7 +206,15 @@ extension VisionConfig {
   var towerHasClassToken: Bool {
     switch self {
     case .llava, .llavaNext: true
-    case .smolVLM: false
+    case .smolVLM, .qwen2VL, .qwen25VL: false
+    }
+  }
+
+  /// Whether the encoder can drop tokens itself.
+  var canReduce: Bool {
+    switch self {
+    case .llava, .llavaNext, .smolVLM: true
+    case .qwen2VL, .qwen25VL: false
     }
   }
 

@@ -19,6 +19,8 @@ public struct VisionSummary: Equatable, Sendable {
   let connector: ConnectorWork
   /// How an image is made the tower's inputs, in words.
   public let preparation: String
+  /// Matrices of an MLP.
+  let mlpMatrices: Int
 
   init(
     _ tower: some VisionTransformerConfig, tokenCount: Int, inputCount: Int,
@@ -36,7 +38,29 @@ public struct VisionSummary: Equatable, Sendable {
     self.inputCount = inputCount
     self.connector = connector
     self.preparation = preparation
+    mlpMatrices = 2
   }
+
+  /// Of the largest image.
+  fileprivate init(_ tower: QwenTowerConfig, _ range: PixelRange, mlpMatrices: Int) {
+    layerCount = tower.layerCount
+    (dim, hiddenDim, headCount) = (tower.dim, tower.hiddenDim, tower.headCount)
+    patchSize = tower.patchSize
+    tokenCount = range.most / (tower.cellSide * tower.cellSide)
+    inputSide = Int(Double(range.most).squareRoot())
+    patchCount = tokenCount * tower.merge * tower.merge
+    rowCount = patchCount
+    inputCount = 1
+    connector = ConnectorWork(
+      inner: tower.mergedDim * tower.mergedDim, perOutput: tower.mergedDim)
+    preparation =
+      "resized to multiples of \(tower.cellSide), \(range.least) to \(range.most) pixels"
+      + " (\(range.filter))"
+    self.mlpMatrices = mlpMatrices
+  }
+
+  /// Multiply-adds of one layer's weights.
+  public var layerMACs: Int { rowCount * (4 * dim * dim + mlpMatrices * dim * hiddenDim) }
 
   /// Multiply-adds by the connector's weights for one input of the tower, up to rows of `textDim` numbers.
   public func connectorMACs(textDim: Int) -> Int {
@@ -56,6 +80,8 @@ extension VisionConfig {
     case .llava(let config): config.summary
     case .llavaNext(let config): config.summary
     case .smolVLM(let config): config.summary
+    case .qwen2VL(let config): VisionSummary(config.tower, config.pixels, mlpMatrices: 2)
+    case .qwen25VL(let config): VisionSummary(config.tower, config.pixels, mlpMatrices: 3)
     }
   }
 
@@ -66,6 +92,8 @@ extension VisionConfig {
     case .llavaNext(let config):
       config.resolutions.max { config.rowCount($0) < config.rowCount($1) }
     case .smolVLM(let config): config.largestImage
+    case .qwen2VL(let config): config.pixels.largestImage(config.tower)
+    case .qwen25VL(let config): config.pixels.largestImage(config.tower)
     }
   }
 
@@ -128,4 +156,12 @@ extension ProjectorConfig {
 
 extension ImagePreprocessing {
   fileprivate var words: String { "resized to \(resizeTo) (\(filter)), \(fit)" }
+}
+
+extension PixelRange {
+  /// As nearly square as can be.
+  fileprivate func largestImage(_ tower: QwenTowerConfig) -> PixelSize {
+    let side = Int(Double(most).squareRoot()) / tower.cellSide * tower.cellSide
+    return PixelSize(height: side, width: side)
+  }
 }

@@ -36,7 +36,16 @@ struct VisualLayout: Equatable, Sendable {
     let column: Int
   }
 
+  /// Which positions the rows have for the decoder's rotation.
+  enum Places: Equatable, Sendable {
+    /// Each the next one.
+    case byRow
+    /// All the same time, and each its line and its column; what follows stands behind the longer edge. Of one grid alone.
+    case byGrid
+  }
+
   let parts: [Part]
+  let places: Places
   /// The grid that shows the image whole.
   let overview: Int
   /// Visual tokens: what a budget counts.
@@ -44,14 +53,22 @@ struct VisualLayout: Equatable, Sendable {
   let rowCount: Int
   let lineEndCount: Int
 
-  init(_ parts: [Part], overview: Int = 0) {
+  init(_ parts: [Part], overview: Int = 0, places: Places = .byRow) {
     self.parts = parts
+    self.places = places
     self.overview = overview
     tokenCount = parts.reduce(0) { $0 + $1.tokenCount }
     rowCount = parts.reduce(0) { $0 + $1.rowCount }
     lineEndCount = parts.reduce(0) { sum, part in
       if case .grid(let grid) = part, grid.endsLines { sum + grid.lines } else { sum }
     }
+  }
+
+  /// Positions that the rows take.
+  var positionCount: Int {
+    guard places == .byGrid else { return rowCount }
+    let grid = overviewGrid.grid
+    return max(grid.lines, grid.lineLength)
   }
 
   var textCount: Int {

@@ -1,0 +1,330 @@
+import CPIOKernels
+import Glibc
+import PIOBase
+import PIOFormat
+import PIOVision
+
+/// What a layer of a Qwen-VL tower does that the families do each in their own way.
+protocol QwenLayer {
+  func attentionNorm(_ x: Rows, into out: Rows, _ operations: Operations)
+  func mlpNorm(_ x: Rows, into out: Rows, _ operations: Operations)
+  /// `x += MLP(normed)`; `inner` and `gate` are scratch, `(rows, hiddenDim)`.
+  func mlp(_ normed: Rows, inner: Rows, gate: Rows, into x: Rows, _ operations: Operations)
+  var query: Linear { get }
+  var key: Linear { get }
+  var value: Linear { get }
+  var output: Linear { get }
+}
+
+/// The vision tower of the Qwen-VL families: patches of an image of any size in, rows of the decoder out.
+///
+/// Patches go through in blocks of merge × merge, which become one token, and the blocks window by window; a window is
+/// the whole image where a family has none. Queries and keys turn with a patch's line in one half of their frequencies, with
+/// its column in the other.
+/// Sources: Wang et al. 2024, arXiv:2409.12191; Bai et al. 2025, arXiv:2502.13923.
+struct QwenTower<Layer: QwenLayer> {
+  private let config: QwenTowerConfig
+  private let layers: [Layer]
+  /// Whether a layer's patches attend to all others.
+  private let attendsToAll: (Int) -> Bool
+  private let patchEmbedding: Linear
+  private let merger: QwenMerger
+  private let stream: WeightStream
+  private let operations: Operations
+  private let chunkRows: Int
+  /// Of the largest image, `(patches, dim)`.
+  private let hidden: Rows
+  private let query: Rows
+  private let keyValue: UnsafeMutablePointer<Float>
+  private let normed: Rows
+  private let key: Rows
+  private let value: Rows
+  private let inner: Rows
+  private let gate: Rows
+  private let rotations: Rotations
+  private let pixels: UnsafeMutableBufferPointer<UInt8>
+  private let levels: UnsafeMutablePointer<Float>
+  private let normalization: ImagePreprocessing
+
+  init(
+    _ config: QwenTowerConfig, layers: [Layer], merger: QwenMerger, _ regions: QwenRegions,
+    normalization: ImagePreprocessing, _ parts: VisionParts, arena: borrowing Arena,
+    attendsToAll: @escaping (Int) -> Bool
+  ) {
+    self.config = config
+    self.layers = layers
+    self.merger = merger
+    self.attendsToAll = attendsToAll
+    self.normalization = normalization
+    patchEmbedding = parts.binding.matrix("vision.patch_embedding.weight", bias: nil)
+    (stream, operations, chunkRows) = (parts.stream, parts.operations, regions.chunkRows)
+    let (rows, dim) = (regions.patchCount, config.dim)
+    hidden = Rows(base: arena.pointer(regions.hidden), count: rows, dim: dim)
+    query = Rows(base: arena.pointer(regions.query), count: rows, dim: dim)
+    keyValue = arena.pointer(regions.keyValue)
+    normed = Rows(base: arena.pointer(regions.normed), count: chunkRows, dim: dim)
+    key = Rows(base: arena.pointer(regions.key), count: chunkRows, dim: dim)
+    value = Rows(base: arena.pointer(regions.value), count: chunkRows, dim: dim)
+    inner = Rows(
+      base: arena.pointer(regions.inner), count: chunkRows, dim: regions.inner.count / chunkRows)
+    gate = Rows(base: arena.pointer(regions.gate), count: chunkRows, dim: config.hiddenDim)
+    rotations = Rotations(
+      cosines: arena.pointer(regions.cosines), sines: arena.pointer(regions.sines),
+      headDim: config.headDim)
+    pixels = arena.buffer(regions.pixels)
+    levels = arena.pointer(regions.levels)
+  }
+
+  /// Encodes the image whose pixels `pixels` holds into `out`, a row for each token in the image's order.
+  ///
+  /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
+  func encode(
+    _ grid: CellGrid, into out: Rows, _ cancellation: Cancellation?
+  ) throws(RuntimeError) {
+    precondition(out.count == grid.count, "encode: row count")
+    let count = grid.count * config.merge * config.merge
+    precondition(count <= hidden.count, "encode: patches")
+    try embed(grid, count)
+    let x = hidden.rows(0..<count)
+    let cache = LayerCache(
+      base: UnsafeMutableRawPointer(keyValue), kind: .f32, headCount: config.headCount,
+      headDim: config.headDim, capacity: count)
+    for (index, layer) in layers.enumerated() {
+      try cancellation.check()
+      try stream.acquire(index + 1)
+      forEachChunk(count, chunkRows) { rows in project(layer, x, rows, cache) }
+      attend(grid, cache, count, toAll: attendsToAll(index))
+      forEachChunk(count, chunkRows) { rows in finish(layer, x.rows(rows), rows) }
+      stream.release(index + 1)
+    }
+    try stream.acquire(layers.count + 1)
+    merger.project(x, grid, chunkRows: chunkRows, scratch: inner, normed: query, into: out)
+    stream.release(layers.count + 1)
+  }
+
+  /// Patches, in the order of their blocks, and the angles of their places.
+  private func embed(_ grid: CellGrid, _ count: Int) throws(RuntimeError) {
+    try stream.acquire(0)
+    normalization.fill(levels: levels)
+    let width = grid.columns * config.cellSide
+    forEachChunk(count, chunkRows) { rows in
+      let patches = inner.reshaped(
+        count: rows.count, dim: 3 * config.patchSize * config.patchSize)
+      for row in rows {
+        let place = place(row, grid)
+        patch(
+          line: place.line, column: place.column, side: config.patchSize, of: pixels.baseAddress!,
+          width: width, levels: levels, into: patches[row - rows.lowerBound])
+      }
+      var input = LinearInput(patches)
+      operations.linear(&input, patchEmbedding, hidden.rows(rows))
+    }
+    fillAngles(grid, count)
+    stream.release(0)
+  }
+
+  /// The line and the column of the patch that is row `row`.
+  private func place(_ row: Int, _ grid: CellGrid) -> (line: Int, column: Int) {
+    let merge = config.merge
+    let (cell, inside) = row.quotientAndRemainder(dividingBy: merge * merge)
+    let place = grid.place(cell)
+    return (place.line * merge + inside / merge, place.column * merge + inside % merge)
+  }
+
+  /// For patch (r, c) the angles r·f and c·f, with f_i = 10000^(−4i/headDim), i < headDim/4.
+  private func fillAngles(_ grid: CellGrid, _ count: Int) {
+    let (half, quarter) = (config.headDim / 2, config.headDim / 4)
+    for i in 0..<quarter {
+      let frequency = 1 / powf(10_000, Float(2 * i) / Float(half))
+      for row in 0..<count {
+        let place = place(row, grid)
+        let at = row * half + i
+        for (offset, position) in [(0, place.line), (quarter, place.column)] {
+          let angle = Float(position) * frequency
+          rotations.cosines[at + offset] = cosf(angle)
+          rotations.sines[at + offset] = sinf(angle)
+        }
+      }
+    }
+  }
+
+  private func project(_ layer: Layer, _ x: Rows, _ rows: Range<Int>, _ cache: LayerCache) {
+    let normed = normed.rows(0..<rows.count)
+    let key = key.rows(0..<rows.count)
+    let value = value.rows(0..<rows.count)
+    let query = query.rows(rows)
+    layer.attentionNorm(x.rows(rows), into: normed, operations)
+    var input = LinearInput(normed)
+    operations.linear(&input, layer.query, query)
+    operations.linear(&input, layer.key, key)
+    operations.linear(&input, layer.value, value)
+    operations.forEachRow(rows.count, .rotate(query, rotations, firstRow: rows.lowerBound))
+    operations.forEachRow(rows.count, .rotate(key, rotations, firstRow: rows.lowerBound))
+    operations.store(key, value, in: cache, at: rows.lowerBound)
+  }
+
+  private func attend(_ grid: CellGrid, _ cache: LayerCache, _ count: Int, toAll: Bool) {
+    guard !toAll else {
+      return operations.attend(query.rows(0..<count), cache, .all(count: count))
+    }
+    let perCell = config.merge * config.merge
+    grid.forEachWindow { cells in
+      let rows = (cells.lowerBound * perCell)..<(cells.upperBound * perCell)
+      var window = cache
+      window.shift(by: rows.lowerBound)
+      operations.attend(query.rows(rows), window, .all(count: rows.count))
+    }
+  }
+
+  private func finish(_ layer: Layer, _ x: Rows, _ rows: Range<Int>) {
+    var attended = LinearInput(query.rows(rows))
+    operations.linear(&attended, layer.output, x, accumulate: true)
+    let normed = normed.rows(0..<rows.count)
+    layer.mlpNorm(x, into: normed, operations)
+    let inner = inner.reshaped(count: rows.count, dim: config.hiddenDim)
+    layer.mlp(normed, inner: inner, gate: gate.rows(0..<rows.count), into: x, operations)
+  }
+}
+
+/// The tokens of an image, `lines` × `columns`, in the order in which a tower takes them: window by window, in each by
+/// lines. `window`: tokens a side; 0: one window is all there is.
+struct CellGrid {
+  let lines: Int
+  let columns: Int
+  let window: Int
+
+  var count: Int { lines * columns }
+
+  private var side: Int { window > 0 ? window : max(lines, columns) }
+
+  /// Where token `index` of the tower's order lies.
+  func place(_ index: Int) -> (line: Int, column: Int) {
+    // A band of windows has `side` lines, but for the last.
+    let band = index / (side * columns)
+    let top = band * side
+    let height = min(side, lines - top)
+    let inBand = index - top * columns
+    let across = inBand / (height * side)
+    let left = across * side
+    let width = min(side, columns - left)
+    let inWindow = inBand - height * left
+    return (top + inWindow / width, left + inWindow % width)
+  }
+
+  /// Which token of the tower's order lies there.
+  func index(line: Int, column: Int) -> Int {
+    let (top, left) = (line / side * side, column / side * side)
+    let (height, width) = (min(side, lines - top), min(side, columns - left))
+    return top * columns + height * left + (line - top) * width + column - left
+  }
+
+  /// Calls `body` with the tokens of each window, in the tower's order.
+  func forEachWindow(_ body: (Range<Int>) -> Void) {
+    var first = 0
+    for top in stride(from: 0, to: lines, by: side) {
+      for left in stride(from: 0, to: columns, by: side) {
+        let count = min(side, lines - top) * min(side, columns - left)
+        body(first..<(first + count))
+        first += count
+      }
+    }
+  }
+}
+
+/// A norm of each patch, then two matrices with GELU between them, on the patches of a token together.
+struct QwenMerger {
+  private let first: Linear
+  private let second: Linear
+  private let norm: (Rows, Rows) -> Void
+  private let operations: Operations
+  private let mergedDim: Int
+  private let perCell: Int
+
+  init(
+    _ config: QwenTowerConfig, _ parts: VisionParts, norm: @escaping (Rows, Rows) -> Void
+  ) {
+    first = parts.binding.linear("projector.linear1")
+    second = parts.binding.linear("projector.linear2")
+    operations = parts.operations
+    self.norm = norm
+    (mergedDim, perCell) = (config.mergedDim, config.merge * config.merge)
+  }
+
+  /// `x`: the patches in the tower's order; `normed`: as large; `out`: a row for each token in the image's order.
+  func project(
+    _ x: Rows, _ grid: CellGrid, chunkRows: Int, scratch: Rows, normed: Rows, into out: Rows
+  ) {
+    let all = normed.rows(0..<x.count)
+    norm(x, all)
+    // What the layers are done with takes the tokens in the image's order.
+    let cells = x.reshaped(count: grid.count, dim: mergedDim)
+    for line in 0..<grid.lines {
+      for column in 0..<grid.columns {
+        let from = all[perCell * grid.index(line: line, column: column)]
+        cells[line * grid.columns + column].update(from: from, count: mergedDim)
+      }
+    }
+    forEachChunk(out.count, chunkRows) { rows in
+      let inner = scratch.reshaped(count: rows.count, dim: mergedDim)
+      var input = LinearInput(cells.rows(rows))
+      operations.linear(&input, first, inner)
+      operations.activate(inner, .gelu)
+      var activated = LinearInput(inner)
+      operations.linear(&activated, second, out.rows(rows))
+    }
+  }
+}
+
+/// The tower's part of the arena, for the largest image.
+struct QwenRegions: Equatable, Sendable {
+  let pixels: Region<UInt8>
+  let levels: Region<Float>
+  let hidden: Region<Float>
+  let query: Region<Float>
+  let keyValue: Region<Float>
+  let normed: Region<Float>
+  let key: Region<Float>
+  let value: Region<Float>
+  /// `(chunkRows, widest of patch, MLP and connector)`.
+  let inner: Region<Float>
+  let gate: Region<Float>
+  let cosines: Region<Float>
+  let sines: Region<Float>
+  let image: Region<UInt8>
+  let patchCount: Int
+  let chunkRows: Int
+  let imageEnd: Int
+  let end: Int
+
+  init(
+    _ layout: inout Layout, _ tower: QwenTowerConfig, _ range: PixelRange, limits: Limits,
+    chunkRows: Int
+  ) {
+    let tokens = range.mostTokens(tower)
+    let rows = tokens * tower.merge * tower.merge
+    let chunk = min(rows, chunkRows)
+    patchCount = rows
+    self.chunkRows = chunk
+    pixels = layout.reserve(3 * tokens * tower.cellSide * tower.cellSide)
+    levels = layout.reserve(3 * 256)
+    let mark = layout.end
+    image = layout.reserve(
+      rasterScratchByteCount(
+        longest: range.longestEdge(tower), filter: range.filter,
+        limits: limits.image(codecBytes: 0)))
+    imageEnd = layout.end
+    layout.rewind(to: mark)
+    hidden = layout.reserve(rows * tower.dim)
+    query = layout.reserve(rows * tower.dim)
+    keyValue = layout.reserve(2 * rows * tower.dim)
+    normed = layout.reserve(chunk * tower.dim)
+    key = layout.reserve(chunk * tower.dim)
+    value = layout.reserve(chunk * tower.dim)
+    let patchDim = 3 * tower.patchSize * tower.patchSize
+    inner = layout.reserve(chunk * max(patchDim, tower.hiddenDim, tower.mergedDim))
+    gate = layout.reserve(chunk * tower.hiddenDim)
+    cosines = layout.reserve(rows * tower.headDim / 2)
+    sines = layout.reserve(rows * tower.headDim / 2)
+    end = layout.end
+  }
+}

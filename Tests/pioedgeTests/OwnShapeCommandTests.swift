@@ -1,0 +1,94 @@
+import Foundation
+import Testing
+
+/// Qwen2-VL and Qwen2.5-VL through the built tool: images at their own shape.
+struct OwnShapeCommandTests {
+  private func withModel(_ name: String, _ body: (String) throws -> Void) throws {
+    let path = Tool.scratch.appendingPathComponent("own-shape-\(UUID().uuidString).piom").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let source = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
+    let made = Tool.run(["convert", source, path, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    try body(path)
+  }
+
+  private func image(_ name: String, _ shape: String) -> String {
+    Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)/\(shape).png").path
+  }
+
+  private func run(_ words: [String]) throws -> [String: Any] {
+    let found = Tool.run(words + ["--max-tokens", "3", "--json"])
+    try #require(found.status == 0, "\(found.error)")
+    let memory = try #require(found.json["memory"] as? [String: Int])
+    #expect(memory["peak_resident_bytes"]! <= memory["planned_peak_bytes"]!)
+    return found.json
+  }
+
+  /// What an image is resized to decides its tokens, of 16 or 12 pixels a side, and is said.
+  @Test(arguments: ["qwen2-flat", "qwen25-windows"])
+  func aLimitOnTokensMakesAnImageSmaller(_ name: String) throws {
+    try withModel(name) { model in
+      let side = name == "qwen2-flat" ? 16 : 12
+      for (limit, options) in [(1280, []), (12, ["--image-tokens", "12"])] as [(Int, [String])] {
+        let json = try run(["run", model, "--image", image(name, "square"), "What?"] + options)
+        let prepared = try #require((json["images"] as? [[String: Int]])?.first)
+        let area = prepared["resized_width"]! * prepared["resized_height"]!
+        #expect(prepared["visual_tokens"] == area / (side * side))
+        #expect(prepared["visual_tokens"]! <= limit && prepared["visual_tokens"]! >= 9)
+      }
+      let few = Tool.run(["plan", model, "--image-tokens", "3"])
+      #expect(few.status == 64 && few.error.contains("has 4 or more"), "\(few.error)")
+      let tiles = Tool.run(["plan", model, "--max-tiles", "2"])
+      #expect(tiles.status == 64 && tiles.error.contains("does not cut"), "\(tiles.error)")
+    }
+  }
+
+  @Test func whatTheFamilyCannotDoIsRefused() throws {
+    let name = "qwen25-windows"
+    try withModel(name) { model in
+      for (options, words) in [
+        (["--prune", "visionzip", "--visual-tokens", "9"], "does not work with this model's vision"),
+        (["--positions", "compact", "--visual-tokens", "9"], "use original"),
+        (["--fit", "pad"], "--fit works only"),
+      ] {
+        let found = Tool.run(
+          ["run", model, "--image", image(name, "square"), "What?"] + options)
+        #expect(found.status == 1 && found.error.contains(words), "\(found.error)")
+        #expect(found.error.split(separator: "\n").count == 1)
+      }
+      let images = Tool.repository.appendingPathComponent("Tests/Golden/images")
+      let long = Tool.run([
+        "run", model, "--image", images.appendingPathComponent("tall.png").path, "What?",
+      ])
+      #expect(long.status == 0 || long.error.contains("200 times"), "\(long.error)")
+    }
+  }
+
+  @Test(arguments: ["qwen2-flat", "qwen25-windows"])
+  func whatWasKeptCanBeDrawn(_ name: String) throws {
+    try withModel(name) { model in
+      let path = Tool.scratch.appendingPathComponent("own-\(UUID().uuidString).png").path
+      defer { try? FileManager.default.removeItem(atPath: path) }
+      let found = Tool.run([
+        "run", model, "--image", image(name, "wide"), "What is it?", "--schedule", "1:9",
+        "--explain", path,
+      ])
+      #expect(found.status == 0, "\(found.error)")
+      let drawing = try? Data(contentsOf: URL(fileURLWithPath: path))
+      #expect(drawing?.count ?? 0 > 1000)
+    }
+  }
+
+  @Test func anotherImageInALaterTurnStandsBehindTheFirst() throws {
+    let name = "qwen2-flat"
+    try withModel(name) { model in
+      let lines = ["square", "wide"].map {
+        #"{"image": "\#(image(name, $0))", "prompt": "What is it?"}"#
+      }
+      let input = lines.joined(separator: "\n")
+      let found = Tool.shell(
+        "printf '%s\\n' '\(input)' | '\(Tool.executable)' run '\(model)' --jsonl --max-tokens 3")
+      #expect(found.status == 0 && found.output.split(separator: "\n").count == 2, "\(found.error)")
+    }
+  }
+}
