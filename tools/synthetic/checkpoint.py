@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizer
-from shapes import SHAPES, Smol, tensors
+from shapes import SHAPES, Qwen, Smol, tensors
 
 SLAB = 1 << 22  # weights drawn at a time
 TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
@@ -67,6 +67,8 @@ def configuration(shape, dtype):
     vision = shape.vision
     if isinstance(vision, Smol):
         return smol_configuration(shape, text, dtype)
+    if isinstance(vision, Qwen):
+        return qwen_configuration(shape, text, dtype)
     tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
         "architectures": [f"Llava{'Next' if tiles else ''}ForConditionalGeneration"],
@@ -119,6 +121,44 @@ def smol_configuration(shape, text, dtype):
     }
 
 
+def qwen_configuration(shape, text, dtype):
+    """Flat, as published."""
+    vision, half = shape.vision, shape.head_dim // 2
+    kind = "Qwen2_5_VL" if vision.windows else "Qwen2VL"
+    for key in ("model_type", "attention_bias", "mlp_bias"):
+        del text[key]
+    widths = (
+        {"hidden_size": vision.dim, "out_hidden_size": shape.dim, "intermediate_size": vision.hidden}
+        if vision.windows
+        else {"embed_dim": vision.dim, "hidden_size": shape.dim, "mlp_ratio": vision.hidden // vision.dim}
+    )
+    full = [layer for layer in range(vision.layers) if layer % 8 == 7]
+    return text | {
+        "architectures": [f"{kind}ForConditionalGeneration"],
+        "model_type": "qwen2_5_vl" if vision.windows else "qwen2_vl",
+        "torch_dtype": dtype,
+        "image_token_id": tokenizer.IMAGE,
+        "use_sliding_window": False,
+        "rope_scaling": {"type": "mrope", "mrope_section": [half // 4, half * 3 // 8, half * 3 // 8]},
+        "vision_config": widths
+        | {"depth": vision.layers, "num_heads": vision.heads, "patch_size": vision.patch}
+        | ({"fullatt_block_indexes": full} if vision.windows else {}),
+    }
+
+
+def qwen_preprocessor(vision):
+    return {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "min_pixels": 3136,
+        "max_pixels": 16_384 * (vision.patch * vision.merge) ** 2,
+        "patch_size": vision.patch,
+        "temporal_patch_size": 2,
+        "merge_size": vision.merge,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+
+
 def smol_preprocessor(vision):
     return {
         "image_processor_type": "SmolVLMImageProcessor",
@@ -141,6 +181,8 @@ def smol_preprocessor(vision):
 def preprocessor(vision):
     if isinstance(vision, Smol):
         return smol_preprocessor(vision)
+    if isinstance(vision, Qwen):
+        return qwen_preprocessor(vision)
     side, next_ = vision.image, "Next" if vision.tiled else ""
     tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
     return {
@@ -249,7 +291,8 @@ def main():
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    tokenizer.write(partial, shape.vocabulary, markers=isinstance(shape.vision, Smol))
+    kind = "smol" if isinstance(shape.vision, Smol) else "qwen" if isinstance(shape.vision, Qwen) else None
+    tokenizer.write(partial, shape.vocabulary, kind)
     generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "do_sample": False}
     write_json(partial / "generation_config.json", generation)
     if shape.vision:

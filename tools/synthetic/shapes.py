@@ -49,6 +49,19 @@ class Smol:
 
 
 @dataclass(frozen=True)
+class Qwen:
+    """The vision tower of Qwen2-VL, or with windows of Qwen2.5-VL, for images at their own shape."""
+
+    layers: int
+    dim: int
+    hidden: int
+    heads: int
+    windows: bool
+    patch: int = 14
+    merge: int = 2
+
+
+@dataclass(frozen=True)
 class Shape:
     """A Llama decoder, with a vision tower or alone."""
 
@@ -60,7 +73,7 @@ class Shape:
     vocabulary: int = 32_000
     positions: int = 4096
     tied: bool = False
-    vision: Vision | Smol | None = None
+    vision: Vision | Smol | Qwen | None = None
     theta: float = 10_000
 
     @property
@@ -95,9 +108,17 @@ SHAPES = {
         32, 960, 2560, 15, 5, vocabulary=49_280, positions=8192, vision=SIGLIP_BASE, theta=100_000),
     "smolvlm2-2.2b": Shape(
         24, 2048, 8192, 32, 32, vocabulary=49_280, positions=8192, vision=SIGLIP_SO400M, theta=130_000),
+    "qwen2-vl-2b": Shape(
+        28, 1536, 8960, 12, 2, vocabulary=151_936, positions=32_768, tied=True,
+        vision=Qwen(32, 1280, 5120, 16, windows=False), theta=1_000_000),
+    "qwen2.5-vl-3b": Shape(
+        36, 2048, 11008, 16, 2, vocabulary=151_936, positions=128_000, tied=True,
+        vision=Qwen(32, 1280, 3420, 16, windows=True), theta=1_000_000),
     # For tests of the tools themselves.
     "tiny": Shape(3, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14)),
     "tiny-smol": Shape(3, 64, 160, 4, 2, 512, 1024, vision=Smol(3, 48, 96, 2, 46, 5, 3, 138)),
+    "tiny-qwen": Shape(
+        3, 64, 160, 2, 1, 512, 4096, tied=True, vision=Qwen(3, 48, 96, 3, windows=True, patch=6)),
     "tiny-next": Shape(4, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14, tiled=True)),
 }
 
@@ -110,6 +131,9 @@ def tensors(shape):
     """
     if isinstance(shape.vision, Smol):
         yield from smol(shape)
+        return
+    if isinstance(shape.vision, Qwen):
+        yield from qwen(shape)
         return
     prefix = "language_model." if shape.vision else ""
     yield f"{prefix}model.embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
@@ -124,6 +148,44 @@ def tensors(shape):
         yield from linear("multi_modal_projector.linear_2", shape.dim, shape.dim, bias=True)
         if shape.vision.tiled:
             yield "image_newline", (shape.dim,), 0.02
+
+
+def qwen(shape):
+    """As the published Qwen2-VL and Qwen2.5-VL files name them."""
+    vision = shape.vision
+    yield "model.embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    for layer in range(shape.layers):
+        prefix = f"model.layers.{layer}."
+        yield from decoder_layer(prefix, shape)
+        for part, rows in [("q", queries), ("k", keys), ("v", keys)]:
+            yield f"{prefix}self_attn.{part}_proj.bias", (rows,), 0.02
+    yield "model.norm.weight", (shape.dim,), "norm"
+    if not shape.tied:
+        yield "lm_head.weight", (shape.vocabulary, shape.dim), 3 / shape.dim**0.5
+    patch = (vision.dim, 3, 2, vision.patch, vision.patch)
+    yield "visual.patch_embed.proj.weight", patch, 1 / (6 * vision.patch**2) ** 0.5
+
+    def norm(name):
+        yield f"{name}.weight", (vision.dim,), "norm"
+        if not vision.windows:
+            yield f"{name}.bias", (vision.dim,), 0.02
+
+    for layer in range(vision.layers):
+        name = f"visual.blocks.{layer}."
+        yield from norm(f"{name}norm1")
+        yield from linear(f"{name}attn.qkv", 3 * vision.dim, vision.dim, bias=True)
+        yield from linear(f"{name}attn.proj", vision.dim, vision.dim, bias=True)
+        yield from norm(f"{name}norm2")
+        up, down = ("up_proj", "down_proj") if vision.windows else ("fc1", "fc2")
+        if vision.windows:
+            yield from linear(f"{name}mlp.gate_proj", vision.hidden, vision.dim, bias=True)
+        yield from linear(f"{name}mlp.{up}", vision.hidden, vision.dim, bias=True)
+        yield from linear(f"{name}mlp.{down}", vision.dim, vision.hidden, bias=True)
+    merged = vision.merge**2 * vision.dim
+    yield from norm("visual.merger.ln_q")
+    yield from linear("visual.merger.mlp.0", merged, merged, bias=True)
+    yield from linear("visual.merger.mlp.2", shape.dim, merged, bias=True)
 
 
 def smol(shape):

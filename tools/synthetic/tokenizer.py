@@ -9,6 +9,22 @@ IMAGE = SPECIAL.index("<image>")
 # What SmolVLM's prompts have besides.
 MARKERS = ["<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>"]
 MARKERS += [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+# What Qwen-VL's have.
+QWEN = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+QWEN_TEMPLATE = (
+    "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}"
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content or "
+    "'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}"
+    "Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}"
+    "{% set video_count.value = video_count.value + 1 %}{% if add_vision_id %}"
+    "Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 SMOL_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
     "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
@@ -46,9 +62,18 @@ def merges(count):
     return rules[:count]
 
 
-def write(folder, vocabulary, markers=False):
+# By family: the tokens of its prompts, its template, what begins and what ends a text.
+KINDS = {
+    None: ([], TEMPLATE, "<s>", "</s>"),
+    "smol": (MARKERS, SMOL_TEMPLATE, "<|im_start|>", "<end_of_utterance>"),
+    "qwen": (QWEN, QWEN_TEMPLATE, "<s>", "<|im_end|>"),
+}
+
+
+def write(folder, vocabulary, kind=None):
     """`tokenizer.json` and what stands beside it, with exactly `vocabulary` tokens."""
-    names = SPECIAL + (MARKERS if markers else [])
+    markers, template, begin_text, end_text = KINDS[kind]
+    names = SPECIAL + markers
     rules = merges(vocabulary - len(names) - 256)
     pieces = names + byte_characters() + [a + b for a, b in rules]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -81,8 +106,7 @@ def write(folder, vocabulary, markers=False):
         },
     }
     (folder / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False))
-    ends = ("<|im_start|>", "<end_of_utterance>") if markers else ("<s>", "</s>")
-    roles = {"unk_token": "<unk>", "bos_token": ends[0], "eos_token": ends[1], "pad_token": "<pad>"}
+    roles = {"unk_token": "<unk>", "bos_token": begin_text, "eos_token": end_text, "pad_token": "<pad>"}
     configuration = roles | {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(configuration, indent=2))
-    (folder / "chat_template.jinja").write_text(SMOL_TEMPLATE if markers else TEMPLATE)
+    (folder / "chat_template.jinja").write_text(template)
