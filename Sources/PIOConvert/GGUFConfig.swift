@@ -2,29 +2,30 @@ import PIOBase
 import Glibc
 import PIOFormat
 
-/// The decoder's numbers, from the metadata of a GGUF file of architecture `llama`.
+/// The decoder's numbers, from the metadata of a GGUF file of architecture `llama` or `qwen2vl`.
 ///
 /// Defaults are those of llama.cpp. What would change the result and does not run here is refused
 /// by the name of its key.
 extension GGUFFile {
   func textConfig() throws(ConvertError) -> TextConfig {
-    try checkArchitecture()
+    let prefix = try architecture().rawValue + "."
+    try checkDecoder(prefix)
     var text = TextConfig()
     let dims = 1...(1 << 20)
-    text.dim = try needed("llama.embedding_length", in: dims)
-    text.hiddenDim = try needed("llama.feed_forward_length", in: dims)
-    text.layerCount = try needed("llama.block_count", in: 1...1024)
-    text.headCount = try needed("llama.attention.head_count", in: 1...4096)
+    text.dim = try needed(prefix + "embedding_length", in: dims)
+    text.hiddenDim = try needed(prefix + "feed_forward_length", in: dims)
+    text.layerCount = try needed(prefix + "block_count", in: 1...1024)
+    text.headCount = try needed(prefix + "attention.head_count", in: 1...4096)
     text.kvHeadCount =
-      try int("llama.attention.head_count_kv", in: 1...text.headCount) ?? text.headCount
+      try int(prefix + "attention.head_count_kv", in: 1...text.headCount) ?? text.headCount
     guard text.headCount % text.kvHeadCount == 0 else {
       throw failure(
-        "llama.attention.head_count_kv",
-        "\(text.kvHeadCount) does not divide llama.attention.head_count, \(text.headCount)")
+        prefix + "attention.head_count_kv",
+        "\(text.kvHeadCount) does not divide \(prefix)attention.head_count, \(text.headCount)")
     }
-    try readHeadDim(&text)
-    text.maxPositions = try needed("llama.context_length", in: 1...(1 << 24))
-    text.rmsNormEpsilon = Float(try number("llama.attention.layer_norm_rms_epsilon") ?? 1e-5)
+    try readHeadDim(&text, prefix)
+    text.maxPositions = try needed(prefix + "context_length", in: 1...(1 << 24))
+    text.rmsNormEpsilon = Float(try number(prefix + "attention.layer_norm_rms_epsilon") ?? 1e-5)
     guard let table = tensor("token_embd.weight") else {
       throw .missingTensor(name: "token_embd.weight")
     }
@@ -36,50 +37,69 @@ extension GGUFFile {
     text.queryKeyValueBias = tensor("blk.0.attn_q.bias") != nil
     text.attentionOutputBias = tensor("blk.0.attn_output.bias") != nil
     text.mlpBias = tensor("blk.0.ffn_up.bias") != nil
+    if try architecture() == .qwen2VL { text.ropeSections = try ropeSections(text) }
     return text
   }
 
   func tensor(_ name: String) -> GGUFTensor? { header.tensors.first { $0.name == name } }
 
-  private func checkArchitecture() throws(ConvertError) {
-    let architecture = try text("general.architecture") ?? "missing"
-    guard architecture == "llama" else {
+  /// What kind of decoder the file holds.
+  func architecture() throws(ConvertError) -> GGUFArchitecture {
+    let name = try text("general.architecture") ?? "missing"
+    guard let known = GGUFArchitecture(rawValue: name) else {
       throw failure(
-        "general.architecture", "'\(architecture.shortened)' is not supported (llama is)")
+        "general.architecture", "'\(name.shortened)' is not supported (llama, qwen2vl are)")
     }
+    return known
+  }
+
+  /// Some files hold fewer than three: then they are those of every published model.
+  private func ropeSections(_ text: TextConfig) throws(ConvertError) -> [Int] {
+    let key = "qwen2vl.rope.dimension_sections"
+    let numbers = try numbers(key, atMost: 4) ?? []
+    let sections = numbers.count < 3 ? [16, 24, 24] : numbers[..<3].map { Int($0) }
+    guard sections.reduce(0, +) == text.headDim / 2, sections.allSatisfy({ $0 >= 0 }) else {
+      throw failure(key, "does not add up to half of a head, \(text.headDim / 2)")
+    }
+    return sections
+  }
+
+  private func checkDecoder(_ prefix: String) throws(ConvertError) {
     if let parts = try int("split.count", in: 0...65_536), parts > 1 {
       throw failure(
         "split.count", "is \(parts): join the parts with llama-gguf-split --merge first")
     }
-    if let experts = try int("llama.expert_count", in: 0...65_536), experts > 0 {
-      throw failure("llama.expert_count", "is \(experts): mixtures of experts are not supported")
+    if let experts = try int(prefix + "expert_count", in: 0...65_536), experts > 0 {
+      throw failure(prefix + "expert_count", "is \(experts): mixtures of experts are not supported")
     }
     for key in [
       "logit_scale", "embedding_scale", "residual_scale", "attention.scale",
       "attention.sliding_window", "attention.clamp_kqv", "use_parallel_residual",
-    ] where has("llama." + key) {
-      throw failure("llama." + key, "is not supported")
+    ] where has(prefix + key) {
+      throw failure(prefix + key, "is not supported")
     }
   }
 
-  private func readHeadDim(_ text: inout TextConfig) throws(ConvertError) {
+  private func readHeadDim(
+    _ text: inout TextConfig, _ prefix: String
+  ) throws(ConvertError) {
     let sizes = 2...4096
     let even = text.dim / text.headCount
-    text.headDim = try int("llama.attention.key_length", in: sizes) ?? even
-    let value = try int("llama.attention.value_length", in: sizes) ?? text.headDim
+    text.headDim = try int(prefix + "attention.key_length", in: sizes) ?? even
+    let value = try int(prefix + "attention.value_length", in: sizes) ?? text.headDim
     guard value == text.headDim else {
       throw failure(
-        "llama.attention.value_length",
-        "is \(value), not llama.attention.key_length, \(text.headDim)")
+        prefix + "attention.value_length",
+        "is \(value), not \(prefix)attention.key_length, \(text.headDim)")
     }
     guard sizes.contains(text.headDim), text.headDim % 2 == 0 else {
       throw failure(
-        "llama.attention.key_length", "is \(text.headDim), not an even number in 2…4096")
+        prefix + "attention.key_length", "is \(text.headDim), not an even number in 2…4096")
     }
-    let rotated = try int("llama.rope.dimension_count", in: 0...4096) ?? text.headDim
+    let rotated = try int(prefix + "rope.dimension_count", in: 0...4096) ?? text.headDim
     guard rotated == text.headDim else {
       throw failure(
-        "llama.rope.dimension_count",
+        prefix + "rope.dimension_count",
         "\(rotated) is not supported: it must be the head's, \(text.headDim)")
     }
   }
@@ -87,12 +107,14 @@ extension GGUFFile {
   /// The rotary frequencies: those of the metadata's rule, divided by the factors of the tensor
   /// `rope_freqs.weight`, where the file has one (Llama 3.1's scaling, worked out).
   func rotary(_ text: TextConfig) throws(ConvertError) -> RotaryFrequencies {
+    let prefix = try architecture().rawValue + "."
+    let usual: Double = try architecture() == .qwen2VL ? 1_000_000 : 10_000
     var members: [String: JSONValue] = [
-      "rope_theta": .number(try number("llama.rope.freq_base") ?? 10_000)
+      "rope_theta": .number(try number(prefix + "rope.freq_base") ?? usual)
     ]
-    if let scaling = try ropeScaling() { members["rope_scaling"] = .object(scaling) }
+    if let scaling = try ropeScaling(prefix) { members["rope_scaling"] = .object(scaling) }
     var rope = try RotaryFrequencies(
-      ConfigObject(file: name, path: "llama.", members: members), headDim: text.headDim,
+      ConfigObject(file: name, path: prefix, members: members), headDim: text.headDim,
       maxPositions: text.maxPositions)
     guard let tensor = tensor("rope_freqs.weight") else { return rope }
     let shape = TensorShape(rows: 1, columns: text.headDim / 2)
@@ -113,9 +135,9 @@ extension GGUFFile {
     return rope
   }
 
-  private func ropeScaling() throws(ConvertError) -> [String: JSONValue]? {
-    let key = "llama.rope.scaling"
-    let legacy = try number("llama.rope.scale_linear")
+  private func ropeScaling(_ prefix: String) throws(ConvertError) -> [String: JSONValue]? {
+    let key = prefix + "rope.scaling"
+    let legacy = try number(prefix + "rope.scale_linear")
     let factor = try number("\(key).factor") ?? legacy ?? 1
     switch try text("\(key).type") ?? (legacy == nil ? "none" : "linear") {
     case "none": return nil
@@ -134,4 +156,10 @@ extension GGUFFile {
     case let type: throw failure("\(key).type", "'\(type.shortened)' is not supported")
     }
   }
+}
+
+/// `general.architecture` of a decoder.
+enum GGUFArchitecture: String {
+  case llama
+  case qwen2VL = "qwen2vl"
 }

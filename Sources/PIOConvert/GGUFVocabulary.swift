@@ -71,12 +71,13 @@ struct GGUFVocabulary {
     (try? file.strings(prefix + "merges", atMost: countLimit)) ?? nil
   }
 
-  /// The id of `<image>`: that of the piece, where there is one. Vocabularies of language models
+  /// The id of `<image>`: that of the piece, or of what a family calls it, where there is one. Vocabularies of language models
   /// have none; then it is an id that no text becomes: the unknown piece, where every byte has a
   /// piece of its own, or one that was reserved.
   mutating func claimImageToken() throws(ConvertError) -> Int32 {
     let name = Array(imagePlaceholder.utf8)
-    if let id = pieces.firstIndex(of: name) {
+    for known in [name, Array("<|image_pad|>".utf8)] {
+      guard let id = pieces.firstIndex(of: known) else { continue }
       kinds[id] = .control
       return Int32(id)
     }

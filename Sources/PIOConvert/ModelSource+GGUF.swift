@@ -70,7 +70,17 @@ private struct GGUFNames {
       let (part, name) = (spec.isVision ? 1 : 0, name(of: spec))
       guard let tensor = tensors[part][name] else { throw .missingTensor(name: name) }
       try check(tensor, spec)
-      weights.append(try files[part].weights(tensor, order: Self.order(spec, config.text)))
+      var weight = try files[part].weights(tensor, order: try order(spec, config.text))
+      if let second = vision?.addedName(of: spec) {
+        guard let other = tensors[part][second] else { throw .missingTensor(name: second) }
+        try check(other, spec)
+        guard other.typeNumber == tensor.typeNumber else {
+          throw .unsupportedType(tensor: second, type: "another than \(name)'s")
+        }
+        weight.add(try files[part].weights(other))
+        used[part].insert(second)
+      }
+      weights.append(weight)
       used[part].insert(name)
     }
     try sortOutUnused(used)
@@ -91,10 +101,11 @@ private struct GGUFNames {
     ignored.sort()
   }
 
-  /// llama.cpp rotates neighbouring numbers where we rotate halves of a head, so its converter
+  /// llama.cpp rotates neighbouring numbers of a `llama`'s head where we rotate its halves, so its converter
   /// reorders the rows of queries and keys.
-  private static func order(_ spec: TensorSpec, _ text: TextConfig) -> RowOrder {
-    guard case .decoderLayer = spec.section, let tensor = LayerTensor(spec),
+  private func order(_ spec: TensorSpec, _ text: TextConfig) throws(ConvertError) -> RowOrder {
+    guard try files[0].architecture() == .llama, case .decoderLayer = spec.section,
+      let tensor = LayerTensor(spec),
       ["attention.query", "attention.key"].contains(tensor.module)
     else { return .asStored }
     return .alternating(headDim: text.headDim)

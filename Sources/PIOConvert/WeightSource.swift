@@ -29,6 +29,13 @@ struct WeightSource: Sendable {
   var order = RowOrder.asStored
   /// Frames of a convolution in time that are added up; a row has as many times the columns.
   private(set) var frames = 1
+  /// Where another tensor of the same shape and type lies in the same file, which is added to this one.
+  private(set) var addedOffset: Int?
+
+  mutating func add(_ other: WeightSource) {
+    addedOffset = other.offset
+    byteCount += other.byteCount
+  }
 
   /// What `part` says of it.
   func taking(_ part: SourcePart) -> WeightSource {
@@ -67,19 +74,25 @@ final class RowReader {
   private let raw: UnsafeMutableRawBufferPointer
   /// A row with its frames apart; empty where it has one.
   private let apart: UnsafeMutableBufferPointer<Float>
+  /// Rows of the tensor that is added; empty where there is none.
+  private let added: UnsafeMutableRawBufferPointer
 
   /// `shape`: as our file has it; rows times columns are the source's.
   init(_ source: WeightSource, shape: TensorShape) {
     self.source = source
     self.shape = shape
     rowByteCount = source.type.rowByteCount(shape.columns * source.frames)
-    apart = .allocate(capacity: source.frames > 1 ? shape.columns * source.frames : 0)
+    let isSum = source.frames > 1 || source.addedOffset != nil
+    apart = .allocate(capacity: isSum ? shape.columns * source.frames : 0)
+    added = .allocate(
+      byteCount: source.addedOffset == nil ? 0 : min(16, shape.rows) * rowByteCount, alignment: 64)
     raw = .allocate(byteCount: min(16, shape.rows) * rowByteCount, alignment: 64)
   }
 
   deinit {
     raw.deallocate()
     apart.deallocate()
+    added.deallocate()
   }
 
   /// Row `index` of those read last, as the source stores it.
@@ -89,6 +102,10 @@ final class RowReader {
 
   /// Reads `count` ≤ 16 rows from `firstRow` on.
   func read(firstRow: Int, _ count: Int) throws(ConvertError) {
+    if let offset = source.addedOffset {
+      let bytes = UnsafeMutableRawBufferPointer(rebasing: added[..<(count * rowByteCount)])
+      try source.file.read(into: bytes, at: offset + firstRow * rowByteCount)
+    }
     if source.order == .asStored || shape.rows == 1 {
       let bytes = UnsafeMutableRawBufferPointer(rebasing: raw[..<(count * rowByteCount)])
       return try source.file.read(into: bytes, at: source.offset + firstRow * rowByteCount)
@@ -105,6 +122,11 @@ final class RowReader {
   func row(_ index: Int, into out: UnsafeMutablePointer<Float>) {
     guard source.frames == 1 else { return sumFrames(index, into: out) }
     dequantize(source.type, bytes(index), into: out, count: shape.columns)
+    if source.addedOffset != nil {
+      let row = UnsafeRawPointer(added.baseAddress! + index * rowByteCount)
+      dequantize(source.type, row, into: apart.baseAddress!, count: shape.columns)
+      for column in 0..<shape.columns { out[column] += apart[column] }
+    }
     // A bias is one row of ours, whose numbers have the order of its matrix's rows.
     if shape.rows == 1, source.order != .asStored {
       let stored = (0..<shape.columns).map { out[$0] }

@@ -179,7 +179,10 @@ private let lossless: Set<String> = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0
   }
 
   /// The same model from both formats: every number of decoder, encoder and projector, RoPE too.
-  @Test(arguments: ["yarn-padded", "llama3-no-projector-bias", "next-vicuna", "smol-shuffle-4"])
+  @Test(arguments: [
+    "yarn-padded", "llama3-no-projector-bias", "next-vicuna", "smol-shuffle-4", "qwen2-flat",
+    "qwen25-windows",
+  ])
   func aPairIsTheCheckpointItWasMadeOf(name: String) throws {
     let (theirs, mine) = (try TemporaryFolder(), try TemporaryFolder())
     try convert(ggufOptions(golden(name), theirs, weights: .f32))

@@ -47,7 +47,7 @@ struct OwnShapeCommandTests {
     let name = "qwen25-windows"
     try withModel(name) { model in
       for (options, words) in [
-        (["--prune", "visionzip", "--visual-tokens", "9"], "does not work with this model's vision"),
+        (["--prune", "visionzip", "--visual-tokens", "9"], "does not work with this model's"),
         (["--positions", "compact", "--visual-tokens", "9"], "use original"),
         (["--fit", "pad"], "--fit works only"),
       ] {

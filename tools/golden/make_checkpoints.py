@@ -538,7 +538,8 @@ def make_qwen(folder, recipe, seed):
     model = model(config)
     randomize(model, seed)
     model.tie_weights()
-    model.generation_config.update(**ids, do_sample=False, max_new_tokens=32)
+    # As published: what ends a turn, and what ends a text.
+    model.generation_config.update(**ids | {"eos_token_id": [2, 0]}, do_sample=False, max_new_tokens=32)
     model.to(getattr(torch, recipe["dtype"]))
     model.save_pretrained(folder)
     if recipe.get("names") == "flat":

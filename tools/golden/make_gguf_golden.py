@@ -319,8 +319,8 @@ def kinds_golden():
 # --- pairs
 
 
-def decoder_file(name, text):
-    decoder = GGUFWriter(OUT / f"{name}.gguf", "llama")
+def decoder_file(name, text, architecture="llama"):
+    decoder = GGUFWriter(OUT / f"{name}.gguf", architecture)
     decoder.add_context_length(text["max_position_embeddings"])
     decoder.add_embedding_length(text["hidden_size"])
     decoder.add_feed_forward_length(text["intermediate_size"])
@@ -350,7 +350,7 @@ def add_decoder_tensor(add, decoder, text, plain, tensor):
     name = re.sub(r"^layers\.", "blk.", names.get(plain, plain))
     for theirs, ours in TEXT_NAMES.items():
         name = name.replace(theirs, ours)
-    if "attn_q." in name or "attn_k." in name:
+    if text and ("attn_q." in name or "attn_k." in name):
         heads = text["num_attention_heads" if "attn_q." in name else "num_key_value_heads"]
         tensor = torch.from_numpy(interleaved(tensor.float().numpy(), heads))
     add(decoder, name, tensor, tensor.ndim == 1)
@@ -397,6 +397,75 @@ def smol_pair(name):
             add_decoder_tensor(add, decoder, text, plain.removeprefix("text_model."), tensor)
     finish(decoder)
     finish(projector)
+
+
+def qwen_pair(name, pattern):
+    """A Qwen-VL checkpoint as convert_hf_to_gguf.py of llama.cpp writes it; `pattern`: every so many layers attend to all."""
+    folder = CHECKPOINTS / name
+    config = json.loads((folder / "config.json").read_text())
+    vision, text = config["vision_config"], config.get("text_config", config)
+    weights = safe_open(folder / "model.safetensors", "pt")
+    processor = json.loads((folder / "preprocessor_config.json").read_text())
+    add = adder({"dtype": config.get("dtype") or config["torch_dtype"]})
+    decoder = decoder_file(name, text | {"head_dim": text["hidden_size"] // text["num_attention_heads"]}, "qwen2vl")
+    rope = text.get("rope_parameters") or text["rope_scaling"] | {"rope_theta": text["rope_theta"]}
+    decoder.add_rope_freq_base(rope["rope_theta"])
+    decoder.add_rope_dimension_sections([*rope["mrope_section"], 0])
+    saved = json.loads((folder / "tokenizer.json").read_text())
+    add_byte_level(decoder, saved, "qwen2", eos_token_id=2)
+    decoder.add_chat_template((folder / "chat_template.jinja").read_text())
+    newer = config["model_type"] == "qwen2_5_vl"
+    width = vision["hidden_size"] if newer else vision["embed_dim"]
+    projector = GGUFWriter(OUT / f"{name}-mmproj.gguf", "clip")
+    projector.add_bool("clip.has_vision_encoder", True)
+    projector.add_string("clip.projector_type", "qwen2.5vl_merger" if newer else "qwen2vl_merger")
+    projector.add_uint32("clip.vision.image_size", 560)
+    projector.add_uint32("clip.vision.patch_size", vision["patch_size"])
+    projector.add_uint32("clip.vision.image_min_pixels", processor["size"]["shortest_edge"])
+    projector.add_uint32("clip.vision.image_max_pixels", processor["size"]["longest_edge"])
+    projector.add_uint32("clip.vision.embedding_length", width)
+    hidden = vision["intermediate_size"] if newer else width * vision["mlp_ratio"]
+    projector.add_uint32("clip.vision.feed_forward_length", int(hidden))
+    projector.add_uint32("clip.vision.attention.head_count", vision["num_heads"])
+    projector.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
+    projector.add_uint32("clip.vision.block_count", vision["depth"])
+    projector.add_array("clip.vision.image_mean", processor["image_mean"])
+    projector.add_array("clip.vision.image_std", processor["image_std"])
+    if newer:
+        projector.add_bool("clip.use_silu", True)
+        projector.add_uint32("clip.vision.n_wa_pattern", pattern)
+        projector.add_uint32("clip.vision.window_size", vision["window_size"])
+    for key in sorted(weights.keys()):
+        tensor = weights.get_tensor(key)
+        plain = key.removeprefix("model.").removeprefix("language_model.")
+        if plain.startswith("visual."):
+            for ours, part in qwen_vision_tensors(plain.removeprefix("visual."), tensor):
+                add(projector, ours, part, part.ndim == 1)
+        elif plain == "lm_head.weight":
+            add(decoder, "output.weight", tensor, False)
+        else:
+            add_decoder_tensor(add, decoder, None, plain, tensor)
+    finish(decoder)
+    finish(projector)
+
+
+def qwen_vision_tensors(name, tensor):
+    if name == "patch_embed.proj.weight":
+        yield "v.patch_embd.weight", tensor[:, :, 0]
+        yield "v.patch_embd.weight.1", tensor[:, :, 1]
+        return
+    if ".attn.qkv." in name:
+        for part, rows in zip("qkv", tensor.chunk(3)):
+            ours = name.replace("blocks", "blk").replace("attn.qkv", f"attn_{part}")
+            yield "v." + ours, rows
+        return
+    for theirs, ours in [
+        ("merger.ln_q", "post_ln"), ("blocks", "blk"), ("attn.proj", "attn_out"), ("norm1", "ln1"),
+        ("norm2", "ln2"), ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"), ("mlp.fc1", "ffn_up"), ("mlp.fc2", "ffn_down"),
+    ]:
+        name = name.replace(theirs, ours)
+    yield name.replace("merger.mlp", "mm") if "merger" in name else "v." + name, tensor
 
 
 def smol_vision_name(name):
@@ -539,6 +608,8 @@ def main():
     pair("llama3-no-projector-bias", "smaug-bpe", 2, write_norms=False)
     pair("next-vicuna", None, None, write_norms=True)
     smol_pair("smol-shuffle-4")
+    qwen_pair("qwen2-flat", None)
+    qwen_pair("qwen25-windows", 2)
 
 
 if __name__ == "__main__":

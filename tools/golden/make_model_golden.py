@@ -123,7 +123,7 @@ class Model:
     @torch.no_grad()
     def logits(self, ids, pixels):
         """(positions, vocab)."""
-        if self.qwen and pixels:
+        if getattr(self, "qwen", False) and pixels:
             types = (torch.tensor([ids]) == self.image_token).long()
             pixels = pixels | {"mm_token_type_ids": types}
         return self.model(input_ids=torch.tensor([ids]), **pixels).logits[0].float()

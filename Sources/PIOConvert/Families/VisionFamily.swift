@@ -25,6 +25,16 @@ enum SourcePart: Equatable {
 
 extension VisionSource {
   func part(of spec: TensorSpec) -> SourcePart { .whole }
+
+  /// Another tensor of the source that is added to the one of `spec`; nil: none is.
+  func addedName(of spec: TensorSpec) -> String? {
+    (self as? any SummedVisionSource)?.addedName(of: spec)
+  }
+}
+
+/// A source some of whose tensors are sums of two.
+protocol SummedVisionSource: VisionSource {
+  func addedName(of spec: TensorSpec) -> String?
 }
 
 /// The vision half of a Hugging Face checkpoint.
@@ -107,12 +117,14 @@ extension GGUFFile {
     case ("mlp", "flat"): return try LLaVAProjectorFile(self, textDim: textDim)
     case ("mlp", "spatial_unpad"): return try LLaVANextProjectorFile(self, textDim: textDim)
     case ("idefics3", _): return try SmolVLMProjectorFile(self, textDim: textDim)
+    case ("qwen2vl_merger", _): return try Qwen2VLProjectorFile(self)
+    case ("qwen2.5vl_merger", _): return try Qwen25VLProjectorFile(self)
     case ("mlp", _):
       throw failure(key, "'\(merge.shortened)' is not supported (flat, spatial_unpad are)")
     default:
       throw failure(
         projector.key,
-        "'\(projector.type.shortened)' is not supported (mlp, of LLaVA-1.5 and 1.6, and idefics3, of SmolVLM, are)"
+        "'\(projector.type.shortened)' is not supported (mlp, idefics3, qwen2vl_merger and qwen2.5vl_merger are)"
       )
     }
   }
