@@ -55,7 +55,8 @@ public struct SplitLayout: Equatable, Sendable {
 
   private static func canvas(_ size: PixelSize, side: Int) -> PixelSize {
     let aspect = Double(size.width) / Double(size.height)
-    func multiple(_ count: Int) -> Int { (count + side - 1) / side * side }
+    // A line of one pixel comes to less than one by f64's rounding, for which transformers fails.
+    func multiple(_ count: Int) -> Int { (max(count, 1) + side - 1) / side * side }
     if size.width >= size.height {
       let width = multiple(size.width)
       return PixelSize(height: multiple(Int(Double(width) / aspect)), width: width)

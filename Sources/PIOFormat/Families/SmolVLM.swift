@@ -39,16 +39,14 @@ public struct SmolVLMConfig: Equatable, Sendable {
     tokenLimit.map { tileCount * tileTokenCount <= $0 } ?? true
   }
 
-  /// Rows and columns of tiles that images come to: one of the two is `along`, the longer edge's, the other one so many
-  /// or fewer. Where some are beyond the limit, their images have the next smaller `along`; of 1 × 1 one tile is all there is.
+  /// Rows and columns of tiles that images may come to: one of the two is the longer edge's, the other one so many or
+  /// fewer; of 1 × 1 one tile is all there is. How many the longer edge has hangs on the limit and, where a length is
+  /// odd, on the other edge, which is made even; so those that keep to the limit are all there.
   public var shapes: [(rows: Int, columns: Int)] {
-    var found: [(rows: Int, columns: Int)] = []
-    for along in stride(from: mostTiles, through: 1, by: -1) {
+    stride(from: mostTiles, through: 1, by: -1).flatMap { along in
       let allowed = (1...along).filter { allows(tileCount: along > 1 ? $0 * along + 1 : 1) }
-      found += allowed.map { ($0, along) } + allowed.filter { $0 < along }.map { (along, $0) }
-      if allowed.count == along { break }
+      return allowed.map { ($0, along) } + allowed.filter { $0 < along }.map { (along, $0) }
     }
-    return found
   }
 
   /// The longest edge that any image is resized to within the limit.

@@ -187,8 +187,8 @@ extension SmolVLMConfig {
     var along = mostTiles - 1
     while !allows(tileCount: split.tileCount) && along >= 1 {
       split = SplitLayout(
-        size, longestEdge: min(longestEdge, along * tower.imageSize), splits: splits,
-        side: tower.imageSize)
+        size, longestEdge: min(longestEdge, along * tower.imageSize),
+        splits: splits && along > 1, side: tower.imageSize)
       along -= 1
     }
     return split
