@@ -74,7 +74,7 @@ struct Decoder {
   ) throws(RuntimeError) -> UnsafeMutableBufferPointer<Float> {
     precondition(count > 0 && count <= hidden.count, "forward: row count")
     let pruner = pruner(for: route)
-    let isCompact = route?.pruning.positions == .compact
+    let isCompact = places.isOne && route?.pruning.positions == .compact
     let span = fillPlaces(count, route)
     var left = count
     var stages = (route?.schedule ?? .none).stages[...]

@@ -96,7 +96,7 @@ final class Model {
   /// Reads an image's header: what it will come to.
   func open(_ image: Image) throws(RuntimeError) -> PromptImage {
     guard let vision = config.vision else { throw .modelTakesNoImages }
-    do {
+    do throws(ImageError) {
       let open =
         switch image {
         case .file(let path): try OpenImage(path: path, limits: imageLimits)
@@ -104,6 +104,9 @@ final class Model {
           try OpenImage(bytes: bytes, name: name, limits: imageLimits)
         }
       let size = PixelSize(height: open.info.height, width: open.info.width)
+      guard vision.takes(size) else {
+        throw .tooLong(path: open.name, width: size.width, height: size.height)
+      }
       return .open(open, LoadedImage(size: size, layout: vision.layout(size)))
     } catch {
       throw .image(error)

@@ -56,11 +56,6 @@ struct OwnShapeCommandTests {
         #expect(found.status == 1 && found.error.contains(words), "\(found.error)")
         #expect(found.error.split(separator: "\n").count == 1)
       }
-      let images = Tool.repository.appendingPathComponent("Tests/Golden/images")
-      let long = Tool.run([
-        "run", model, "--image", images.appendingPathComponent("tall.png").path, "What?",
-      ])
-      #expect(long.status == 0 || long.error.contains("200 times"), "\(long.error)")
     }
   }
 
@@ -76,19 +71,6 @@ struct OwnShapeCommandTests {
       #expect(found.status == 0, "\(found.error)")
       let drawing = try? Data(contentsOf: URL(fileURLWithPath: path))
       #expect(drawing?.count ?? 0 > 1000)
-    }
-  }
-
-  @Test func anotherImageInALaterTurnStandsBehindTheFirst() throws {
-    let name = "qwen2-flat"
-    try withModel(name) { model in
-      let lines = ["square", "wide"].map {
-        #"{"image": "\#(image(name, $0))", "prompt": "What is it?"}"#
-      }
-      let input = lines.joined(separator: "\n")
-      let found = Tool.shell(
-        "printf '%s\\n' '\(input)' | '\(Tool.executable)' run '\(model)' --jsonl --max-tokens 3")
-      #expect(found.status == 0 && found.output.split(separator: "\n").count == 2, "\(found.error)")
     }
   }
 }

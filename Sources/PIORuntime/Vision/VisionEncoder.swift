@@ -150,6 +150,15 @@ enum VisionRegions: Equatable, Sendable {
 }
 
 extension VisionConfig {
+  /// False: an image of this size is too long.
+  func takes(_ size: PixelSize) -> Bool {
+    switch self {
+    case .llava, .llavaNext, .smolVLM: true
+    case .qwen2VL(let qwen): qwen.pixels.resize(size, qwen.tower) != nil
+    case .qwen25VL(let qwen): qwen.pixels.resize(size, qwen.tower) != nil
+    }
+  }
+
   /// What an image of this size, upright, is to the decoder.
   func layout(_ size: PixelSize) -> VisualLayout {
     switch self {

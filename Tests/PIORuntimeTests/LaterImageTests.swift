@@ -1,0 +1,78 @@
+import PIOFormat
+import PIOVision
+import Testing
+
+@testable import PIORuntime
+
+/// A prompt of several images that is computed in several turns.
+struct LaterImageTests {
+  private func session(
+    _ golden: Golden, _ change: (inout Limits) -> Void = { _ in }
+  ) throws -> Session {
+    try makeSession(Files.model(golden.checkpoint, weights: .f32, vision: .f32)) {
+      $0.compute = .f32
+      $0.kv = .f32
+      change(&$0)
+    }
+  }
+
+  /// The second image stands where it does when both are in one prompt.
+  @Test(arguments: qwenCheckpoints + smolCheckpoints)
+  func anImageInALaterTurnStandsBehindTheFirst(_ name: String) throws {
+    let (golden, _) = try Golden.load(name)
+    let test = try #require(golden.cases.first { $0.imagePaths.count == 2 })
+    var whole = try session(golden)
+    var turns = try session(golden)
+    let tokens = try whole.rawTokens(test.prompt, isFirst: true)
+    let image = whole.config.specialTokens.image
+    let second = try #require(tokens.lastIndex(of: image))
+    let expected = try run(&whole, tokens, images: test.imagePaths, count: 6)
+    _ = try turns.append(
+      Request(
+        tokens: Array(tokens[..<second]), images: [.file(test.imagePaths[0])], maxTokens: 1))
+    let found = try run(
+      &turns, Array(tokens[second...]), images: [test.imagePaths[1]], count: 6)
+    #expect(largestDifference(expected.logits, found.logits) <= 1e-4)
+    #expect(expected.generation.tokens == found.generation.tokens)
+  }
+
+  /// How positions of what is left are numbered says nothing where all is left.
+  @Test(arguments: qwenCheckpoints)
+  func withoutPruningAllPositionsStay(_ name: String) throws {
+    let (golden, _) = try Golden.load(name)
+    var session = try session(golden) { $0.pruning.positions = .compact }
+    for test in golden.cases where test.imagePaths.count > 0 {
+      session.reset()
+      let tokens = try session.rawTokens(test.prompt, isFirst: true)
+      let found = try run(&session, tokens, images: test.imagePaths, count: test.greedy.count)
+      let ended = found.generation.finishReason == .stop
+      #expect(found.generation.tokens == (ended ? test.greedy.dropLast() : test.greedy))
+    }
+  }
+
+  @Test func anImageThatIsTooLongIsRefusedWhereItIsOpened() throws {
+    let (golden, _) = try Golden.load("qwen2-flat")
+    let session = try session(golden)
+    for length in [200, 201] {
+      let bytes = try encodePNG(
+        [UInt8](repeating: 9, count: 3 * length), width: 1, height: length)
+      let refused = bytes.withUnsafeBytes { session.refuses(.bytes($0, name: "long")) }
+      #expect(refused == (length > 200), "\(length)")
+    }
+  }
+}
+
+extension Session {
+  fileprivate func refuses(_ image: Image) -> Bool { runtime.refuses(image) }
+}
+
+extension Runtime {
+  fileprivate func refuses(_ image: Image) -> Bool {
+    do {
+      _ = try model.open(image)
+      return false
+    } catch {
+      return "\(error)".contains("200 times")
+    }
+  }
+}
