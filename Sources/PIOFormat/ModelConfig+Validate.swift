@@ -7,7 +7,10 @@ extension ModelConfig {
     try vision?.validate(vocabSize: text.vocabSize)
     try prompt.validate()
     try specialTokens.validate(vocabSize: text.vocabSize)
-    if vision != nil { try check("special_tokens.image", specialTokens.image, 0...Int32.max) }
+    guard let vision else { return }
+    try check("special_tokens.image", specialTokens.image, 0...Int32.max)
+    let needed = vision.needsRopeSections ? 3...3 : 0...3
+    try check("text.rope_sections (count)", text.ropeSections.count, needed)
   }
 }
 

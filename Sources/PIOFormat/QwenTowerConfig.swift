@@ -46,9 +46,9 @@ public struct PixelRange: Equatable, Sendable {
   public func mostTokens(_ tower: QwenTowerConfig) -> Int {
     let cell = Double(tower.cellSide * tower.cellSide)
     let (most, least) = (Double(most) / cell, Double(least) / cell)
-    // Of an image up to 200 times as long as wide, the short edge of what is too large is a token at least; the edges of
-    // what is too small grow to the next multiples.
-    let strip = (Self.longestAspect * most).squareRoot()
+    // Of an image up to 200 times as long as wide, the short edge of what is too large is a token at least, and the other
+    // may be one more by f64's rounding; the edges of what is too small grow to the next multiples.
+    let strip = (Self.longestAspect * most).squareRoot() + 1
     let grown =
       least + (Self.longestAspect * least).squareRoot()
       + (least / Self.longestAspect).squareRoot() + 1
@@ -58,7 +58,8 @@ public struct PixelRange: Equatable, Sendable {
   /// The longest edge that an image is resized to, in pixels.
   public func longestEdge(_ tower: QwenTowerConfig) -> Int {
     let tokens = mostTokens(tower)
-    let strip = Int((Self.longestAspect * Double(tokens)).squareRoot()) + 2
+    // A short edge of n tokens and a half is rounded to n: by half of itself at most.
+    let strip = Int((1.5 * Self.longestAspect * Double(tokens)).squareRoot()) + 2
     return min(tokens, strip) * tower.cellSide
   }
 

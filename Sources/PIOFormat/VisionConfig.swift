@@ -69,6 +69,14 @@ public enum VisionConfig: Equatable, Sendable {
     return true
   }
 
+  /// Whether the decoder turns a token with its line and column.
+  var needsRopeSections: Bool {
+    switch self {
+    case .llava, .llavaNext, .smolVLM: false
+    case .qwen2VL, .qwen25VL: true
+    }
+  }
+
   /// The least that `limitImages(tokens:)` takes.
   public var fewestTokens: Int {
     switch self {
