@@ -92,7 +92,7 @@ public enum RuntimeError: Error, Equatable, CustomStringConvertible {
     case .noClassToken:
       "--patch-score cls works only with vision encoders that have a class token; use received"
     case .fitOfTiles:
-      "--fit works only with models that do not cut images into tiles"
+      "--fit works only with models whose images are one square, and no tiles"
     case .imageCount(let placeholders, let images):
       "the prompt has \(placeholders) <image> for \(images) image(s)"
     case .tooManyImages(let needed, let limit):

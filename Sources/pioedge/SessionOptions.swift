@@ -133,7 +133,7 @@ struct RoomOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Most visual tokens of one image, kept by cutting it into fewer tiles: a number, or checkpoint (default: 1280 for SmolVLM, else checkpoint).",
+      "Most visual tokens of one image, which is made smaller: a number, or checkpoint (default: 1280 for SmolVLM and Qwen-VL, else checkpoint).",
       valueName: "n"))
   var imageTokens: ImageTokens?
 

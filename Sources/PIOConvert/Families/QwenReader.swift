@@ -167,6 +167,7 @@ extension ConfigObject {
     }
     var range = PixelRange()
     let size = try object("size") ?? ConfigObject(file: file, path: path + "size.", members: [:])
+    for key in ["height", "width"] where size[key] != nil { throw size.unsupported(key) }
     // Counts of pixels in this family, whatever the names say.
     let counts = 1...(1 << 30)
     range.least = try count(

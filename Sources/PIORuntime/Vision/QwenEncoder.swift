@@ -20,9 +20,8 @@ struct QwenEncoder<Layer: QwenLayer> {
     (self.config, self.range, self.window, self.tower) = (config, range, window, tower)
     imageScratch = UnsafeMutableRawBufferPointer(arena.buffer(regions.image))
     pixels = arena.buffer(regions.pixels)
-    let side = 16 * config.cellSide
-    preparation = ImagePreparation(
-      range.preprocessing(side: side), side: side, patchSize: config.cellSide)
+    let side = 448
+    preparation = ImagePreparation(range.preprocessing(side: side), side: side, patchSize: 28)
   }
 
   func load(_ image: OpenImage) throws(ImageError) {

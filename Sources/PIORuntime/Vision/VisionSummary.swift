@@ -47,7 +47,7 @@ public struct VisionSummary: Equatable, Sendable {
     (dim, hiddenDim, headCount) = (tower.dim, tower.hiddenDim, tower.headCount)
     patchSize = tower.patchSize
     tokenCount = range.most / (tower.cellSide * tower.cellSide)
-    inputSide = Int(Double(range.most).squareRoot())
+    inputSide = range.largestImage(tower).width
     patchCount = tokenCount * tower.merge * tower.merge
     rowCount = patchCount
     inputCount = 1
