@@ -3,8 +3,11 @@ import PIOFormat
 import PIOText
 
 extension Runtime {
-  /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token).
+  /// A turn exactly as given; the first one gets what the tokenizer adds in front (its begin token). `<image>` stands for
+  /// an image, and so does the model's own placeholder.
   public func rawTokens(_ text: String, isFirst: Bool) throws(RuntimeError) -> [Int32] {
+    try checkLength(of: text)
+    let text = withOwnPlaceholders(text)
     try checkLength(of: text)
     return tokenizer.encode(text, addSpecialTokens: isFirst, continues: !isFirst)
   }
@@ -25,6 +28,21 @@ extension Runtime {
       : [.special(parts.assistantSuffix)] + parts.laterQuestion(turn)
     return tokenizer.encode(
       pieces, addSpecialTokens: isFirst && config.prompt.addsBeginToken, continues: !isFirst)
+  }
+
+  /// `text` with `<|image_pad|>`, or what the model calls it, where `<image>` was.
+  private func withOwnPlaceholders(_ text: String) -> String {
+    let usual = Array("<image>".utf8)
+    let own = tokenizer.pieceBytes(config.specialTokens.image)
+    guard config.vision != nil, !own.isEmpty, !own.elementsEqual(usual) else { return text }
+    var bytes: [UInt8] = []
+    var rest = Array(text.utf8)[...]
+    while let byte = rest.first {
+      let isUsual = rest.starts(with: usual)
+      if isUsual { bytes += own } else { bytes.append(byte) }
+      rest = rest.dropFirst(isUsual ? usual.count : 1)
+    }
+    return String(decoding: bytes, as: UTF8.self)
   }
 
   /// Bytes of a prompt that are worth encoding.

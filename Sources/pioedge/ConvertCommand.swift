@@ -13,9 +13,9 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Pack a checkpoint into one .piom file.",
     discussion: """
       SOURCE is a folder with config.json, *.safetensors and tokenizer.json, as save_pretrained \
-      writes it: LLaVA-1.5, LLaVA-NeXT, or a Llama or Mistral decoder alone. Or it is a GGUF file \
-      of architecture llama, with --mmproj the vision encoder of LLaVA-1.5 or 1.6 beside it. \
-      The target appears whole or not at all.
+      writes it: LLaVA-1.5, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, or a Llama or \
+      Mistral decoder alone. Or it is a GGUF file of architecture llama or qwen2vl, with --mmproj \
+      the vision encoder of one of these beside it. The target appears whole or not at all.
 
       Examples:
         pioedge convert ./llava-1.5-7b-hf llava.piom --weights int4

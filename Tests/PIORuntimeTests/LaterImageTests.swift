@@ -50,6 +50,21 @@ struct LaterImageTests {
     }
   }
 
+  @Test(arguments: ["demo"] + smolCheckpoints + qwenCheckpoints)
+  func anImageMayBeWrittenInTwoWays(_ name: String) throws {
+    let (golden, _) = try Golden.load(name)
+    let session = try session(golden)
+    let image = session.config.specialTokens.image
+    let own = session.runtime.tokenizer.decode([image], skipSpecialTokens: false)
+    #expect(own == (name.hasPrefix("qwen") ? "<|image_pad|>" : "<image>"))
+    let expected = try session.rawTokens("A \(own) and \(own)?", isFirst: true)
+    #expect(expected.count { $0 == image } == 2)
+    let found = try session.rawTokens("A <image> and \(own)?", isFirst: true)
+    #expect(found == expected)
+    let none = try session.rawTokens("<imag> image> <<image", isFirst: true)
+    #expect(!none.contains(image))
+  }
+
   @Test func anImageThatIsTooLongIsRefusedWhereItIsOpened() throws {
     let (golden, _) = try Golden.load("qwen2-flat")
     let session = try session(golden)
