@@ -19,6 +19,8 @@ PROPERTIES = {
     "neoverse-n2": ",pauth-impdef=on",
     "max": ",pauth-impdef=on,sve-default-vector-length=16",
 }
+# A checkpoint of each further family, in Tests/Golden/checkpoints.
+FAMILIES = ["next-mistral-window", "smol-shuffle-4", "smol-shuffle-3", "qwen2-flat", "qwen25-windows"]
 PLANS = [
     [],
     ["--stream", "on"],
@@ -69,14 +71,24 @@ def sample(count):
     return [(question["image"], question["question"]) for question in chosen]
 
 
-def compare_files(here, arm, work, kind):
+def compare_files(here, arm, work, kind, checkpoint=DEMO / "checkpoint", family=""):
     """What they convert has the same bytes."""
-    paths = [work / f"{name}-{kind}.piom" for name in ["here", "arm"]]
+    paths = [work / f"{name}-{family}{kind}.piom" for name in ["here", "arm"]]
     for tool, path in zip([here, arm], paths):
-        tool.run("convert", DEMO / "checkpoint", path, "--weights", kind, "--force")
-    expect(paths[0].read_bytes() == paths[1].read_bytes(), f"the converted file, {kind}")
-    print(f"convert --weights {kind}: the same {paths[0].stat().st_size} bytes")
+        tool.run("convert", checkpoint, path, "--weights", kind, "--force")
+    expect(paths[0].read_bytes() == paths[1].read_bytes(), f"the converted file, {family}{kind}")
+    print(f"convert {family or 'the demo '}--weights {kind}: the same {paths[0].stat().st_size} bytes")
     return paths[0]
+
+
+def compare_families(here, arm, work):
+    """Files and plans; answers of random weights hang on last bits."""
+    for family in FAMILIES:
+        checkpoint = ROOT / "Tests/Golden/checkpoints" / family
+        model = compare_files(here, arm, work, "int4", checkpoint, f"{family} ")
+        for options in [[], ["--image-tokens", "checkpoint", "--visual-tokens", "4"]]:
+            mine, theirs = plan(here, model, options), plan(arm, model, options)
+            expect(mine == theirs, f"{family}: plan {' '.join(options)}", mine, theirs)
 
 
 def compare_answers(here, arm, model, questions, options, name):
@@ -159,6 +171,7 @@ def main():
     compare_answers(here, arm, model, few, ["--stream", "on"], "int4, --stream on")
     compare_pruned(here, arm, model, few, ["--visual-tokens", 144], "int4, --visual-tokens 144")
     compare_plans(here, arm, model)
+    compare_families(here, arm, arguments.work)
 
 
 if __name__ == "__main__":
