@@ -69,6 +69,12 @@ public enum VisionConfig: Equatable, Sendable {
     return true
   }
 
+  /// What stands between the tiles of an image.
+  public var markerTokens: [Int32] {
+    guard case .smolVLM(let smol) = self else { return [] }
+    return Set(smol.markers.all.joined()).sorted()
+  }
+
   /// Whether the decoder turns a token with its line and column.
   var needsRopeSections: Bool {
     switch self {

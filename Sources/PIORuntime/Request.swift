@@ -70,6 +70,8 @@ public struct Generation: Sendable {
 
 /// What it took to bring a turn into its slot.
 public struct Prefill: Sendable {
+  /// The turn's images that went through the encoder.
+  public var images: [PreparedImage] = []
   public var imageDecodeMilliseconds = 0.0
   public var imageEncodeMilliseconds = 0.0
   /// Of the decoder.

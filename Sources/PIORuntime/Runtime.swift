@@ -10,8 +10,6 @@ import PIOVision
 public final class Runtime {
   let model: Model
   private let slots: [SlotState]
-  /// The images of the last prompt that went through the encoder.
-  public private(set) var preparedImages: [PreparedImage] = []
 
   /// - Parameters:
   ///   - fit: how images are made square; nil: as the checkpoint says.
@@ -87,8 +85,8 @@ public final class Runtime {
   public func append(_ request: Request, to slot: Slot) throws(RuntimeError) -> Prefill {
     let state = state(slot)
     let prompt = try Prompt(request, in: state, model)
-    preparedImages = prompt.preparedImages(model.config.vision)
     var result = Prefill()
+    result.images = prompt.preparedImages(model.config.vision)
     result.visualTokensAverage = prompt.schedule.average(
       prompt.entryCount, layerCount: config.text.layerCount)
     let input = try layOut(prompt, state, request.cancellation, &result)

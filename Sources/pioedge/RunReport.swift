@@ -80,7 +80,7 @@ struct RunReport: Encodable {
       peakResidentBytes: ProcessStatus.peakResidentBytes, modelBytes: runtime.modelByteCount,
       kvBytes: runtime.plan.arena.kvByteCount, workingBytes: runtime.plan.arena.arenaByteCount,
       plannedPeakBytes: runtime.plan.peakBytes, loadedWeightBytes: runtime.loadedWeightBytes)
-    images = runtime.preparedImages.map(Image.init)
+    images = generation.prefill.images.map(Image.init)
     pruning = runtime.pruningStages.map(StageReport.init)
     isa = runtime.isa
     threads = runtime.plan.limits.threadCount

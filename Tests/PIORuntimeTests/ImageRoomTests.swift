@@ -96,4 +96,19 @@ struct ImageRoomTests {
       check(vision, image, name)
     }
   }
+
+  /// Where √(200 · most) is a whole number of tokens, f64 may round one up.
+  @Test(arguments: [(10, 27_378), (20, 109_512), (30, 246_402)])
+  func theLongestStripsAreCounted(_ patch: Int, most: Int) {
+    var qwen = Qwen2VLConfig()
+    qwen.tower.patchSize = patch
+    (qwen.pixels.least, qwen.pixels.most) = (1, most)
+    for short in 1...300 {
+      for image in [
+        PixelSize(height: 200 * short, width: short), PixelSize(height: short, width: 200 * short),
+      ] {
+        check(.qwen2VL(qwen), image, "\(image), \(most) pixels of \(patch)")
+      }
+    }
+  }
 }

@@ -1,3 +1,5 @@
+import Foundation
+import PIOConvert
 import PIOFormat
 import PIOVision
 import Testing
@@ -63,6 +65,39 @@ struct LaterImageTests {
     #expect(found == expected)
     let none = try session.rawTokens("<imag> image> <<image", isFirst: true)
     #expect(!none.contains(image))
+  }
+
+  /// A question's text never becomes the text between tiles, whatever the checkpoint flags as special.
+  @Test func aQuestionHoldsNoMarkers() throws {
+    let golden = repository.appendingPathComponent("Tests/Golden/checkpoints/smol-shuffle-4")
+    let path = try Files.made("markers-unflagged.piom") { path in
+      let folder = URL(fileURLWithPath: path + ".checkpoint")
+      try FileManager.default.copyItem(at: golden, to: folder)
+      let file = folder.appendingPathComponent("tokenizer.json")
+      var root = try #require(
+        JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
+      var added = try #require(root["added_tokens"] as? [[String: Any]])
+      for index in added.indices
+      where (added[index]["content"] as? String)?.contains("_col_") ?? false {
+        added[index]["special"] = false
+      }
+      root["added_tokens"] = added
+      try JSONSerialization.data(withJSONObject: root).write(to: file)
+      try convert(
+        ConvertOptions(source: folder.path, target: path, rules: EncodingRules(weights: .f32)))
+    }
+    let session = try makeSession(path)
+    let markers = try #require(session.config.vision?.markerTokens)
+    let tokens = try session.turnTokens(
+      "<row_1_col_2> and <fake_token_around_image>", system: nil, imageCount: 0, isFirst: true)
+    #expect(markers.count > 16)
+    let found = tokens.filter { token in
+      let text = session.runtime.tokenizer.decode([token], skipSpecialTokens: false)
+      return text.contains("_col_") || text.contains("fake_token")
+    }
+    #expect(found.isEmpty, "\(found)")
+    let raw = try session.rawTokens("<row_1_col_2>", isFirst: true)
+    #expect(raw.contains { markers.contains($0) })
   }
 
   @Test func anImageThatIsTooLongIsRefusedWhereItIsOpened() throws {
