@@ -116,3 +116,39 @@ func image(_ patches: [Float], _ preparation: ImagePreparation, rows: [Int] = []
   }
   return out
 }
+
+/// Holds tiles, `(tile, y, x, channel)` bytes, against a processor's: `(tile, channel, y, x)` bytes that may differ by `tolerance`, or
+/// f32 values, which must be equal, where it normalised them.
+func compareTiles(
+  _ pixels: [UInt8], count: Int, _ preparation: ImagePreparation, with expected: Data,
+  normalized: Bool, tolerance: Int
+) {
+  guard !normalized else {
+    for tile in 0..<count { compareNormalized(pixels, tile, preparation, with: expected) }
+    return
+  }
+  let area = preparation.side * preparation.side
+  var worst = 0
+  for (index, value) in expected.prefix(3 * count * area).enumerated() {
+    let (tile, channel, pixel) = (index / (3 * area), index / area % 3, index % area)
+    worst = max(worst, abs(Int(value) - Int(pixels[3 * (tile * area + pixel) + channel])))
+  }
+  #expect(worst <= tolerance, "worst difference \(worst)")
+}
+
+private func compareNormalized(
+  _ pixels: [UInt8], _ tile: Int, _ preparation: ImagePreparation, with expected: Data
+) {
+  let count = preparation.patchCount * preparation.patchDim
+  var patches = [Float](repeating: .nan, count: count)
+  var levels = [Float](repeating: 0, count: 768)
+  patches.withUnsafeMutableBufferPointer { patches in
+    tilePatches(tile, of: pixels, preparation, levels: &levels, into: patches)
+  }
+  let values = [Float](unsafeUninitializedCapacity: count) { out, used in
+    _ = expected.dropFirst(4 * count * tile).prefix(4 * count)
+      .copyBytes(to: UnsafeMutableRawBufferPointer(out))
+    used = count
+  }
+  #expect(image(patches, preparation) == values, "tile \(tile)")
+}

@@ -124,37 +124,10 @@ private func lanczos(side: Int) -> ImagePreparation {
       return try tiles(image, preparation, longest: golden.longest, splits: golden.splits)
     }
     try #require(layout.tileCount == golden.tiles)
-    let area = golden.side * golden.side
-    let data = GoldenPixels.expected.dropFirst(golden.offset)
-    guard !golden.normalized else {
-      return compareNormalized(golden, preparation, pixels, data)
-    }
-    var worst = 0
-    for (index, value) in data.prefix(3 * golden.tiles * area).enumerated() {
-      let (tile, channel, pixel) = (index / (3 * area), index / area % 3, index % area)
-      worst = max(worst, abs(Int(value) - Int(pixels[3 * (tile * area + pixel) + channel])))
-    }
-    let isJPEG = golden.file?.hasSuffix(".jpg") ?? false
-    #expect(worst <= (isJPEG ? 2 : 0), "worst difference \(worst)")
-  }
-
-  private func compareNormalized(
-    _ golden: GoldenPixels.Case, _ preparation: ImagePreparation, _ pixels: [UInt8], _ data: Data
-  ) {
-    let count = preparation.patchCount * preparation.patchDim
-    for tile in 0..<golden.tiles {
-      var patches = [Float](repeating: .nan, count: count)
-      var levels = [Float](repeating: 0, count: 768)
-      patches.withUnsafeMutableBufferPointer { patches in
-        tilePatches(tile, of: pixels, preparation, levels: &levels, into: patches)
-      }
-      let expected = [Float](unsafeUninitializedCapacity: count) { out, used in
-        _ = data.dropFirst(4 * count * tile).prefix(4 * count)
-          .copyBytes(to: UnsafeMutableRawBufferPointer(out))
-        used = count
-      }
-      #expect(image(patches, preparation) == expected, "tile \(tile)")
-    }
+    compareTiles(
+      pixels, count: golden.tiles, preparation,
+      with: GoldenPixels.expected.dropFirst(golden.offset),
+      normalized: golden.normalized, tolerance: (golden.file?.hasSuffix(".jpg") ?? false) ? 2 : 0)
   }
 
   /// The scratch is sized from the limits alone: the longest edges they allow must not overrun it.

@@ -113,36 +113,9 @@ private func tiles(
     preparation.steps.std = (all.std[0], all.std[1], all.std[2])
     let (layout, pixels) = try tiles(golden.file, preparation, sizes(golden.resolutions))
     try #require(layout.tileCount == golden.tiles)
-    let area = golden.side * golden.side
-    let data = GoldenTiles.expected.dropFirst(golden.offset)
-    guard !golden.normalized else {
-      return try compareNormalized(golden, preparation, pixels, data)
-    }
-    var worst = 0
-    for (index, value) in data.prefix(3 * golden.tiles * area).enumerated() {
-      let (tile, channel, pixel) = (index / (3 * area), index / area % 3, index % area)
-      worst = max(worst, abs(Int(value) - Int(pixels[3 * (tile * area + pixel) + channel])))
-    }
-    #expect(worst <= (golden.file.hasSuffix(".png") ? 0 : 1), "worst difference \(worst)")
-  }
-
-  private func compareNormalized(
-    _ golden: GoldenTiles.Case, _ preparation: ImagePreparation, _ pixels: [UInt8], _ data: Data
-  ) throws {
-    let count = preparation.patchCount * preparation.patchDim
-    for tile in 0..<golden.tiles {
-      var patches = [Float](repeating: .nan, count: count)
-      var levels = [Float](repeating: 0, count: 768)
-      patches.withUnsafeMutableBufferPointer { patches in
-        tilePatches(tile, of: pixels, preparation, levels: &levels, into: patches)
-      }
-      let expected = [Float](unsafeUninitializedCapacity: count) { out, used in
-        _ = data.dropFirst(4 * count * tile).prefix(4 * count)
-          .copyBytes(to: UnsafeMutableRawBufferPointer(out))
-        used = count
-      }
-      #expect(image(patches, preparation) == expected, "tile \(tile)")
-    }
+    compareTiles(
+      pixels, count: golden.tiles, preparation, with: GoldenTiles.expected.dropFirst(golden.offset),
+      normalized: golden.normalized, tolerance: golden.file.hasSuffix(".png") ? 0 : 1)
   }
 
   /// The scratch is sized from the limits alone: the longest edges they allow must not overrun it.
