@@ -232,3 +232,11 @@ func numbersThatAreNoPositiveNumbersAreRefused(key: MetadataKey) {
   }
   #expect(accepted > 0)
 }
+
+/// Images at their own shape have positions of three numbers.
+@Test(arguments: [UInt64(4), 12]) func ownShapesNeedSectionsOfPositions(_ seed: UInt64) throws {
+  var config = Sample(seed: seed, vision: true).config
+  try config.validate()
+  config.text.ropeSections = []
+  #expect(throws: ModelFileError.self) { try config.validate() }
+}
