@@ -1,4 +1,5 @@
-/// The string literals inside tags and the text outside of them, in order.
+/// The string literals inside tags and the text outside of them, in order; without the white space that a tag's `-` takes
+/// away on its side.
 func jinjaLiterals(_ jinja: String) -> [String] {
   var scanner = JinjaScanner(text: Array(jinja.unicodeScalars))
   return scanner.literals()
@@ -8,6 +9,8 @@ private struct JinjaScanner {
   let text: [Unicode.Scalar]
   var i = 0
   var found: [String] = []
+  /// The tag in front takes white space away.
+  private var trimsNext = false
 
   init(text: [Unicode.Scalar]) { self.text = text }
 
@@ -18,11 +21,18 @@ private struct JinjaScanner {
         skip(past: "#}")
       } else if starts("{{") || starts("{%") {
         let close = starts("{{") ? "}}" : "%}"
+        if i + 2 < text.count, text[i + 2] == "-" {
+          while outside.last?.isWhitespace == true { outside.removeLast() }
+        }
         appendText(&outside)
         i += 2
         tag(close)
       } else {
-        outside.unicodeScalars.append(text[i])
+        let isTrimmed = trimsNext && text[i].properties.isWhitespace
+        if !isTrimmed {
+          outside.unicodeScalars.append(text[i])
+          trimsNext = false
+        }
         i += 1
       }
     }
@@ -55,6 +65,7 @@ private struct JinjaScanner {
         i += 1
       }
     }
+    trimsNext = i < text.count && i > 0 && text[i - 1] == "-"
     i = min(text.count, i + 2)
   }
 

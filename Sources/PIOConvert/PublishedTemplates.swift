@@ -131,6 +131,7 @@ let publishedTemplates: [(name: String, jinja: String)] = [
     {% endif %}
     """#
   ),
+  ("qwen3_vl", qwen3VL),
   (
     "zephyr",
     #"""
@@ -199,3 +200,64 @@ private func llavaMistral(system: Bool, end: String) -> String {
     {{ ' ' + message['content'][0]['text'] +
     """# + " '\(end)' }}{% endif %}{% endfor %}"
 }
+
+/// With the texts around tools, which no prompt of ours has.
+private let qwen3VL: String = {
+  let system =
+    #"""
+    {%- if messages[0].content is string %}{{- messages[0].content }}{%- else %}
+    {%- for content in messages[0].content %}{%- if 'text' in content %}{{- content.text }}
+    {%- endif %}{%- endfor %}{%- endif %}
+    """#
+  let parts =
+    #"""
+    {%- if message.content is string %}{{- message.content }}{%- else %}
+    {%- for content in message.content %}
+    {%- if content.type == 'image' or 'image' in content or 'image_url' in content %}
+    {%- if add_vision_id %}Picture {{ image_count.value }}: {% endif -%}
+    <|vision_start|><|image_pad|><|vision_end|>
+    {%- elif content.type == 'video' or 'video' in content %}
+    {%- if add_vision_id %}Video {{ video_count.value }}: {% endif -%}
+    <|vision_start|><|video_pad|><|vision_end|>
+    {%- elif 'text' in content %}{{- content.text }}{%- endif %}{%- endfor %}{%- endif %}
+    """#
+  let answer =
+    #"""
+    {%- if message.content is string %}{{- message.content }}{%- else %}
+    {%- for content_item in message.content %}{%- if 'text' in content_item %}
+    {{- content_item.text }}{%- endif %}{%- endfor %}{%- endif %}
+    """#
+  return #"""
+    {%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0].role == 'system' %}
+    """# + system
+    + #"""
+    {{- '\n\n' }}{%- endif %}
+    {{- "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>" }}
+    {%- for tool in tools %}{{- "\n" }}{{- tool | tojson }}{%- endfor %}
+    {{- "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
+    {%- else %}{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' }}
+    """# + system
+    + #"""
+    {{- '<|im_end|>\n' }}{%- endif %}{%- endif %}{%- for message in messages %}
+    {%- if message.role == "user" %}{{- '<|im_start|>' + message.role + '\n' }}
+    """# + parts
+    + #"""
+    {{- '<|im_end|>\n' }}{%- elif message.role == "assistant" %}
+    {{- '<|im_start|>' + message.role + '\n' }}
+    """# + answer
+    + #"""
+    {%- if message.tool_calls %}{%- for tool_call in message.tool_calls %}
+    {%- if (loop.first and message.content) or (not loop.first) %}{{- '\n' }}{%- endif %}
+    {{- '<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}
+    {{- '}\n</tool_call>' }}{%- endfor %}{%- endif %}
+    {{- '<|im_end|>\n' }}{%- elif message.role == "tool" %}
+    {%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|im_start|>user' }}
+    {%- endif %}{{- '\n<tool_response>\n' }}
+    """# + parts
+    + #"""
+    {{- '\n</tool_response>' }}
+    {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}{{- '<|im_end|>\n' }}
+    {%- endif %}{%- endif %}{%- endfor %}
+    {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
+    """#
+}()

@@ -109,17 +109,10 @@ private let namedTemplates: [PromptTemplate] = [
     $0.assistantPrefix = "Assistant:"
     $0.assistantSuffix = "<end_of_utterance>\n"
   },
-  template("qwen2_vl") {
-    $0.defaultSystem = "You are a helpful assistant."
-    $0.systemPrefix = "<|im_start|>system\n"
-    $0.systemSuffix = "<|im_end|>\n"
-    $0.userPrefix = "<|im_start|>user\n"
-    $0.imagePart = "<|vision_start|><image><|vision_end|>"
-    $0.userSuffix = "<|im_end|>\n"
-    $0.assistantPrefix = "<|im_start|>assistant\n"
-    $0.assistantSuffix = "<|im_end|>\n"
-    $0.addsBeginToken = false
-  },
+  chatML(
+    "qwen2_vl", system: "You are a helpful assistant.",
+    image: "<|vision_start|><image><|vision_end|>"),
+  chatML("qwen3_vl", system: "", image: "<|vision_start|><image><|vision_end|>"),
   template("zephyr") {
     $0.systemPrefix = "<|system|>\n"
     $0.systemSuffix = "</s>\n"
@@ -141,8 +134,9 @@ private func template(
   return template
 }
 
-private func chatML(_ name: String, system: String) -> PromptTemplate {
+private func chatML(_ name: String, system: String, image: String? = nil) -> PromptTemplate {
   template(name) {
+    if let image { $0.imagePart = image }
     $0.defaultSystem = system
     $0.systemPrefix = "<|im_start|>system\n"
     $0.systemSuffix = "<|im_end|>\n"
