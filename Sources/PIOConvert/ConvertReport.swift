@@ -72,7 +72,7 @@ extension TensorSection {
     switch self {
     case .embedding: "embedding"
     case .visionEmbedding, .visionLayer: "vision"
-    case .projector: "projector"
+    case .projector, .deepstack: "projector"
     case .decoderLayer: "decoder"
     case .head: "head"
     }

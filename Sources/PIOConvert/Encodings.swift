@@ -75,7 +75,7 @@ public struct EncodingRules: Sendable, Equatable {
     let kind: TensorKind? =
       switch spec.section {
       case .embedding, .head: weights.map { $0.isQuantized ? .int8 : $0 }
-      case .visionEmbedding, .visionLayer, .projector: vision
+      case .visionEmbedding, .visionLayer, .deepstack, .projector: vision
       case .decoderLayer: weights
       }
     let wantsFourBits = weights == .int4 || weights == .int4Affine

@@ -2,7 +2,7 @@ import PIOBase
 import Glibc
 import PIOFormat
 
-/// The decoder's numbers, from the metadata of a GGUF file of architecture `llama` or `qwen2vl`.
+/// The decoder's numbers, from the metadata of a GGUF file of architecture `llama`, `qwen2vl` or `qwen3vl`.
 ///
 /// Defaults are those of llama.cpp. What would change the result and does not run here is refused
 /// by the name of its key.
@@ -37,7 +37,7 @@ extension GGUFFile {
     text.queryKeyValueBias = tensor("blk.0.attn_q.bias") != nil
     text.attentionOutputBias = tensor("blk.0.attn_output.bias") != nil
     text.mlpBias = tensor("blk.0.ffn_up.bias") != nil
-    if try architecture() == .qwen2VL { text.ropeSections = try ropeSections(text) }
+    try readQwen(&text)
     return text
   }
 
@@ -48,16 +48,30 @@ extension GGUFFile {
     let name = try text("general.architecture") ?? "missing"
     guard let known = GGUFArchitecture(rawValue: name) else {
       throw failure(
-        "general.architecture", "'\(name.shortened)' is not supported (llama, qwen2vl are)")
+        "general.architecture", "'\(name.shortened)' is not supported (llama, qwen2vl, qwen3vl are)")
     }
     return known
   }
 
+  /// What a Qwen decoder has beside a Llama's parts.
+  private func readQwen(_ text: inout TextConfig) throws(ConvertError) {
+    switch try architecture() {
+    case .llama: return
+    case .qwen2VL: text.ropeSections = try ropeSections(text, usual: [16, 24, 24])
+    case .qwen3VL:
+      text.ropeSections = try ropeSections(text, usual: [24, 20, 20])
+      (text.ropeInterleaves, text.queryKeyNorm) = (true, true)
+    }
+  }
+
   /// Some files hold fewer than three: then they are those of every published model.
-  private func ropeSections(_ text: TextConfig) throws(ConvertError) -> [Int] {
-    let key = "qwen2vl.rope.dimension_sections"
+  private func ropeSections(_ text: TextConfig, usual: [Int]) throws(ConvertError) -> [Int] {
+    let key = try architecture().rawValue + ".rope.dimension_sections"
     let numbers = try numbers(key, atMost: 4) ?? []
-    let sections = numbers.count < 3 ? [16, 24, 24] : numbers[..<3].map { Int($0) }
+    let counts = 0...Double(text.headDim / 2)
+    let sections =
+      numbers.count < 3
+      ? usual : numbers[..<3].map { counts.contains($0) ? Int(exactly: $0) ?? -1 : -1 }
     guard sections.reduce(0, +) == text.headDim / 2, sections.allSatisfy({ $0 >= 0 }) else {
       throw failure(key, "does not add up to half of a head, \(text.headDim / 2)")
     }
@@ -108,7 +122,7 @@ extension GGUFFile {
   /// `rope_freqs.weight`, where the file has one (Llama 3.1's scaling, worked out).
   func rotary(_ text: TextConfig) throws(ConvertError) -> RotaryFrequencies {
     let prefix = try architecture().rawValue + "."
-    let usual: Double = try architecture() == .qwen2VL ? 1_000_000 : 10_000
+    let usual = try architecture().usualTheta
     var members: [String: JSONValue] = [
       "rope_theta": .number(try number(prefix + "rope.freq_base") ?? usual)
     ]
@@ -162,4 +176,14 @@ extension GGUFFile {
 enum GGUFArchitecture: String {
   case llama
   case qwen2VL = "qwen2vl"
+  case qwen3VL = "qwen3vl"
+
+  /// The base of the rotary frequencies where a file says none.
+  var usualTheta: Double {
+    switch self {
+    case .llama: 10_000
+    case .qwen2VL: 1_000_000
+    case .qwen3VL: 5_000_000
+    }
+  }
 }

@@ -33,7 +33,7 @@ extension TensorSpec {
   /// Whether it belongs to the vision encoder or the projector.
   var isVision: Bool {
     switch section {
-    case .visionEmbedding, .visionLayer, .projector: true
+    case .visionEmbedding, .visionLayer, .deepstack, .projector: true
     case .embedding, .decoderLayer, .head: false
     }
   }

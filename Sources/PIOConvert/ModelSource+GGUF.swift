@@ -13,6 +13,7 @@ extension ModelSource {
     let vision = try projector.map { file throws(ConvertError) in
       try file.visionSource(textDim: text.dim)
     }
+    try file.check(vision?.config)
     var config = try ModelConfig(text: text, rope: rope, vision: vision?.config)
     var names = GGUFNames(text: file, projector: projector, vision: vision)
     try names.bind(config)
@@ -23,6 +24,28 @@ extension ModelSource {
       config: config, weights: names.weights, frequencies: rope.frequencies,
       tokenizer: tokenizer.section, ignored: names.ignored, files: SourceFiles(names.files),
       byteCount: names.files.reduce(0) { $0 + $1.file.byteCount })
+  }
+}
+
+extension GGUFFile {
+  /// A Qwen decoder takes the images of its own generation alone.
+  fileprivate func check(_ vision: VisionConfig?) throws(ConvertError) {
+    guard let vision else { return }
+    let key = "general.architecture"
+    let architecture = try architecture()
+    let fits =
+      switch vision {
+      case .qwen2VL, .qwen25VL: architecture == .qwen2VL
+      case .qwen3VL: architecture == .qwen3VL
+      case .llava, .llavaNext, .smolVLM: architecture == .llama
+      }
+    guard fits else {
+      throw failure(
+        key, "is '\(architecture.rawValue)', which is no decoder of \(vision.familyName)")
+    }
+    let count = "\(architecture.rawValue).n_deepstack_layers"
+    guard let layers = try int(count, in: 0...1024), layers != vision.deepstackCount else { return }
+    throw failure(count, "is \(layers), where the mmproj file has \(vision.deepstackCount)")
   }
 }
 
@@ -71,6 +94,7 @@ private struct GGUFNames {
       guard let tensor = tensors[part][name] else { throw .missingTensor(name: name) }
       try check(tensor, spec)
       var weight = try files[part].weights(tensor, order: try order(spec, config.text))
+      if spec.isVision, let vision { weight = weight.taking(vision.part(of: spec)) }
       if let second = vision?.addedName(of: spec) {
         guard let other = tensors[part][second] else { throw .missingTensor(name: second) }
         try check(other, spec)
@@ -137,6 +161,7 @@ private struct GGUFNames {
   private static let modules = [
     "attention_norm": "attn_norm", "mlp_norm": "ffn_norm", "attention.query": "attn_q",
     "attention.key": "attn_k", "attention.value": "attn_v", "attention.output": "attn_output",
+    "attention.query_norm": "attn_q_norm", "attention.key_norm": "attn_k_norm",
     "mlp.gate": "ffn_gate", "mlp.up": "ffn_up", "mlp.down": "ffn_down",
   ]
 }

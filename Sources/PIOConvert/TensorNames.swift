@@ -127,6 +127,7 @@ extension TensorNames {
     "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm",
     "attention.query": "self_attn.q_proj", "attention.key": "self_attn.k_proj",
     "attention.value": "self_attn.v_proj", "attention.output": "self_attn.o_proj",
+    "attention.query_norm": "self_attn.q_norm", "attention.key_norm": "self_attn.k_norm",
     "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
   ]
 

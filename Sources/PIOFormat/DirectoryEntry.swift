@@ -94,6 +94,7 @@ extension TensorSection {
     case .projector: (3, 0)
     case .decoderLayer(let layer): (4, UInt32(layer))
     case .head: (5, 0)
+    case .deepstack(let index): (6, UInt32(index))
     }
   }
 }

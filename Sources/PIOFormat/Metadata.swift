@@ -18,6 +18,8 @@ enum MetadataKey: UInt16, CaseIterable {
   case textTiedHead = 0x0010
   case textSlidingWindow = 0x0011
   case textRopeSections = 0x0012
+  case textRopeInterleaves = 0x0013
+  case textQueryKeyNorm = 0x0014
 
   case visionImageSize = 0x0101
   case visionPatchSize = 0x0102
@@ -35,6 +37,8 @@ enum MetadataKey: UInt16, CaseIterable {
   case visionMerge = 0x010E
   case visionWindow = 0x010F
   case visionFullLayers = 0x0110
+  case visionPositionsPerSide = 0x0111
+  case visionDeepstackLayers = 0x0112
   case imageFit = 0x0181
   case imageFilter = 0x0182
   case imageResizeTo = 0x0183

@@ -7,6 +7,15 @@ extension MetadataCoder {
     value = number == 1
   }
 
+  /// Written where it is true alone.
+  mutating func optionalFlag(_ key: MetadataKey, _ value: inout Bool) throws(ModelFileError) {
+    guard codes(key, isPresent: value) else { return }
+    var number = 1
+    try integer(key, &number)
+    try check("\(key)", number, 1...1)
+    value = true
+  }
+
   mutating func choice<T: RawRepresentable & CaseIterable>(
     _ key: MetadataKey, _ value: inout T
   ) throws(ModelFileError) where T.RawValue == UInt8 {

@@ -71,6 +71,8 @@ extension TextConfig {
     if coder.codes(.textRopeSections, isPresent: !ropeSections.isEmpty) {
       try coder.integers(.textRopeSections, &ropeSections)
     }
+    try coder.optionalFlag(.textRopeInterleaves, &ropeInterleaves)
+    try coder.optionalFlag(.textQueryKeyNorm, &queryKeyNorm)
   }
 }
 

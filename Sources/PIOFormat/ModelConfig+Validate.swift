@@ -11,6 +11,7 @@ extension ModelConfig {
     try check("special_tokens.image", specialTokens.image, 0...Int32.max)
     let needed = vision.needsRopeSections ? 3...3 : 0...3
     try check("text.rope_sections (count)", text.ropeSections.count, needed)
+    try check("vision.deepstack_layers (count)", vision.deepstackCount, 0...text.layerCount)
   }
 }
 
@@ -31,7 +32,9 @@ extension TextConfig {
     try check("text.rope_theta", ropeTheta, 1e-3...1e12)
     try check("text.rope_attention_factor", ropeAttentionFactor, 1e-3...1e3)
     if let slidingWindow { try check("text.sliding_window", slidingWindow, 1...(1 << 24)) }
-    guard !ropeSections.isEmpty else { return }
+    guard !ropeSections.isEmpty else {
+      return try check("text.rope_interleaves", ropeInterleaves ? 1 : 0, 0...0)
+    }
     try check("text.rope_sections (count)", ropeSections.count, 3...3)
     for section in ropeSections { try check("text.rope_sections", section, 0...headDim / 2) }
     try check("text.rope_sections (sum)", ropeSections.reduce(0, +), headDim / 2...headDim / 2)

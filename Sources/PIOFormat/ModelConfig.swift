@@ -45,6 +45,10 @@ public struct TextConfig: Equatable, Sendable {
   public var slidingWindow: Int?
   /// Rotary frequencies that turn with a row's time, line and column (M-RoPE); empty: all turn with its one position.
   public var ropeSections: [Int] = []
+  /// The frequencies of the three take turns, one by one, instead of standing in blocks.
+  public var ropeInterleaves = false
+  /// Each head's queries and keys go through an RMSNorm in front of the rotation.
+  public var queryKeyNorm = false
 
   public init() {}
 }

@@ -11,7 +11,7 @@ enum ModelFeature: Int, CaseIterable {
   case activationPrecision = 16
 
   /// Those that this version has.
-  static let supported: Set<ModelFeature> = [.smolVLM, .qwen2VL, .qwen25VL]
+  static let supported: Set<ModelFeature> = [.smolVLM, .qwen2VL, .qwen25VL, .qwen3VL]
 
   var bit: UInt64 { 1 << UInt64(rawValue) }
 

@@ -111,15 +111,16 @@ extension QwenTowerConfig {
   }
 
   /// Columns in the order (channel, y, x) of one patch.
-  func addPatchEmbedding(to specs: inout SpecList) {
+  func addPatchEmbedding(to specs: inout SpecList, bias: Bool = false) {
     specs.section = .visionEmbedding
-    specs.add("vision.patch_embedding.weight", dim, 3 * patchSize * patchSize, .matrix)
+    specs.linear("vision.patch_embedding", dim, 3 * patchSize * patchSize, bias: bias)
   }
 
-  /// `norm` adds one with that name, `mlp` those of the MLP.
+  /// `norm` adds one with that name, `mlp` those of the MLP; `behind`: what follows the layer in a section of its own.
   func addLayers(
     to specs: inout SpecList, norm: (inout SpecList, String) -> Void,
-    mlp: (inout SpecList, String) -> Void
+    mlp: (inout SpecList, String) -> Void,
+    behind: (inout SpecList, Int) -> Void = { _, _ in }
   ) {
     for layer in 0..<layerCount {
       specs.section = .visionLayer(layer)
@@ -130,7 +131,14 @@ extension QwenTowerConfig {
       }
       norm(&specs, name + ".mlp_norm")
       mlp(&specs, name + ".mlp")
+      behind(&specs, layer)
     }
+  }
+
+  /// An MLP of two matrices.
+  func addTwoMatrices(to specs: inout SpecList, _ name: String) {
+    specs.linear(name + ".up", hiddenDim, dim, bias: true)
+    specs.linear(name + ".down", dim, hiddenDim, bias: true)
   }
 
   /// The connector: a norm of each patch, two matrices with GELU between them.

@@ -26,6 +26,8 @@ public enum TensorSection: Equatable, Hashable, Sendable {
   case embedding
   case visionEmbedding
   case visionLayer(Int)
+  /// A connector behind one of the tower's layers, counted from 0.
+  case deepstack(Int)
   case projector
   case decoderLayer(Int)
   case head
@@ -89,6 +91,10 @@ struct SpecList {
     linear(name + ".attention.query", queryDim, text.dim, bias: text.queryKeyValueBias)
     linear(name + ".attention.key", keyDim, text.dim, bias: text.queryKeyValueBias)
     linear(name + ".attention.value", keyDim, text.dim, bias: text.queryKeyValueBias)
+    if text.queryKeyNorm {
+      small(name + ".attention.query_norm.weight", text.headDim)
+      small(name + ".attention.key_norm.weight", text.headDim)
+    }
     linear(name + ".attention.output", text.dim, queryDim, bias: text.attentionOutputBias)
     small(name + ".mlp_norm.weight", text.dim)
     linear(name + ".mlp.gate", text.hiddenDim, text.dim, bias: text.mlpBias)

@@ -9,6 +9,7 @@ public enum VisionConfig: Equatable, Sendable {
   case smolVLM(SmolVLMConfig)
   case qwen2VL(Qwen2VLConfig)
   case qwen25VL(Qwen25VLConfig)
+  case qwen3VL(Qwen3VLConfig)
 
   /// The family's name, as messages and reports say it.
   public var familyName: String {
@@ -18,6 +19,7 @@ public enum VisionConfig: Equatable, Sendable {
     case .smolVLM: "SmolVLM"
     case .qwen2VL: "Qwen2-VL"
     case .qwen25VL: "Qwen2.5-VL"
+    case .qwen3VL: "Qwen3-VL"
     }
   }
 
@@ -29,6 +31,7 @@ public enum VisionConfig: Equatable, Sendable {
     case .smolVLM(let smol): smol.maxRowCount
     case .qwen2VL(let qwen): qwen.pixels.mostTokens(qwen.tower)
     case .qwen25VL(let qwen): qwen.pixels.mostTokens(qwen.tower)
+    case .qwen3VL(let qwen): qwen.pixels.mostTokens(qwen.tower)
     }
   }
 
@@ -36,7 +39,7 @@ public enum VisionConfig: Equatable, Sendable {
   /// nothing, where images are not cut into tiles, or never into so few.
   public mutating func limitImages(tiles count: Int) -> Bool {
     switch self {
-    case .llava, .qwen2VL, .qwen25VL: return false
+    case .llava, .qwen2VL, .qwen25VL, .qwen3VL: return false
     case .llavaNext(var next):
       guard next.keepResolutions(ofTiles: count) else { return false }
       self = .llavaNext(next)
@@ -65,6 +68,9 @@ public enum VisionConfig: Equatable, Sendable {
     case .qwen25VL(var qwen):
       guard qwen.pixels.limit(tokens: count, qwen.tower) else { return false }
       self = .qwen25VL(qwen)
+    case .qwen3VL(var qwen):
+      guard qwen.pixels.limit(tokens: count, qwen.tower) else { return false }
+      self = .qwen3VL(qwen)
     }
     return true
   }
@@ -79,8 +85,14 @@ public enum VisionConfig: Equatable, Sendable {
   var needsRopeSections: Bool {
     switch self {
     case .llava, .llavaNext, .smolVLM: false
-    case .qwen2VL, .qwen25VL: true
+    case .qwen2VL, .qwen25VL, .qwen3VL: true
     }
+  }
+
+  /// Layers of the decoder behind which something is added to an image's rows: its first so many.
+  public var deepstackCount: Int {
+    guard case .qwen3VL(let qwen) = self else { return 0 }
+    return qwen.deepstackLayers.count
   }
 
   /// The least that `limitImages(tokens:)` takes.
@@ -91,13 +103,14 @@ public enum VisionConfig: Equatable, Sendable {
     case .smolVLM(let smol): smol.tileTokenCount
     case .qwen2VL(let qwen): qwen.pixels.fewestTokens(qwen.tower)
     case .qwen25VL(let qwen): qwen.pixels.fewestTokens(qwen.tower)
+    case .qwen3VL(let qwen): qwen.pixels.fewestTokens(qwen.tower)
     }
   }
 
   /// The least that `limitImages(tiles:)` takes; nil: images are not cut into tiles.
   public var fewestTiles: Int? {
     switch self {
-    case .llava, .qwen2VL, .qwen25VL: nil
+    case .llava, .qwen2VL, .qwen25VL, .qwen3VL: nil
     case .llavaNext(let next): next.fewestTiles
     case .smolVLM(let smol): smol.mostTiles > 1 ? 1 : nil
     }
@@ -108,7 +121,7 @@ public enum VisionConfig: Equatable, Sendable {
   public var usualTokenLimit: Int? {
     switch self {
     case .llava, .llavaNext: nil
-    case .smolVLM, .qwen2VL, .qwen25VL: 1280
+    case .smolVLM, .qwen2VL, .qwen25VL, .qwen3VL: 1280
     }
   }
 }
@@ -128,7 +141,11 @@ extension VisionConfig {
   /// The family of a file whose vision entries come next, its numbers still to be read; nil: there are none.
   init?(familyOf decoder: MetadataDecoder) {
     if decoder.isNext(.visionPatchSize) {
-      self = decoder.has(.visionWindow) ? .qwen25VL(Qwen25VLConfig()) : .qwen2VL(Qwen2VLConfig())
+      self =
+        decoder.has(.visionWindow)
+        ? .qwen25VL(Qwen25VLConfig())
+        : decoder.has(.visionPositionsPerSide)
+          ? .qwen3VL(Qwen3VLConfig()) : .qwen2VL(Qwen2VLConfig())
       return
     }
     guard decoder.isNext(.visionImageSize) else { return nil }
@@ -155,6 +172,9 @@ extension VisionConfig {
     case .qwen25VL(var qwen):
       try qwen.code(&coder)
       self = .qwen25VL(qwen)
+    case .qwen3VL(var qwen):
+      try qwen.code(&coder)
+      self = .qwen3VL(qwen)
     }
   }
 
@@ -165,6 +185,7 @@ extension VisionConfig {
     case .smolVLM(let smol): try smol.validate(vocabSize: vocabSize)
     case .qwen2VL(let qwen): try qwen.validate()
     case .qwen25VL(let qwen): try qwen.validate()
+    case .qwen3VL(let qwen): try qwen.validate()
     }
   }
 
@@ -175,6 +196,7 @@ extension VisionConfig {
     case .smolVLM: .smolVLM
     case .qwen2VL: .qwen2VL
     case .qwen25VL: .qwen25VL
+    case .qwen3VL: .qwen3VL
     }
   }
 
@@ -186,6 +208,7 @@ extension VisionConfig {
     case .smolVLM(let smol): smol.addSpecs(to: &specs, outputDim: outputDim)
     case .qwen2VL(let qwen): qwen.addSpecs(to: &specs, outputDim: outputDim)
     case .qwen25VL(let qwen): qwen.addSpecs(to: &specs, outputDim: outputDim)
+    case .qwen3VL(let qwen): qwen.addSpecs(to: &specs, outputDim: outputDim)
     }
   }
 }

@@ -57,7 +57,9 @@ public struct ArenaLayout: Equatable, Sendable {
     slot = SlotRegions(
       &layout, text, limits: limits, capacities: layerCapacities, promptRows: rows,
       maxPieceBytes: maxPieceBytes)
-    prompt = PromptRegions(&layout, text, imageCount: limits.imageCount, rows: rows)
+    prompt = PromptRegions(
+      &layout, config, imageCount: limits.imageCount, visualRows: rows - limits.contextRows,
+      rows: rows)
     inverseFrequencies = layout.reserve(text.headDim / 2)
     norm = layout.reserve(text.dim)
     embeddingRow = layout.reserve(Embedding.rowByteCount(tensors))

@@ -42,8 +42,16 @@ struct PromptRegions: Equatable, Sendable {
   let visualOrigins: Region<Int32>
   let cosines: Region<Float>
   let sines: Region<Float>
+  /// `(deepstackLayers, deepstackTokens, dim)`: what is added to visual tokens behind the first layers.
+  let deepstack: Region<Float>
+  let deepstackLayers: Int
+  let deepstackTokens: Int
 
-  init(_ layout: inout Layout, _ text: TextConfig, imageCount: Int, rows: Int) {
+  /// `visualRows`: most rows of all images.
+  init(
+    _ layout: inout Layout, _ config: ModelConfig, imageCount: Int, visualRows: Int, rows: Int
+  ) {
+    let text = config.text
     hidden = layout.reserve(rows * text.dim)
     offsets = layout.reserve(rows * (text.ropeSections.isEmpty ? 1 : 3))
     axes = layout.reserve(text.ropeSections.isEmpty ? 0 : text.headDim / 2)
@@ -52,6 +60,9 @@ struct PromptRegions: Equatable, Sendable {
     visualOrigins = layout.reserve(rows)
     cosines = layout.reserve(rows * text.headDim / 2)
     sines = layout.reserve(rows * text.headDim / 2)
+    deepstackLayers = config.vision?.deepstackCount ?? 0
+    deepstackTokens = deepstackLayers > 0 ? visualRows : 0
+    deepstack = layout.reserve(deepstackLayers * deepstackTokens * text.dim)
   }
 }
 

@@ -22,6 +22,7 @@ struct Decoder {
   /// `(promptRows, dim)`: the residual stream. Its first rows are the caller's to fill.
   let hidden: Rows
   let pruner: Pruner
+  let deepstack: Deepstack
   private let places: RowPlaces
   private let rotations: Rotations
   let logits: UnsafeMutableBufferPointer<Float>
@@ -45,6 +46,7 @@ struct Decoder {
     pruner = Pruner(
       config: config, weights: weights, stream: stream, operations: operations, plan: layout,
       arena: arena)
+    deepstack = Deepstack(layout.prompt, dim: config.dim, arena: arena)
     places = RowPlaces(config, layout.prompt, rows: layout.promptRows, arena: arena)
     rotations = Rotations(
       cosines: arena.pointer(layout.prompt.cosines), sines: arena.pointer(layout.prompt.sines),
@@ -98,6 +100,7 @@ struct Decoder {
       // Behind the last layer only the last row is read.
       let needed = layer + 1 < config.layerCount ? 0 : left - 1
       try chunks(layer, cache.layers[layer], left, needed, at: first, pruner, cancellation)
+      if let route { deepstack.add(behind: layer, to: hidden, route.rows, operations) }
       // A stage behind this block that looks at it once more runs while its weights are at hand.
       while let stage = stages.first, let route, stage.afterLayer == layer + 1,
         pruner.runsBehindBlock(afterLayer: stage.afterLayer)
@@ -190,7 +193,7 @@ struct Decoder {
     let kept = min(rows.count, max(0, needed - rows.lowerBound))..<rows.count
     let query = project(weights, x, kept, firstRow: rows.lowerBound, cache, at: cacheRow)
     guard !kept.isEmpty else { return }
-    rotate(query, from: rows.lowerBound + kept.lowerBound)
+    rotate(query, weights.queryNorm, from: rows.lowerBound + kept.lowerBound)
     if let lastQuery { lastQuery[0].update(from: query[query.count - 1], count: query.dim) }
     operations.attend(query, cache, .causal(first: cacheRow + kept.lowerBound))
     var attended = LinearInput(query)
@@ -199,7 +202,7 @@ struct Decoder {
     mlp(weights, residual)
   }
 
-  /// Stores the chunk's keys and values, and returns the queries of the rows in `kept`, not rotated yet.
+  /// Stores the chunk's keys and values, and returns the queries of the rows in `kept`, not normed and rotated yet.
   private func project(
     _ weights: DecoderLayerWeights, _ x: Rows, _ kept: Range<Int>, firstRow: Int,
     _ cache: LayerCache, at cacheRow: Int
@@ -217,7 +220,7 @@ struct Decoder {
     } else {
       operations.linear(&input, Product(weights.key, key), Product(weights.value, value))
     }
-    rotate(key, from: firstRow)
+    rotate(key, weights.keyNorm, from: firstRow)
     operations.store(key, value, in: cache, at: cacheRow)
     if !kept.isEmpty && kept.count < x.count {
       input = LinearInput(normed.rows(kept))
@@ -269,7 +272,7 @@ struct Decoder {
         factor: config.ropeAttentionFactor))
   }
 
-  private func rotate(_ x: Rows, from firstRow: Int) {
-    operations.forEachRow(x.count, .rotate(x, rotations, firstRow: firstRow))
+  private func rotate(_ x: Rows, _ norm: HeadNorm?, from firstRow: Int) {
+    operations.forEachRow(x.count, .rotate(x, norm, rotations, firstRow: firstRow))
   }
 }

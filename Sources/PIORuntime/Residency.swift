@@ -28,7 +28,7 @@ struct WeightUnits: Equatable, Sendable {
     for (index, start) in starts.enumerated() {
       let end = index + 1 < starts.count ? starts[index + 1].offset : fileByteCount
       switch start.section {
-      case .visionEmbedding, .visionLayer, .projector: vision.append(start.offset..<end)
+      case .visionEmbedding, .visionLayer, .deepstack, .projector: vision.append(start.offset..<end)
       case .decoderLayer: layers.append(start.offset..<end)
       case .embedding, .head: break
       }

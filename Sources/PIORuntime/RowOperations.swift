@@ -10,6 +10,12 @@ struct Rotations {
   let headDim: Int
 }
 
+/// An RMSNorm of each head's numbers, with one weight `(headDim)` for all heads.
+struct HeadNorm {
+  let weight: UnsafePointer<Float>
+  let epsilon: Float
+}
+
 /// What is done to each row by itself.
 enum RowOperation {
   case rmsNorm(Rows, UnsafePointer<Float>, epsilon: Float, out: Rows)
@@ -17,12 +23,14 @@ enum RowOperation {
   /// Fills row t's cosines and sines for where it stands behind position `first`.
   case angles(
     Rotations, frequencies: UnsafePointer<Float>, places: RowPlaces, first: Int32, factor: Float)
-  /// Row t is turned by the angles of row `firstRow + t`.
-  case rotate(Rows, Rotations, firstRow: Int)
+  /// Row t is turned by the angles of row `firstRow + t`, behind a norm of each head where there is one.
+  case rotate(Rows, HeadNorm?, Rotations, firstRow: Int)
   case siluMul(gate: Rows, up: Rows)
   case activate(Rows, Activation)
   /// Row t of a table is added to row t.
   case addTable(Rows, UnsafePointer<Float>)
+  /// The row of a table that `origins[t]` names is added to row t; none where it is negative.
+  case addOrigins(Rows, table: Rows, origins: UnsafePointer<Int32>)
   /// Keys and values of row t go to row `first + t` of the cache.
   case store(keys: Rows, values: Rows, LayerCache, first: Int)
 }
@@ -67,8 +75,9 @@ private struct RowWork: ParallelBody {
       kernels.layer_norm(out[row], x[row], weights.weight, weights.bias, epsilon, x.dim)
     case .angles(let rotations, let frequencies, let places, let first, let factor):
       fillAngles(row, rotations, frequencies, places, first, factor)
-    case .rotate(let x, let rotations, let firstRow):
+    case .rotate(let x, let norm, let rotations, let firstRow):
       let angles = (firstRow + row) * rotations.headDim / 2
+      if let norm { normHeads(x[row], x.dim, norm, rotations.headDim) }
       kernels.rope(
         x[row], rotations.cosines + angles, rotations.sines + angles, x.dim / rotations.headDim,
         rotations.headDim)
@@ -76,12 +85,22 @@ private struct RowWork: ParallelBody {
     case .activate(let x, let activation):
       kernels.activate(x[row], x.dim, Int32(activation.rawValue))
     case .addTable(let x, let table): kernels.add(x[row], table + row * x.dim, x.dim)
+    case .addOrigins(let x, let table, let origins):
+      if origins[row] >= 0 { kernels.add(x[row], table[Int(origins[row])], x.dim) }
     case .store(let keys, let values, let cache, let first):
       for head in 0..<cache.headCount {
         var view = cache.head(head)
         let offset = head * cache.headDim
         kernels.kv_store(&view, first + row, keys[row] + offset, values[row] + offset)
       }
+    }
+  }
+
+  private func normHeads(
+    _ row: UnsafeMutablePointer<Float>, _ dim: Int, _ norm: HeadNorm, _ headDim: Int
+  ) {
+    for start in stride(from: 0, to: dim, by: headDim) {
+      kernels.rms_norm(row + start, row + start, norm.weight, norm.epsilon, headDim)
     }
   }
 

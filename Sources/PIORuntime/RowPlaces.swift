@@ -29,11 +29,18 @@ struct RowPlaces {
     times = arena.pointer(regions.offsets)
     stride = text.ropeSections.isEmpty ? 0 : rows
     axes = arena.pointer(regions.axes)
-    var first = 0
-    for (axis, count) in text.ropeSections.enumerated() {
-      for i in first..<(first + count) { axes[i] = UInt8(axis) }
-      first += count
+    guard stride > 0 else { return }
+    for i in 0..<text.headDim / 2 { axes[i] = UInt8(Self.axis(ofFrequency: i, text)) }
+  }
+
+  /// 0 time, 1 line, 2 column: the first so many turn with each in turn, or, interleaved, one after the other in threes
+  /// until line and column have theirs.
+  private static func axis(ofFrequency i: Int, _ text: TextConfig) -> Int {
+    let sections = text.ropeSections
+    guard text.ropeInterleaves else {
+      return i < sections[0] ? 0 : i < sections[0] + sections[1] ? 1 : 2
     }
+    return i < 3 * sections[i % 3] ? i % 3 : 0
   }
 
   var isOne: Bool { stride == 0 }

@@ -96,7 +96,9 @@ extension Runtime {
     let hidden = model.decoder.hidden
     guard let share else {
       let count = image.layout.rowCount
-      try encoder.encode(image, into: hidden.rows(row..<(row + count)), cancellation)
+      try encoder.encode(
+        image, into: hidden.rows(row..<(row + count)), model.decoder.deepstack.part(visual),
+        cancellation)
       visual.append(first: row)
       try embedText(of: image.layout, at: row, visual)
       return count
@@ -138,6 +140,7 @@ extension Runtime {
     image.values.withUnsafeBufferPointer {
       hidden[row].update(from: $0.baseAddress!, count: $0.count)
     }
+    placeDeepstack(of: image, visual)
     if image.origins.isEmpty {
       visual.append(first: row)
     } else {
@@ -165,12 +168,26 @@ extension Runtime {
     model.stream.beginEncoding()
     defer { model.endEncoding() }
     try load(file)
+    let part = model.decoder.deepstack.part(visual)
     let count = try place(loaded, at: 0, &visual, share: share, pruning, nil)
     let hidden = model.decoder.hidden
     return EncodedImage(
       values: Array(UnsafeBufferPointer(start: hidden.base, count: count * hidden.dim)),
       rowCount: count, layout: loaded.layout,
-      origins: visual.isReduced ? Array(visual.origins[..<count]) : [])
+      origins: visual.isReduced ? Array(visual.origins[..<count]) : [],
+      deepstack: (0..<model.decoder.deepstack.layerCount).flatMap { Array(part[$0].buffer) })
+  }
+
+  private func placeDeepstack(of image: EncodedImage, _ visual: VisualRows) {
+    let (deepstack, dim) = (model.decoder.deepstack, model.decoder.hidden.dim)
+    let part = deepstack.part(visual)
+    image.deepstack.withUnsafeBufferPointer { values in
+      for layer in 0..<deepstack.layerCount {
+        let first = layer * part.tokens.count * dim
+        part[layer].base.update(
+          from: values.baseAddress! + first, count: part.tokens.count * dim)
+      }
+    }
   }
 
   /// What the encoder hands over of an image that a prompt has alone; nil: all of it.

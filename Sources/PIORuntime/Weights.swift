@@ -14,6 +14,9 @@ struct DecoderLayerWeights {
   let query: Linear
   let key: Linear
   let value: Linear
+  /// Of each head in front of the rotation; nil: there is none.
+  let queryNorm: HeadNorm?
+  let keyNorm: HeadNorm?
   let output: Linear
   let mlpNorm: UnsafePointer<Float>
   let gate: Linear
@@ -80,11 +83,18 @@ struct Binding {
       query: linear(name + ".attention.query"),
       key: linear(name + ".attention.key"),
       value: linear(name + ".attention.value"),
+      queryNorm: headNorm(name + ".attention.query_norm"),
+      keyNorm: headNorm(name + ".attention.key_norm"),
       output: linear(name + ".attention.output"),
       mlpNorm: small(name + ".mlp_norm.weight"),
       gate: linear(name + ".mlp.gate"),
       up: linear(name + ".mlp.up"),
       down: linear(name + ".mlp.down"))
+  }
+
+  private func headNorm(_ name: String) -> HeadNorm? {
+    guard config.text.queryKeyNorm else { return nil }
+    return HeadNorm(weight: small(name + ".weight"), epsilon: config.text.rmsNormEpsilon)
   }
 
   func layerNorm(_ name: String) -> LayerNormWeights {

@@ -18,7 +18,7 @@ let tiledCheckpoints = ["next-llama3", "next-mistral-window", "next-vicuna"]
 let smolCheckpoints = ["smol-plain-markers", "smol-shuffle-3", "smol-shuffle-4"]
 
 /// Those that take an image at its own shape, at positions of three numbers.
-let qwenCheckpoints = ["qwen2-flat", "qwen25-windows"]
+let qwenCheckpoints = ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"]
 
 /// What `transformers` computes for one checkpoint: `Tests/Golden/README.md`.
 struct Golden: Decodable {
@@ -38,13 +38,14 @@ struct Golden: Decodable {
     let prompt: String
     let ids: [Int32]
     let features: Values?
+    let deepstack: Values?
     let positions: [Int]
     let logits: Values
     let greedy: [Int32]
     let nextTurn: Turn?
 
     enum CodingKeys: String, CodingKey {
-      case name, images, prompt, ids, features, positions, logits, greedy
+      case name, images, prompt, ids, features, deepstack, positions, logits, greedy
       case nextTurn = "next_turn"
     }
 

@@ -61,6 +61,28 @@ struct GoldenModelTests {
     }
   }
 
+  @Test(arguments: ["qwen3-deepstack"])
+  func whatIsAddedBehindTheFirstLayersIsWithinAThousandth(_ name: String) throws {
+    let (golden, values) = try Golden.load(name)
+    var session = try session(golden)
+    let levels = try #require(session.config.vision?.deepstackCount)
+    for test in golden.cases {
+      guard let expected = test.deepstack, let rows = test.features?.rows else { continue }
+      let dim = expected.shape[1]
+      #expect(expected.shape[0] == levels * rows.count)
+      let images = try test.imagePaths.map { try session.deepstack($0) }
+      for level in 0..<levels {
+        let level = (all: level, features: images.flatMap { $0[level] })
+        for (index, row) in rows.enumerated() {
+          let found = level.features[(row * dim)..<((row + 1) * dim)]
+          let difference = largestDifference(
+            found, expected.row(level.all * rows.count + index, of: values))
+          #expect(difference <= 1e-3, "\(test.name) level \(level.all) row \(row): \(difference)")
+        }
+      }
+    }
+  }
+
   @Test(arguments: all)
   func logitsAndGreedyTokensAreThoseOfTransformers(_ name: String) throws {
     let (golden, values) = try Golden.load(name)

@@ -50,6 +50,14 @@ struct Session: ~Copyable {
     try runtime.encode(.file(path), plan.limits.pruning, tokenCount: tokenCount).values
   }
 
+  /// What is added to an image's tokens, level by level.
+  mutating func deepstack(_ path: String) throws -> [ArraySlice<Float>] {
+    let values = try runtime.encode(.file(path), plan.limits.pruning).deepstack
+    let levels = config.vision?.deepstackCount ?? 0
+    let count = values.count / max(1, levels)
+    return (0..<levels).map { values[($0 * count)..<(($0 + 1) * count)] }
+  }
+
   func visualLayout(_ path: String) throws -> VisualLayout {
     try runtime.visualLayout(path)
   }

@@ -50,6 +50,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
@@ -64,7 +66,8 @@ DEMO = ROOT / "tools/demo/checkpoint"
 
 # What each checkpoint is there for. `text`, `vision` and `llava` are passed to the configurations;
 # `next`: a LLaVA-NeXT checkpoint, the tiles an image may be cut into, (lines, columns); `smol`: a SmolVLM one, its
-# `scale_factor` and the image processor's longest edge; `qwen`: a Qwen-VL one, its kind and its processor's counts of pixels; `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
+# `scale_factor` and the image processor's longest edge; `qwen`: a Qwen-VL one, its kind, its processor's counts of
+# pixels, its chat template and its mean colour; `names`: the tensor names are "saved" (as this transformers writes them), "hub" (as the published
 # llava-1.5-*-hf files) or "nested" (as transformers 4.5x wrote them).
 CHECKPOINTS = {
     "mha-biases": dict(  # multi-head attention, biases everywhere, three heads of 12
@@ -277,6 +280,22 @@ CHECKPOINTS = {
             intermediate_size=61, window_size=24, fullatt_block_indexes=[1],
         ),
     ),
+    "qwen3-deepstack": dict(  # heads wider than the hidden size, a learned table, two tower layers added behind
+        dtype="bfloat16",
+        tokenizer="qwen",
+        qwen=dict(kind="qwen3", pixels=(4 * 12**2, 60 * 12**2), template="qwen3_vl", mean=0.5),
+        text=dict(
+            hidden_size=40, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=16, num_hidden_layers=3, tie_word_embeddings=True,
+            rope_parameters=dict(
+                rope_type="default", rope_theta=5e6, mrope_section=[4, 2, 2], mrope_interleaved=True,
+            ),
+        ),
+        vision=dict(
+            depth=4, hidden_size=40, out_hidden_size=40, num_heads=2, patch_size=6,
+            intermediate_size=60, num_position_embeddings=49, deepstack_visual_indexes=[0, 2],
+        ),
+    ),
 }  # fmt: skip
 
 TEMPLATES = ROOT / "Tests/Golden/tokenizers/chat"
@@ -423,7 +442,7 @@ def randomize(model, seed):
             parameter.copy_(noise * 0.2)
         elif "lm_head" in name or "embed_tokens" in name:
             parameter.copy_(noise * (3.0 / hidden**0.5))
-        elif "embedding" in name and "patch" not in name:
+        elif ("embedding" in name and "patch" not in name) or "pos_embed" in name:
             parameter.copy_(noise * 0.5)
         else:
             fan_in = parameter[0].numel()
@@ -522,12 +541,11 @@ def make_qwen(folder, recipe, seed):
     text = dict(num_hidden_layers=2, max_position_embeddings=1024, rms_norm_eps=1e-6) | recipe["text"]
     text |= dict(vocab_size=raw.get_vocab_size() + 4, **ids)
     tied = text.pop("tie_word_embeddings", False)
-    older = recipe["qwen"]["kind"] == "qwen2"
-    kind, model = (
-        (Qwen2VLConfig, Qwen2VLForConditionalGeneration)
-        if older
-        else (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration)
-    )
+    kind, model = {
+        "qwen2": (Qwen2VLConfig, Qwen2VLForConditionalGeneration),
+        "qwen2.5": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+        "qwen3": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
+    }[recipe["qwen"]["kind"]]
     special = ["vision_start", "vision_end", "image_pad", "video_pad"]
     names = ["vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"]
     config = kind(
@@ -544,10 +562,13 @@ def make_qwen(folder, recipe, seed):
     model.save_pretrained(folder)
     if recipe.get("names") == "flat":
         flatten(folder)
-    tokenizer.chat_template = (TEMPLATES / "qwen2_vl.jinja").read_text()
+    template = recipe["qwen"].get("template", "qwen2_vl")
+    tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
     tokenizer.save_pretrained(folder)
     vision = recipe["vision"]
+    mean = recipe["qwen"].get("mean")
     Qwen2VLImageProcessorPil(
+        **({"image_mean": [mean] * 3, "image_std": [mean] * 3} if mean else {}),
         size={"shortest_edge": recipe["qwen"]["pixels"][0], "longest_edge": recipe["qwen"]["pixels"][1]},
         patch_size=vision["patch_size"],
     ).save_pretrained(folder)

@@ -20,6 +20,8 @@ values, little-endian; the first says what they are. In golden.json:
       logits          {offset, shape}: (positions, vocab_size); offset counts f32 values
       features        {offset, shape, rows}: the projector's output, (rows, dim), for the visual
                       tokens `rows` of all images of the case in order; not in text cases
+      deepstack       {offset, shape}: what is added to the same tokens behind the decoder's first layers,
+                      (layers · rows, dim), for models that add anything
 
 The model runs in f32 with eager attention; images go through the checkpoint's own processor.
 """
@@ -73,7 +75,7 @@ class Model:
         config = json.loads((folder / "config.json").read_text())
         self.tiled = config["model_type"] == "llava_next"
         self.smol = config["model_type"] in ("smolvlm", "idefics3")
-        self.qwen = config["model_type"] in ("qwen2_vl", "qwen2_5_vl")
+        self.qwen = config["model_type"] in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
         self.multimodal = self.tiled or self.smol or self.qwen or config["model_type"] == "llava"
         if self.multimodal:
             if self.qwen:  # the family's own processor wants packages for video
@@ -96,7 +98,7 @@ class Model:
             self.vocab_size = config["vocab_size"]
         self.model.eval()
         self.end = config.get("eos_token_id") or config["text_config"]["eos_token_id"]
-        self.features = None
+        self.features, self.deepstack = None, []
 
     def _keep_features(self, _module, _inputs, output):
         self.features = output.reshape(-1, output.shape[-1])
@@ -112,6 +114,8 @@ class Model:
             pixels["image_grid_thw"] = inputs["image_grid_thw"]
             packed = self.model.model.get_image_features(**pixels, return_dict=True)
             self.features = torch.cat(list(packed.pooler_output))
+            levels = getattr(packed, "deepstack_features", None) or []
+            self.deepstack = [torch.cat(list(images)) for images in levels]
         if self.smol:
             pixels["pixel_attention_mask"] = inputs["pixel_attention_mask"]
         if self.tiled:
@@ -170,6 +174,9 @@ class Golden:
             rows = range(count) if rows is None else rows
             rows = [row % count for row in rows if row < count]
             case["features"] = self._store(model.features[rows]) | {"rows": rows}
+            if len(model.deepstack):
+                added = torch.cat([level[rows] for level in model.deepstack])
+                case["deepstack"] = self._store(added)
         case["positions"] = positions
         case["logits"] = self._store(logits[positions])
         tokens = case["greedy"] = model.greedy(ids, pixels)
@@ -343,7 +350,7 @@ def main():
     for name in arguments.only:
         print(name)
         kind = name.split("-")[0]
-        demo() if name == DEMO else {"next": tiled, "smol": smol, "qwen2": qwen, "qwen25": qwen}.get(kind, tiny)(name)
+        demo() if name == DEMO else {"next": tiled, "smol": smol, "qwen2": qwen, "qwen25": qwen, "qwen3": qwen}.get(kind, tiny)(name)
 
 
 if __name__ == "__main__":

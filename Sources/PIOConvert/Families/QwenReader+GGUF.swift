@@ -7,7 +7,8 @@ struct GGUFQwenReader {
   let pixels: PixelRange
   private let swapsMLP: Bool
 
-  init(_ file: GGUFFile) throws(ConvertError) {
+  /// `fewestTokens`: of an image, where the file does not say.
+  init(_ file: GGUFFile, fewestTokens: Int = 4) throws(ConvertError) {
     var tower = QwenTowerConfig()
     tower.dim = try file.needed("clip.vision.embedding_length", in: dimRange)
     tower.hiddenDim = try file.needed("clip.vision.feed_forward_length", in: dimRange)
@@ -19,14 +20,15 @@ struct GGUFQwenReader {
       tower.normEpsilon = Float(epsilon)
     }
     self.tower = tower
-    pixels = try file.pixelRange(tower)
+    pixels = try file.pixelRange(tower, fewestTokens: fewestTokens)
     swapsMLP = file.swapsMLP(dim: tower.dim)
   }
 
   func name(of spec: TensorSpec) -> String {
     let last = spec.name.split(separator: ".").last!
     switch spec.name {
-    case "vision.patch_embedding.weight": return "v.patch_embd.weight"
+    case "vision.patch_embedding.weight", "vision.patch_embedding.bias":
+      return "v.patch_embd.\(last)"
     case "projector.norm.weight", "projector.norm.bias": return "v.post_ln.\(last)"
     case "projector.linear1.weight", "projector.linear1.bias": return "mm.0.\(last)"
     case "projector.linear2.weight", "projector.linear2.bias": return "mm.2.\(last)"
@@ -49,14 +51,16 @@ struct GGUFQwenReader {
 }
 
 extension GGUFFile {
-  /// Older files do not say how many pixels: published checkpoints have 4 to 16,384 tokens.
-  fileprivate func pixelRange(_ tower: QwenTowerConfig) throws(ConvertError) -> PixelRange {
+  /// Older files do not say how many pixels: published checkpoints have 4 (Qwen3-VL: 64) to 16,384 tokens.
+  fileprivate func pixelRange(
+    _ tower: QwenTowerConfig, fewestTokens: Int
+  ) throws(ConvertError) -> PixelRange {
     let steps = try normalization()
     var range = PixelRange()
     (range.mean, range.std) = (steps.mean, steps.std)
     let cell = tower.cellSide * tower.cellSide
     let counts = 1...(1 << 30)
-    range.least = try int("clip.vision.image_min_pixels", in: counts) ?? 4 * cell
+    range.least = try int("clip.vision.image_min_pixels", in: counts) ?? fewestTokens * cell
     let key = "clip.vision.image_max_pixels"
     range.most = try int(key, in: counts) ?? 16_384 * cell
     guard range.most >= max(range.least, cell) else {

@@ -16,14 +16,25 @@ enum QwenNames {
     return decoder.contains { name.hasPrefix($0) } ? "language_model." + name : nil
   }
 
-  /// `mlp`: what the family calls the modules of an MLP.
-  static func checkpoint(_ spec: TensorSpec, mlp: [String: String]) -> String {
-    let last = spec.name.split(separator: ".").last!
+  /// What the older families call the parts of a merger.
+  static let merger = ["norm": "ln_q", "linear1": "mlp.0", "linear2": "mlp.2"]
+
+  /// `mlp`, `merger`: what the family calls the modules of an MLP and of a merger.
+  static func checkpoint(
+    _ spec: TensorSpec, mlp: [String: String], merger: [String: String] = QwenNames.merger
+  ) -> String {
+    let parts = spec.name.split(separator: ".")
+    let last = parts[parts.count - 1]
+    if case .projector = spec.section {
+      return "visual.merger.\(merger[String(parts[1])]!).\(last)"
+    }
+    if case .deepstack(let index) = spec.section {
+      return "visual.deepstack_merger_list.\(index).\(merger[String(parts[3])]!).\(last)"
+    }
     switch spec.name {
-    case "vision.patch_embedding.weight": return "visual.patch_embed.proj.weight"
-    case "projector.norm.weight", "projector.norm.bias": return "visual.merger.ln_q.\(last)"
-    case "projector.linear1.weight", "projector.linear1.bias": return "visual.merger.mlp.0.\(last)"
-    case "projector.linear2.weight", "projector.linear2.bias": return "visual.merger.mlp.2.\(last)"
+    case "vision.patch_embedding.weight", "vision.patch_embedding.bias":
+      return "visual.patch_embed.proj.\(last)"
+    case "vision.position_embedding": return "visual.pos_embed.weight"
     default: break
     }
     guard let tensor = LayerTensor(spec) else { return spec.name }
@@ -45,7 +56,7 @@ enum QwenNames {
     return spec.role == .small ? [3 * tower.dim] : [3 * tower.dim, tower.dim]
   }
 
-  private static func indexInQKV(_ spec: TensorSpec) -> Int? {
+  static func indexInQKV(_ spec: TensorSpec) -> Int? {
     guard case .visionLayer = spec.section, let tensor = LayerTensor(spec) else { return nil }
     return ["attention.query", "attention.key", "attention.value"].firstIndex(of: tensor.module)
   }
@@ -64,13 +75,15 @@ extension ConfigObject {
   }
 
   /// All but the widths, which each family names in its own way.
-  func readQwenTower(_ tower: inout QwenTowerConfig) throws(ConvertError) {
+  func readQwenTower(
+    _ tower: inout QwenTowerConfig, depth: Int = 32, patchSize: Int = 14
+  ) throws(ConvertError) {
     for key in ["in_channels", "in_chans"] where try int(key, default: 3) != 3 {
       throw unsupported(key)
     }
-    tower.layerCount = try count("depth", default: 32, in: 1...1024)
+    tower.layerCount = try count("depth", default: depth, in: 1...1024)
     tower.headCount = try count("num_heads", default: 16, in: 1...4096)
-    tower.patchSize = try count("patch_size", default: 14, in: 1...256)
+    tower.patchSize = try count("patch_size", default: patchSize, in: 1...256)
     tower.merge = try count("spatial_merge_size", default: 2, in: 1...8)
     guard tower.dim % tower.headCount == 0, tower.dim / tower.headCount % 4 == 0 else {
       throw failure(
@@ -82,8 +95,10 @@ extension ConfigObject {
     try count("temporal_patch_size", default: 2, in: 1...16)
   }
 
-  /// A Qwen2 decoder, whose keys stand in `text_config` or, in published files, at the top.
-  func qwenTextConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
+  /// A Qwen2 decoder, whose keys stand in `text_config` or, in published files, at the top; `theta`: where none is given.
+  func qwenTextConfig(
+    theta: Int = 1_000_000
+  ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
     let inner = try object("text_config") ?? self
     try inner.refuseQuantized()
     guard try !inner.bool("use_sliding_window", default: false) else {
@@ -99,7 +114,8 @@ extension ConfigObject {
     for gone in ["sliding_window", "layer_types", "max_window_layers", "rope_scaling"] {
       members[gone] = nil
     }
-    members["rope_parameters"] = .object(try rope.withoutSections(theta: inner["rope_theta"]))
+    members["rope_parameters"] = .object(
+      try rope.withoutSections(theta: inner["rope_theta"] ?? .integer(theta)))
     let plain = ConfigObject(file: file, path: inner.path, members: members)
     var (text, frequencies) = try plain.textConfig(.llama)
     text.queryKeyValueBias = true
@@ -116,14 +132,14 @@ extension ConfigObject {
   }
 
   /// The rotation's parameters as those of one position; `theta`: what stands beside them in older files.
-  private func withoutSections(theta: JSONValue?) throws(ConvertError) -> [String: JSONValue] {
+  private func withoutSections(theta: JSONValue) throws(ConvertError) -> [String: JSONValue] {
     for key in ["type", "rope_type"] {
       let type = try string(key, default: "mrope")
       guard ["mrope", "default"].contains(type) else { throw unsupported(key) }
     }
     return [
       "rope_type": .string("default"),
-      "rope_theta": self["rope_theta"] ?? theta ?? .integer(1_000_000),
+      "rope_theta": self["rope_theta"] ?? theta,
     ]
   }
 

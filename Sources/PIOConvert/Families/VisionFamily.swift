@@ -80,6 +80,7 @@ enum ModelFamily {
     case "smolvlm", "idefics3": self = .vision(SmolVLMCheckpoint.self)
     case "qwen2_vl": self = .vision(Qwen2VLCheckpoint.self)
     case "qwen2_5_vl": self = .vision(Qwen25VLCheckpoint.self)
+    case "qwen3_vl": self = .vision(Qwen3VLCheckpoint.self)
     case "llama": self = .decoder(.llama)
     case "mistral": self = .decoder(.mistral)
     default:
@@ -98,11 +99,11 @@ enum ModelFamily {
 }
 
 private let supportedFamilies =
-  "LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Llama and Mistral"
+  "LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Llama and Mistral"
 
 /// By `model_type`.
 private let unsupportedFamilies = [
-  "qwen3_vl": "Qwen3-VL", "qwen3_vl_moe": "Qwen3-VL, a mixture of experts", "qwen3_5": "Qwen3.5",
+  "qwen3_vl_moe": "Qwen3-VL, a mixture of experts", "qwen3_5": "Qwen3.5",
   "internvl": "InternVL", "lfm2_vl": "LFM2-VL", "gemma3": "Gemma 3",
 ]
 
@@ -119,12 +120,13 @@ extension GGUFFile {
     case ("idefics3", _): return try SmolVLMProjectorFile(self, textDim: textDim)
     case ("qwen2vl_merger", _): return try Qwen2VLProjectorFile(self)
     case ("qwen2.5vl_merger", _): return try Qwen25VLProjectorFile(self)
+    case ("qwen3vl_merger", _): return try Qwen3VLProjectorFile(self)
     case ("mlp", _):
       throw failure(key, "'\(merge.shortened)' is not supported (flat, spatial_unpad are)")
     default:
       throw failure(
         projector.key,
-        "'\(projector.type.shortened)' is not supported (mlp, idefics3, qwen2vl_merger and qwen2.5vl_merger are)"
+        "'\(projector.type.shortened)' is not supported (mlp, idefics3, qwen2vl_merger, qwen2.5vl_merger and qwen3vl_merger are)"
       )
     }
   }

@@ -25,10 +25,7 @@ extension Qwen2VLConfig {
     let tower = tower
     func norm(_ specs: inout SpecList, _ name: String) { specs.layerNorm(name, tower.dim) }
     tower.addPatchEmbedding(to: &specs)
-    tower.addLayers(to: &specs, norm: norm) { specs, name in
-      specs.linear(name + ".up", tower.hiddenDim, tower.dim, bias: true)
-      specs.linear(name + ".down", tower.dim, tower.hiddenDim, bias: true)
-    }
+    tower.addLayers(to: &specs, norm: norm, mlp: tower.addTwoMatrices)
     tower.addMerger(to: &specs, outputDim: outputDim, norm: norm)
   }
 }

@@ -40,6 +40,8 @@ struct Probe {
 ///     c = ⟨dO, V_j⟩,  z = a (c − ⟨dO, O⟩) / √headDim,  dK̃_j = Σ z q̃,  dV_j = Σ a dO   (over p, and h of the KV head)
 ///     dX_j = W_kᵀ Rⱼᵀ dK̃_j + Σ a (W_vᵀ dO),  dH_j = the norm's derivative of dX_j
 ///
+/// Where keys have a norm of their own, its derivative of Rⱼᵀ dK̃_j takes the place of that, for which the keys in front of
+/// it are computed once more: a third product with as many rows.
 /// W_vᵀ dO is one vector for each p and h, so that two products with as many rows as the prompt are left: keys and
 /// values going forward, keys going back. Weights of any kind. Derivatives are in f32, but for the few proxy rows' own in
 /// front of a product with quantized weights, which are rounded to 8 bits as activations are (`gemm_transposed_int8`): in the
@@ -61,6 +63,7 @@ struct Saliency {
   private let slopes: Rows
   private let normed: Rows
   private let key: Rows
+  private let plainKey: Rows
   private let projected: Rows
   private let heads: Rows
   private let rows: Rows
@@ -85,6 +88,8 @@ struct Saliency {
     slopes = Rows(base: arena.pointer(regions.slopes), count: pairs, dim: plan.chunkRows)
     normed = Rows(base: arena.pointer(regions.normed), count: plan.chunkRows, dim: config.dim)
     key = Rows(base: arena.pointer(regions.key), count: plan.chunkRows, dim: keyDim)
+    plainKey = Rows(
+      base: arena.pointer(regions.plainKey), count: regions.plainKey.count / keyDim, dim: keyDim)
     projected = Rows(base: arena.pointer(regions.projected), count: pairs, dim: config.dim)
     heads = Rows(base: arena.pointer(regions.heads), count: 3 * pairs, dim: config.headDim)
     rows = Rows(base: arena.pointer(regions.rows), count: 5 * maxProxyRows, dim: config.dim)
@@ -172,7 +177,7 @@ struct Saliency {
     let block = probe.weights
     let work = work(probe, s)
     project(probe.hidden.rows(probe.proxies), block.attentionNorm, block.query, s.normed, s.query)
-    rotate(s.query, probe.rotations, from: probe.proxies.lowerBound)
+    rotate(s.query, block.queryNorm, probe.rotations, from: probe.proxies.lowerBound)
     gather(s.query, into: s.heads.queries, s.count)
     var start = 0
     while start < probe.proxies.upperBound {
@@ -183,7 +188,7 @@ struct Saliency {
       var input = LinearInput(x)
       operations.linear(&input, block.key, k)
       operations.linear(&input, block.value, values.rows(chunk))
-      rotate(k, probe.rotations, from: chunk.lowerBound)
+      rotate(k, block.keyNorm, probe.rotations, from: chunk.lowerBound)
       work.run(.scores(k, first: chunk.lowerBound))
       start = chunk.upperBound
     }
@@ -258,9 +263,21 @@ struct Saliency {
     let work = work(probe, s)
     work.run(.keySlopes(dk, first: chunk.lowerBound))
     work.run(.rotateBack(dk, first: chunk.lowerBound))
+    if let norm = probe.weights.keyNorm { passKeyNorm(dk, norm, probe, chunk, work, scratch: dx) }
     operations.transposed(dk, probe.weights.key, dx, quantized: false)
     work.run(.valueSlopes(dx, projected, first: chunk.lowerBound))
     work.run(.lengths(dx, first: chunk.lowerBound, out: out + chunk.lowerBound))
+  }
+
+  /// Back through the norm of each head's keys.
+  private func passKeyNorm(
+    _ dk: Rows, _ norm: HeadNorm, _ probe: Probe, _ chunk: Range<Int>, _ work: SaliencyWork,
+    scratch: Rows
+  ) {
+    let keys = plainKey.rows(0..<chunk.count)
+    project(
+      probe.hidden.rows(chunk), probe.weights.attentionNorm, probe.weights.key, scratch, keys)
+    work.run(.headNormBack(dk, keys, norm))
   }
 
   // MARK: Parts
@@ -279,8 +296,8 @@ struct Saliency {
     operations.linear(&input, matrix, out)
   }
 
-  private func rotate(_ x: Rows, _ rotations: Rotations, from firstRow: Int) {
-    operations.forEachRow(x.count, .rotate(x, rotations, firstRow: firstRow))
+  private func rotate(_ x: Rows, _ norm: HeadNorm?, _ rotations: Rotations, from firstRow: Int) {
+    operations.forEachRow(x.count, .rotate(x, norm, rotations, firstRow: firstRow))
   }
 
   /// `(proxy, head, headDim)` to `(head, proxy, headDim)`.
@@ -321,7 +338,7 @@ struct Saliency {
     // Back through the output and the MLP once more, and through the values by heads.
     let back = config.dim * queryDim + 3 * config.dim * config.hiddenDim + queryDim * config.dim
     let perRow =
-      config.dim * keyDim + config.headCount * proxies * config.dim + 2 * proxies * queryDim
+      (config.queryKeyNorm ? 2 : 1) * config.dim * keyDim + config.headCount * proxies * config.dim + 2 * proxies * queryDim
     return forward + proxies * (block + back + 2 * config.vocabSize * config.dim)
       + visualRows * perRow
   }

@@ -15,6 +15,8 @@ struct SaliencyRegions: Equatable, Sendable {
   let normed: Region<Float>
   /// `(chunkRows, keyDim)`: a chunk's keys, later their derivative.
   let key: Region<Float>
+  /// `(chunkRows, keyDim)`: a chunk's keys in front of their norm; empty where they have none.
+  let plainKey: Region<Float>
   /// `(H · P, dim)`: derivatives by the attended values, projected back through the value weights.
   let projected: Region<Float>
   /// `(H · P, headDim)` each: queries, attended values and the derivatives by these, head by head.
@@ -48,6 +50,7 @@ struct SaliencyRegions: Equatable, Sendable {
     slopes = layout.reserve(pairs * chunkRows)
     normed = layout.reserve(chunkRows * text.dim)
     key = layout.reserve(chunkRows * keyDim)
+    plainKey = layout.reserve(text.queryKeyNorm ? chunkRows * keyDim : 0)
     projected = layout.reserve(pairs * text.dim)
     heads = layout.reserve(3 * pairs * text.headDim)
     rows = layout.reserve(5 * proxies * text.dim)

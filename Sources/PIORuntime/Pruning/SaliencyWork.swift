@@ -29,6 +29,8 @@ struct SaliencyWork: ParallelBody {
     /// Derivatives by a chunk's keys.
     case keySlopes(Rows, first: Int)
     case rotateBack(Rows, first: Int)
+    /// Back through the norm of each head of a chunk's keys, which are the second rows in front of it.
+    case headNormBack(Rows, Rows, HeadNorm)
     /// Adds the part of a chunk's derivative that comes through the values.
     case valueSlopes(Rows, Rows, first: Int)
     /// Back through the first norm, and the lengths of what comes out.
@@ -97,7 +99,7 @@ struct SaliencyWork: ParallelBody {
     case .scores, .earlierScores, .attended, .keySlopes: config.kvHeadCount
     case .softmax: heads.queries.count
     case .normBack(let rows, _, _), .gateBack(let rows, _, _), .add(let rows, _),
-      .rotateBack(let rows, _), .lengths(let rows, _, _):
+      .rotateBack(let rows, _), .headNormBack(let rows, _, _), .lengths(let rows, _, _):
       rows.count
     case .valueSlopes: (config.dim + columnsPerTask - 1) / columnsPerTask
     }
@@ -124,6 +126,12 @@ struct SaliencyWork: ParallelBody {
       gradients.rope_back(
         keys[task], probe.rotations.cosines + angles, probe.rotations.sines + angles,
         config.kvHeadCount, config.headDim)
+    case .headNormBack(let slope, let x, let norm):
+      for start in stride(from: 0, to: slope.dim, by: config.headDim) {
+        let head = slope[task] + start
+        gradients.rms_norm_back(
+          head, head, x[task] + start, norm.weight, norm.epsilon, config.headDim)
+      }
     case .valueSlopes(let dx, let projected, let first):
       valueSlopes(task * columnsPerTask, dx, projected, first)
     case .lengths(let dx, let first, let out):

@@ -32,6 +32,9 @@ public struct PreparedImage: Equatable, Sendable {
     case .qwen25VL(let config):
       resized = config.pixels.resize(image.size, config.tower) ?? image.size
       tileCount = 1
+    case .qwen3VL(let config):
+      resized = config.pixels.resize(image.size, config.tower) ?? image.size
+      tileCount = 1
     }
   }
 }

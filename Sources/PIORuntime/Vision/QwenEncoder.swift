@@ -33,11 +33,12 @@ struct QwenEncoder<Layer: QwenLayer> {
   }
 
   func encode(
-    _ image: LoadedImage, into out: Rows, _ cancellation: Cancellation?
+    _ image: LoadedImage, into out: Rows, _ deepstack: Deepstack.Part,
+    _ cancellation: Cancellation?
   ) throws(RuntimeError) {
     let grid = image.layout.overviewGrid.grid
     try tower.encode(
-      CellGrid(lines: grid.lines, columns: grid.lineLength, window: window), into: out,
+      CellGrid(lines: grid.lines, columns: grid.lineLength, window: window), into: out, deepstack,
       cancellation)
   }
 }

@@ -28,7 +28,10 @@ struct QwenTower<Layer: QwenLayer> {
   /// Whether a layer's patches attend to all others.
   private let attendsToAll: (Int) -> Bool
   private let patchEmbedding: Linear
+  /// Learned places beside the rotated ones; nil: there are none.
+  private let places: LearnedPlaces?
   private let merger: QwenMerger
+  private let deepstack: [QwenDeepstackMerger]
   private let stream: WeightStream
   private let operations: Operations
   private let chunkRows: Int
@@ -47,16 +50,19 @@ struct QwenTower<Layer: QwenLayer> {
   private let normalization: ImagePreprocessing
 
   init(
-    _ config: QwenTowerConfig, layers: [Layer], merger: QwenMerger, _ regions: QwenRegions,
+    _ config: QwenTowerConfig, layers: [Layer], merger: QwenMerger,
+    places: LearnedPlaces? = nil, deepstack: [QwenDeepstackMerger] = [], _ regions: QwenRegions,
     normalization: ImagePreprocessing, _ parts: VisionParts, arena: borrowing Arena,
     attendsToAll: @escaping (Int) -> Bool
   ) {
     self.config = config
     self.layers = layers
     self.merger = merger
+    self.places = places
+    self.deepstack = deepstack
     self.attendsToAll = attendsToAll
     self.normalization = normalization
-    patchEmbedding = parts.binding.matrix("vision.patch_embedding.weight", bias: nil)
+    patchEmbedding = parts.binding.linear("vision.patch_embedding")
     (stream, operations, chunkRows) = (parts.stream, parts.operations, regions.chunkRows)
     let (rows, dim) = (regions.patchCount, config.dim)
     hidden = Rows(base: arena.pointer(regions.hidden), count: rows, dim: dim)
@@ -75,11 +81,12 @@ struct QwenTower<Layer: QwenLayer> {
     levels = arena.pointer(regions.levels)
   }
 
-  /// Encodes the image whose pixels `pixels` holds into `out`, a row for each token in the image's order.
+  /// Encodes the image whose pixels `pixels` holds into `out`, a row for each token in the image's order, and what its
+  /// layers say of the same tokens into `added`.
   ///
   /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
   func encode(
-    _ grid: CellGrid, into out: Rows, _ cancellation: Cancellation?
+    _ grid: CellGrid, into out: Rows, _ added: Deepstack.Part, _ cancellation: Cancellation?
   ) throws(RuntimeError) {
     precondition(out.count == grid.count, "encode: row count")
     let count = grid.count * config.merge * config.merge
@@ -89,17 +96,25 @@ struct QwenTower<Layer: QwenLayer> {
     let cache = LayerCache(
       base: UnsafeMutableRawPointer(keyValue), kind: .f32, headCount: config.headCount,
       headDim: config.headDim, capacity: count)
+    var unit = 1
     for (index, layer) in layers.enumerated() {
       try cancellation.check()
-      try stream.acquire(index + 1)
+      try stream.acquire(unit)
       forEachChunk(count, chunkRows) { rows in project(layer, x, rows, cache) }
       attend(grid, cache, count, toAll: attendsToAll(index))
       forEachChunk(count, chunkRows) { rows in finish(layer, x.rows(rows), rows) }
-      stream.release(index + 1)
+      stream.release(unit)
+      unit += 1
+      for (level, merger) in deepstack.enumerated() where merger.layer == index {
+        try stream.acquire(unit)
+        merger.project(x, chunkRows: chunkRows, scratch: inner, normed: query, into: added[level])
+        stream.release(unit)
+        unit += 1
+      }
     }
-    try stream.acquire(layers.count + 1)
+    try stream.acquire(unit)
     merger.project(x, grid, chunkRows: chunkRows, scratch: inner, normed: query, into: out)
-    stream.release(layers.count + 1)
+    stream.release(unit)
   }
 
   /// Patches, in the order of their blocks, and the angles of their places.
@@ -118,6 +133,14 @@ struct QwenTower<Layer: QwenLayer> {
       }
       var input = LinearInput(patches)
       operations.linear(&input, patchEmbedding, hidden.rows(rows))
+      if let places {
+        let (lines, columns) = (grid.lines * config.merge, grid.columns * config.merge)
+        for row in rows {
+          let place = place(row, grid)
+          places.add(
+            line: place.line, of: lines, column: place.column, of: columns, to: hidden[row])
+        }
+      }
     }
     fillAngles(grid, count)
     stream.release(0)
@@ -158,8 +181,8 @@ struct QwenTower<Layer: QwenLayer> {
     operations.linear(&input, layer.query, query)
     operations.linear(&input, layer.key, key)
     operations.linear(&input, layer.value, value)
-    operations.forEachRow(rows.count, .rotate(query, rotations, firstRow: rows.lowerBound))
-    operations.forEachRow(rows.count, .rotate(key, rotations, firstRow: rows.lowerBound))
+    operations.forEachRow(rows.count, .rotate(query, nil, rotations, firstRow: rows.lowerBound))
+    operations.forEachRow(rows.count, .rotate(key, nil, rotations, firstRow: rows.lowerBound))
     operations.store(key, value, in: cache, at: rows.lowerBound)
   }
 

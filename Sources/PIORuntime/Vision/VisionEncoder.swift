@@ -9,8 +9,9 @@ enum VisionEncoder {
   case llava(LLaVAEncoder)
   case llavaNext(LLaVANextEncoder)
   case smolVLM(SmolVLMEncoder)
-  case qwen2VL(QwenEncoder<Qwen2VLLayer>)
+  case qwen2VL(QwenEncoder<QwenGELULayer>)
   case qwen25VL(QwenEncoder<Qwen25VLLayer>)
+  case qwen3VL(QwenEncoder<QwenGELULayer>)
 
   init?(_ plan: Plan, _ config: ModelConfig, _ parts: VisionParts, arena: borrowing Arena) {
     switch (config.vision, plan.arena.vision) {
@@ -24,6 +25,8 @@ enum VisionEncoder {
       self = .qwen2VL(QwenEncoder(config, regions, parts, arena: arena))
     case (.qwen25VL(let config), .qwen(let regions)):
       self = .qwen25VL(QwenEncoder(config, regions, parts, arena: arena))
+    case (.qwen3VL(let config), .qwen(let regions)):
+      self = .qwen3VL(QwenEncoder(config, regions, parts, arena: arena))
     default: return nil
     }
   }
@@ -36,21 +39,25 @@ enum VisionEncoder {
     case .smolVLM(let encoder): try encoder.load(image)
     case .qwen2VL(let encoder): try encoder.load(image)
     case .qwen25VL(let encoder): try encoder.load(image)
+    case .qwen3VL(let encoder): try encoder.load(image)
     }
   }
 
   /// Encodes the image that was loaded last into `out`, which has exactly the rows of its layout; those of text are left alone.
+  /// `deepstack` takes what is added to its tokens later.
   ///
   /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
   func encode(
-    _ image: LoadedImage, into out: Rows, _ cancellation: Cancellation?
+    _ image: LoadedImage, into out: Rows, _ deepstack: Deepstack.Part,
+    _ cancellation: Cancellation?
   ) throws(RuntimeError) {
     switch self {
     case .llava(let encoder): try encoder.encode(image, into: out, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, cancellation)
     case .smolVLM(let encoder): try encoder.encode(image, into: out, cancellation)
-    case .qwen2VL(let encoder): try encoder.encode(image, into: out, cancellation)
-    case .qwen25VL(let encoder): try encoder.encode(image, into: out, cancellation)
+    case .qwen2VL(let encoder): try encoder.encode(image, into: out, deepstack, cancellation)
+    case .qwen25VL(let encoder): try encoder.encode(image, into: out, deepstack, cancellation)
+    case .qwen3VL(let encoder): try encoder.encode(image, into: out, deepstack, cancellation)
     }
   }
 
@@ -63,7 +70,8 @@ enum VisionEncoder {
     case .llava(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .smolVLM(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
-    case .qwen2VL, .qwen25VL: preconditionFailure("a plan with a method that this encoder lacks")
+    case .qwen2VL, .qwen25VL, .qwen3VL:
+      preconditionFailure("a plan with a method that this encoder lacks")
     }
   }
 
@@ -75,6 +83,7 @@ enum VisionEncoder {
     case .smolVLM(let encoder): encoder.preparation
     case .qwen2VL(let encoder): encoder.preparation
     case .qwen25VL(let encoder): encoder.preparation
+    case .qwen3VL(let encoder): encoder.preparation
     }
   }
 }
@@ -125,6 +134,9 @@ enum VisionRegions: Equatable, Sendable {
     case .qwen25VL(let config):
       self = .qwen(
         QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
+    case .qwen3VL(let config):
+      self = .qwen(
+        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
     }
   }
 
@@ -156,6 +168,7 @@ extension VisionConfig {
     case .llava, .llavaNext, .smolVLM: true
     case .qwen2VL(let qwen): qwen.pixels.resize(size, qwen.tower) != nil
     case .qwen25VL(let qwen): qwen.pixels.resize(size, qwen.tower) != nil
+    case .qwen3VL(let qwen): qwen.pixels.resize(size, qwen.tower) != nil
     }
   }
 
@@ -167,6 +180,7 @@ extension VisionConfig {
     case .smolVLM(let config): config.layout(size)
     case .qwen2VL(let config): config.pixels.layout(size, config.tower)
     case .qwen25VL(let config): config.pixels.layout(size, config.tower)
+    case .qwen3VL(let config): config.pixels.layout(size, config.tower)
     }
   }
 
@@ -179,6 +193,7 @@ extension VisionConfig {
     case .smolVLM(let config): config.layouts
     case .qwen2VL(let config): config.pixels.layouts(config.tower)
     case .qwen25VL(let config): config.pixels.layouts(config.tower)
+    case .qwen3VL(let config): config.pixels.layouts(config.tower)
     }
   }
 
@@ -193,6 +208,7 @@ extension VisionConfig {
     case .smolVLM(let config): config.tower.headDim
     case .qwen2VL(let config): config.tower.headDim
     case .qwen25VL(let config): config.tower.headDim
+    case .qwen3VL(let config): config.tower.headDim
     }
   }
 
@@ -207,7 +223,7 @@ extension VisionConfig {
   var hasClassToken: Bool {
     switch self {
     case .llava(let config): config.hasClassToken
-    case .llavaNext, .smolVLM, .qwen2VL, .qwen25VL: false
+    case .llavaNext, .smolVLM, .qwen2VL, .qwen25VL, .qwen3VL: false
     }
   }
 
@@ -215,7 +231,7 @@ extension VisionConfig {
   var towerHasClassToken: Bool {
     switch self {
     case .llava, .llavaNext: true
-    case .smolVLM, .qwen2VL, .qwen25VL: false
+    case .smolVLM, .qwen2VL, .qwen25VL, .qwen3VL: false
     }
   }
 
@@ -223,7 +239,7 @@ extension VisionConfig {
   var canReduce: Bool {
     switch self {
     case .llava, .llavaNext, .smolVLM: true
-    case .qwen2VL, .qwen25VL: false
+    case .qwen2VL, .qwen25VL, .qwen3VL: false
     }
   }
 

@@ -42,7 +42,9 @@ public struct VisionSummary: Equatable, Sendable {
   }
 
   /// Of the largest image.
-  fileprivate init(_ tower: QwenTowerConfig, _ range: PixelRange, mlpMatrices: Int) {
+  fileprivate init(
+    _ tower: QwenTowerConfig, _ range: PixelRange, mlpMatrices: Int, mergerCount: Int = 1
+  ) {
     layerCount = tower.layerCount
     (dim, hiddenDim, headCount) = (tower.dim, tower.hiddenDim, tower.headCount)
     patchSize = tower.patchSize
@@ -52,7 +54,8 @@ public struct VisionSummary: Equatable, Sendable {
     rowCount = patchCount
     inputCount = 1
     connector = ConnectorWork(
-      inner: tower.mergedDim * tower.mergedDim, perOutput: tower.mergedDim)
+      inner: mergerCount * tower.mergedDim * tower.mergedDim,
+      perOutput: mergerCount * tower.mergedDim)
     preparation =
       "resized to multiples of \(tower.cellSide), \(range.least) to \(range.most) pixels"
       + " (\(range.filter))"
@@ -82,6 +85,9 @@ extension VisionConfig {
     case .smolVLM(let config): config.summary
     case .qwen2VL(let config): VisionSummary(config.tower, config.pixels, mlpMatrices: 2)
     case .qwen25VL(let config): VisionSummary(config.tower, config.pixels, mlpMatrices: 3)
+    case .qwen3VL(let config):
+      VisionSummary(
+        config.tower, config.pixels, mlpMatrices: 2, mergerCount: 1 + config.deepstackLayers.count)
     }
   }
 
@@ -94,6 +100,7 @@ extension VisionConfig {
     case .smolVLM(let config): config.largestImage
     case .qwen2VL(let config): config.pixels.largestImage(config.tower)
     case .qwen25VL(let config): config.pixels.largestImage(config.tower)
+    case .qwen3VL(let config): config.pixels.largestImage(config.tower)
     }
   }
 

@@ -1,0 +1,102 @@
+import PIOBase
+import PIOFormat
+
+/// Qwen3-VL as a Hugging Face checkpoint.
+struct Qwen3VLCheckpoint: CheckpointVision {
+  static let architectures = ["Qwen3VLForConditionalGeneration"]
+  static let defaultImageTokenID = 151_655
+  static let decoderPrefix = "language_model."
+  static let headName = "lm_head.weight"
+
+  let config: VisionConfig
+  private let tower: QwenTowerConfig
+  private let frames: Int
+
+  init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError) {
+    let vision = try root.qwenVision()
+    var qwen = Qwen3VLConfig()
+    qwen.tower.dim = try vision.count("hidden_size", default: 1152, in: dimRange)
+    qwen.tower.hiddenDim = try vision.count("intermediate_size", default: 4304, in: dimRange)
+    try vision.readQwenTower(&qwen.tower, depth: 27, patchSize: 16)
+    qwen.activation = try vision.activation("hidden_act", default: "gelu_pytorch_tanh")
+    try vision.readPlaces(&qwen)
+    try vision.readDeepstack(&qwen)
+    frames = try vision.qwenFrames()
+    qwen.pixels = try processorConfig(folder: folder).pixelRange(qwen.tower, frames: frames)
+    (config, tower) = (.qwen3VL(qwen), qwen.tower)
+  }
+
+  static func textConfig(
+    _ root: ConfigObject
+  ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) { try root.qwen3TextConfig() }
+
+  func canonicalName(_ name: String) -> String? { QwenNames.canonical(name) }
+
+  func name(of spec: TensorSpec) -> String {
+    QwenNames.checkpoint(
+      spec, mlp: ["mlp.up": "mlp.linear_fc1", "mlp.down": "mlp.linear_fc2"],
+      merger: ["norm": "norm", "linear1": "linear_fc1", "linear2": "linear_fc2"])
+  }
+
+  func shape(of spec: TensorSpec) -> [Int]? {
+    QwenNames.shape(of: spec, tower, frames: frames)
+  }
+
+  func part(of spec: TensorSpec) -> SourcePart { QwenNames.part(of: spec, frames: frames) }
+
+  func isIgnorable(_ name: String) -> Bool { false }
+}
+
+extension ConfigObject {
+  /// A Qwen3 decoder: a norm of each head's queries and keys, no biases but where they are asked for, and positions whose
+  /// frequencies take turns.
+  fileprivate func qwen3TextConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
+    var (text, frequencies) = try qwenTextConfig(theta: 500_000)
+    let inner = try object("text_config") ?? self
+    let hasBiases = try inner.bool("attention_bias", default: false)
+    (text.queryKeyValueBias, text.attentionOutputBias) = (hasBiases, hasBiases)
+    (text.queryKeyNorm, text.ropeInterleaves) = (true, true)
+    for key in ["rope_scaling", "rope_parameters"] {
+      guard let rope = try inner.object(key) else { continue }
+      guard try rope.bool("mrope_interleaved", default: true) else {
+        throw rope.unsupported("mrope_interleaved")
+      }
+    }
+    return (text, frequencies)
+  }
+
+  /// The table of places is a square, and rotation has one base.
+  fileprivate func readPlaces(_ qwen: inout Qwen3VLConfig) throws(ConvertError) {
+    let key = "num_position_embeddings"
+    let places = try count(key, default: 2304, in: 1...(1 << 20))
+    qwen.positionsPerSide = Int(Double(places).squareRoot())
+    guard qwen.positionsPerSide * qwen.positionsPerSide == places else {
+      throw failure(key, "is \(places), which is no square")
+    }
+    guard let rope = try object("rope_parameters") else { return }
+    guard try rope.string("rope_type", default: "axial") == "axial" else {
+      throw rope.unsupported("rope_type")
+    }
+    guard try rope.optionalDouble("rope_theta") ?? 10_000 == 10_000 else {
+      throw rope.unsupported("rope_theta")
+    }
+  }
+
+  fileprivate func readDeepstack(_ qwen: inout Qwen3VLConfig) throws(ConvertError) {
+    let key = "deepstack_visual_indexes"
+    guard let value = self[key] else {
+      qwen.deepstackLayers = [8, 16, 24].filter { $0 < qwen.tower.layerCount }
+      return
+    }
+    guard case .array(let list) = value else { throw unsupported(key) }
+    for element in list {
+      let first = (qwen.deepstackLayers.last ?? -1) + 1
+      guard case .integer(let layer) = element, layer >= first, layer < qwen.tower.layerCount else {
+        throw failure(
+          key,
+          "has \(element.quoted), which is none of the layers \(first) to \(qwen.tower.layerCount - 1)")
+      }
+      qwen.deepstackLayers.append(layer)
+    }
+  }
+}
