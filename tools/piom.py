@@ -22,7 +22,7 @@ except ImportError:
 MASK = (1 << 64) - 1
 KINDS = ["f32", "f16", "bf16", "int8", "int4", "int4Affine"]
 LAYOUTS = ["rows", "blocks16"]
-SECTIONS = ["embedding", "visionEmbedding", "visionLayer", "projector", "decoderLayer", "head"]
+SECTIONS = ["embedding", "visionEmbedding", "visionLayer", "projector", "decoderLayer", "head", "deepstack"]
 INTEGER, FLOAT, STRING, INTEGERS, FLOATS, STRINGS = range(1, 7)
 
 # Key: (name, type). The names are those of formats/PIOM.md, section 5.
@@ -45,6 +45,8 @@ KEYS = {
     0x0010: ("text.tied_head", INTEGER),
     0x0011: ("text.sliding_window", INTEGER),
     0x0012: ("text.rope_sections", INTEGERS),
+    0x0013: ("text.rope_interleaves", INTEGER),
+    0x0014: ("text.query_key_norm", INTEGER),
     0x0101: ("vision.image_size", INTEGER),
     0x0102: ("vision.patch_size", INTEGER),
     0x0103: ("vision.dim", INTEGER),
@@ -61,6 +63,8 @@ KEYS = {
     0x010E: ("vision.merge", INTEGER),
     0x010F: ("vision.window", INTEGER),
     0x0110: ("vision.full_layers", INTEGERS),
+    0x0111: ("vision.positions_per_side", INTEGER),
+    0x0112: ("vision.deepstack_layers", INTEGERS),
     0x0181: ("image.fit", INTEGER),
     0x0182: ("image.filter", INTEGER),
     0x0183: ("image.resize_to", INTEGER),
@@ -251,7 +255,7 @@ class Tensor:
 
 
 # Feature bits of the header that have a number, and those of them that this reader supports.
-SUPPORTED = 0b111
+SUPPORTED = 0b1111
 FEATURES = {
     0: "SmolVLM (Idefics3)",
     1: "Qwen2-VL",
@@ -307,6 +311,7 @@ class Model:
         family = 1 if "image.longest_edge" in self.metadata else 0
         if "vision.merge" in self.metadata:
             family = 4 if "vision.window" in self.metadata else 2
+            family = 8 if "vision.positions_per_side" in self.metadata else family
         need(features == family, f"features are {features}, not those of the model")
         self.tensors = self._read_directory(tensors, bytes(self._map[names_start : names_start + names]))
         self.by_name = {tensor.name: tensor for tensor in self.tensors}

@@ -55,6 +55,9 @@ public struct Limits: Equatable, Sendable {
   /// Images may come when the decoder has run already: a chat, or one conversation after another.
   public var isConversation = true
 
+  /// Row counts that a prefill may go through a layer in: the most that fits is taken. They change speed and scratch alone.
+  package var chunkSizes = [128, 64, 32, 16]
+
   /// Rows of an image at a time, and a progressive image of 2.7 million pixels (4:2:0).
   static let minCodecBytes = 8 << 20
   static let maxCodecBytes = ImageLimits().maxCodecBytes

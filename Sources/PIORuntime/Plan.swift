@@ -92,9 +92,6 @@ public struct Plan: Equatable, Sendable {
     limits.memoryCap != nil && system.availableBytes < fileByteCount + peakBytes
   }
 
-  /// Row counts that a prefill may go through a layer in: the most that fits is taken.
-  static let chunkSizes = [128, 64, 32, 16]
-
   /// Throws where a limit is out of its range, or asks for more than the model has.
   public init(_ model: ModelSizes, limits: Limits, process: ProcessMemory) throws(RuntimeError) {
     try limits.validate()
@@ -102,7 +99,7 @@ public struct Plan: Equatable, Sendable {
     let phases = PhasePlan(model, limits: limits, process: process)
     var smallest = Int.max
     var chosen: PhasePlan.Candidate?
-    for chunkRows in Self.chunkSizes {
+    for chunkRows in limits.chunkSizes {
       let arena = try ArenaLayout(
         model.config, model.tensors, limits: limits, maxPieceBytes: model.maxPieceBytes,
         chunkRows: chunkRows)

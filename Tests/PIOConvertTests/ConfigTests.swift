@@ -31,8 +31,8 @@ private func json(_ text: String) -> Any {
     arguments: [
       ("model_type", #""foo""#, "config.json: model_type 'foo' is not supported"),
       (
-        "model_type", #""qwen3_vl""#,
-        "'qwen3_vl' (Qwen3-VL) is not supported: LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Llama and Mistral are"
+        "model_type", #""qwen3_vl_moe""#,
+        "'qwen3_vl_moe' (Qwen3-VL, a mixture of experts) is not supported: LLaVA, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Llama and Mistral are"
       ),
       ("model_type", #""internvl""#, "model_type 'internvl' (InternVL) is not supported"),
       ("architectures", #"["LlavaLlamaForCausalLM"]"#, "LlavaLlamaForCausalLM"),

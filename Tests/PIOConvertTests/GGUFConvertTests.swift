@@ -181,7 +181,7 @@ private let lossless: Set<String> = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0
   /// The same model from both formats: every number of decoder, encoder and projector, RoPE too.
   @Test(arguments: [
     "yarn-padded", "llama3-no-projector-bias", "next-vicuna", "smol-shuffle-4", "qwen2-flat",
-    "qwen25-windows",
+    "qwen25-windows", "qwen3-deepstack",
   ])
   func aPairIsTheCheckpointItWasMadeOf(name: String) throws {
     let (theirs, mine) = (try TemporaryFolder(), try TemporaryFolder())

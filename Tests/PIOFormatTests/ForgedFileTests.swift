@@ -23,7 +23,7 @@ private func field(_ error: ModelFileError?) -> String? {
 
 @Test func whatThisReaderDoesNotKnowIsRefused() {
   #expect(verdict { $0.set(8, UInt64(1) << 63) } == .unsupportedFeatures(bits: 1 << 63))
-  #expect(verdict { $0.set(8, UInt64(8)) } == .unsupportedFeatures(bits: 8))
+  #expect(verdict { $0.set(8, UInt64(16)) } == .unsupportedFeatures(bits: 16))
   #expect(verdict { $0.set(6, UInt16(2)) } == .unsupportedVersion(found: 2, supported: 1))
   #expect(verdict { $0.set(6, UInt16(0)) } == .unsupportedVersion(found: 0, supported: 1))
   #expect(verdict { $0.set(4, UInt16(0x0201)) } == .wrongEndianness(found: 0x0201))
@@ -31,7 +31,6 @@ private func field(_ error: ModelFileError?) -> String? {
 }
 
 @Test(arguments: [
-  (3, "Qwen3-VL"),
   (16, "activations of more than 8 bits"), (4, "unknown features (bits 0x10)"),
   (63, "unknown features (bits 0x8000000000000000)"),
 ])
@@ -41,19 +40,19 @@ func aFeatureThatIsNotSupportedIsRefusedByName(bit: Int, name: String) throws {
 }
 
 @Test func severalFeaturesThatAreNotSupportedAreAllNamed() throws {
-  let error = try #require(verdict { $0.set(8, UInt64(1) << 63 | 1 << 16 | 8) })
+  let error = try #require(verdict { $0.set(8, UInt64(1) << 63 | 1 << 16) })
   #expect(
     "\(error)"
-      == "the file needs support for Qwen3-VL and activations of more than 8 bits"
+      == "the file needs support for activations of more than 8 bits"
       + " and unknown features (bits 0x8000000000000000), which this version lacks")
 }
 
 @Test func aFeatureAndItsFamilyGoTogether() {
   #expect(field(verdict { $0.set(8, UInt64(1)) }) == "header.features")
-  for (seed, bit) in [(2, 1), (12, 2), (4, 4)] as [(UInt64, UInt64)] {
+  for (seed, bit) in [(2, 1), (12, 2), (4, 4), (20, 8)] as [(UInt64, UInt64)] {
     var forge = Forge(try! Sample(seed: seed, vision: true).bytes())
     #expect(forge.verdict() == nil && forge.integer(8, UInt64.self) == bit)
-    for other in [0, 1, 2, 4] as [UInt64] where other != bit {
+    for other in [0, 1, 2, 4, 8] as [UInt64] where other != bit {
       forge.set(8, other)
       #expect(field(forge.verdict()) == "header.features")
     }
@@ -234,9 +233,30 @@ func numbersThatAreNoPositiveNumbersAreRefused(key: MetadataKey) {
 }
 
 /// Images at their own shape have positions of three numbers.
-@Test(arguments: [UInt64(4), 12]) func ownShapesNeedSectionsOfPositions(_ seed: UInt64) throws {
+@Test(arguments: [UInt64(4), 12, 20]) func ownShapesNeedSectionsOfPositions(_ seed: UInt64) throws {
   var config = Sample(seed: seed, vision: true).config
   try config.validate()
   config.text.ropeSections = []
   #expect(throws: ModelFileError.self) { try config.validate() }
+}
+
+/// What is added behind a layer comes from one of the tower's, in their order, and goes to one that the decoder has.
+@Test func layersThatAreAddedBehindOthersAreThere() throws {
+  let config = Sample(seed: 20, vision: true).config
+  guard case .qwen3VL(var qwen)? = config.vision else {
+    Issue.record("the sample is not of Qwen3-VL")
+    return
+  }
+  func verdict(_ layers: [Int], decoder: Int) -> ModelFileError? {
+    var changed = config
+    changed.text.layerCount = decoder
+    qwen.tower.layerCount = 3
+    qwen.deepstackLayers = layers
+    changed.vision = .qwen3VL(qwen)
+    do { try changed.validate() } catch { return error }
+    return nil
+  }
+  for layers in [[], [0], [0, 2], [0, 1, 2]] { #expect(verdict(layers, decoder: 3) == nil) }
+  for layers in [[3], [-1], [1, 0], [1, 1], [2, 2]] { #expect(verdict(layers, decoder: 3) != nil) }
+  #expect(field(verdict([0, 1, 2], decoder: 2)) == "vision.deepstack_layers (count)")
 }

@@ -61,7 +61,7 @@ private let existingEncodings = allEncodings.filter {
 
 @Suite(.enabled(if: python != nil, "no python3 with numpy: tools/piom.py is not tested"))
 struct PythonReaderTests {
-  @Test(arguments: [3, 4, 8])
+  @Test(arguments: [3, 4, 8, 20])
   func bothReadersReadTheSame(seed: Int) throws {
     let sample = Sample(seed: UInt64(seed))
     try withTemporaryFolder { folder in
@@ -96,7 +96,7 @@ struct PythonReaderTests {
         return
       }
       // All but those of SmolVLM, its prompt and the Qwen-VL families.
-      #expect(metadata.count == MetadataKey.allCases.count - 12)
+      #expect(metadata.count == MetadataKey.allCases.count - 16)
       #expect(metadata["text.dim"] as? Int == text.dim)
       #expect(metadata["text.vocab_size"] as? Int == text.vocabSize)
       #expect(metadata["text.rope_theta"] as? Double == Double(text.ropeTheta))
@@ -141,7 +141,7 @@ struct PythonReaderTests {
     }
   }
 
-  @Test(arguments: [UInt64(4), 12])
+  @Test(arguments: [UInt64(4), 12, 20])
   func theMetadataOfImagesAtTheirOwnShapeIsThere(_ seed: UInt64) throws {
     let sample = Sample(seed: seed, vision: true)
     try withTemporaryFolder { folder in
@@ -155,6 +155,11 @@ struct PythonReaderTests {
       #expect(metadata["image.most_pixels"] as? Int == 1 << 20)
       #expect((metadata["vision.window"] as? Int == 4) == (seed == 4))
       #expect((metadata["vision.full_layers"] != nil) == (seed == 4))
+      for key in ["text.query_key_norm", "text.rope_interleaves"] {
+        #expect((metadata[key] as? Int == 1) == (seed == 20))
+      }
+      #expect((metadata["vision.positions_per_side"] != nil) == (seed == 20))
+      #expect((metadata["vision.deepstack_layers"] != nil) == (seed == 20))
     }
   }
 
@@ -206,11 +211,11 @@ struct PythonReaderTests {
       forge.bytes[20] ^= 4
       try #expect(answer() == "piom.py: header is damaged\n")
       forge.bytes[20] ^= 4
-      forge.set(8, UInt64(1) << 63 | 8)
+      forge.set(8, UInt64(1) << 63 | 1 << 16)
       forge.seal()
       try #expect(
         answer()
-          == "piom.py: needs support for Qwen3-VL and unknown features"
+          == "piom.py: needs support for activations of more than 8 bits and unknown features"
           + " (bits 0x8000000000000000), which this reader lacks\n")
     }
   }

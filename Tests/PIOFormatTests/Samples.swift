@@ -32,7 +32,7 @@ struct Sample {
     config = randomConfig(vision: hasVision, &random)
     if hasVision && seed % 2 == 1 { config.addTiles() }
     if hasVision && seed % 4 == 2 { config.addSplitting(&random) }
-    if hasVision && seed % 8 == 4 { config.addOwnShape(windows: seed % 16 == 4, &random) }
+    if hasVision && seed % 8 == 4 { config.addOwnShape(seed, &random) }
     let specs = tensorSpecs(for: config)
     encodings = specs.map { spec in
       allEncodings.filter { spec.role.allows($0) }.randomElement(using: &random)!
@@ -168,8 +168,8 @@ extension ModelConfig {
     vision = .llavaNext(next)
   }
 
-  /// Qwen2-VL, or with windows Qwen2.5-VL.
-  fileprivate mutating func addOwnShape(windows: Bool, _ random: inout TestRandom) {
+  /// Qwen2-VL, Qwen2.5-VL or Qwen3-VL.
+  fileprivate mutating func addOwnShape(_ seed: UInt64, _ random: inout TestRandom) {
     let half = text.headDim / 2
     let first = Int.random(in: 0...half, using: &random)
     text.ropeSections = [first, half - first, 0]
@@ -182,7 +182,14 @@ extension ModelConfig {
     var pixels = PixelRange()
     (pixels.least, pixels.most) = (tower.cellSide * tower.cellSide, 1 << 20)
     pixels.mean = (0.481, 0.457, 0.408)
-    if windows {
+    if seed % 32 == 20 {
+      (text.queryKeyNorm, text.ropeInterleaves) = (true, true)
+      var qwen = Qwen3VLConfig()
+      (qwen.tower, qwen.pixels) = (tower, pixels)
+      qwen.positionsPerSide = .random(in: 1...9, using: &random)
+      qwen.deepstackLayers = [tower.layerCount - 1]
+      vision = .qwen3VL(qwen)
+    } else if seed % 16 == 4 {
       var qwen = Qwen25VLConfig()
       (qwen.tower, qwen.pixels) = (tower, pixels)
       qwen.fullLayers = [tower.layerCount - 1]

@@ -97,7 +97,7 @@ struct AllocationTests {
 
   /// Images at their own shape, rows at three positions, windows in the tower.
   @Test(
-    arguments: ["qwen2-flat", "qwen25-windows"],
+    arguments: ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"],
     [
       [], ["--stream", "on"], ["--schedule", "1:10", "--threads", "3"],
       ["--visual-tokens", "9", "--kv", "int8"], ["--image-tokens", "20"],

@@ -25,7 +25,7 @@ struct OwnShapeCommandTests {
   }
 
   /// What an image is resized to decides its tokens, of 16 or 12 pixels a side, and is said.
-  @Test(arguments: ["qwen2-flat", "qwen25-windows"])
+  @Test(arguments: ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"])
   func aLimitOnTokensMakesAnImageSmaller(_ name: String) throws {
     try withModel(name) { model in
       let side = name == "qwen2-flat" ? 16 : 12
@@ -59,7 +59,7 @@ struct OwnShapeCommandTests {
     }
   }
 
-  @Test(arguments: ["qwen2-flat", "qwen25-windows"])
+  @Test(arguments: ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"])
   func whatWasKeptCanBeDrawn(_ name: String) throws {
     try withModel(name) { model in
       let path = Tool.scratch.appendingPathComponent("own-\(UUID().uuidString).png").path

@@ -41,6 +41,8 @@ TEXT_NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -407,24 +409,27 @@ def qwen_pair(name, pattern):
     weights = safe_open(folder / "model.safetensors", "pt")
     processor = json.loads((folder / "preprocessor_config.json").read_text())
     add = adder({"dtype": config.get("dtype") or config["torch_dtype"]})
-    decoder = decoder_file(name, text | {"head_dim": text["hidden_size"] // text["num_attention_heads"]}, "qwen2vl")
+    kind = config["model_type"]
+    even = {"head_dim": text["hidden_size"] // text["num_attention_heads"]}
+    decoder = decoder_file(name, even | text, "qwen3vl" if kind == "qwen3_vl" else "qwen2vl")
     rope = text.get("rope_parameters") or text["rope_scaling"] | {"rope_theta": text["rope_theta"]}
     decoder.add_rope_freq_base(rope["rope_theta"])
     decoder.add_rope_dimension_sections([*rope["mrope_section"], 0])
     saved = json.loads((folder / "tokenizer.json").read_text())
     add_byte_level(decoder, saved, "qwen2", eos_token_id=2)
     decoder.add_chat_template((folder / "chat_template.jinja").read_text())
-    newer = config["model_type"] == "qwen2_5_vl"
-    width = vision["hidden_size"] if newer else vision["embed_dim"]
+    newer = kind == "qwen2_5_vl"
+    width = vision["embed_dim"] if kind == "qwen2_vl" else vision["hidden_size"]
     projector = GGUFWriter(OUT / f"{name}-mmproj.gguf", "clip")
     projector.add_bool("clip.has_vision_encoder", True)
-    projector.add_string("clip.projector_type", "qwen2.5vl_merger" if newer else "qwen2vl_merger")
-    projector.add_uint32("clip.vision.image_size", 560)
+    projector.add_string("clip.projector_type", MERGERS[kind])
+    side = int(vision.get("num_position_embeddings", 0) ** 0.5) * vision["patch_size"]
+    projector.add_uint32("clip.vision.image_size", side or 560)
     projector.add_uint32("clip.vision.patch_size", vision["patch_size"])
     projector.add_uint32("clip.vision.image_min_pixels", processor["size"]["shortest_edge"])
     projector.add_uint32("clip.vision.image_max_pixels", processor["size"]["longest_edge"])
     projector.add_uint32("clip.vision.embedding_length", width)
-    hidden = vision["intermediate_size"] if newer else width * vision["mlp_ratio"]
+    hidden = vision.get("intermediate_size") or width * vision["mlp_ratio"]
     projector.add_uint32("clip.vision.feed_forward_length", int(hidden))
     projector.add_uint32("clip.vision.attention.head_count", vision["num_heads"])
     projector.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
@@ -435,18 +440,51 @@ def qwen_pair(name, pattern):
         projector.add_bool("clip.use_silu", True)
         projector.add_uint32("clip.vision.n_wa_pattern", pattern)
         projector.add_uint32("clip.vision.window_size", vision["window_size"])
+    deepstack = vision.get("deepstack_visual_indexes")
+    if deepstack:
+        decoder.add_uint32("qwen3vl.n_deepstack_layers", len(deepstack))
+        projector.add_uint32("clip.vision.spatial_merge_size", vision["spatial_merge_size"])
+        flags = [layer in deepstack for layer in range(vision["depth"])]
+        projector.add_array("clip.vision.is_deepstack_layers", flags)
+        projector.add_bool("clip.use_gelu", True)
     for key in sorted(weights.keys()):
         tensor = weights.get_tensor(key)
         plain = key.removeprefix("model.").removeprefix("language_model.")
         if plain.startswith("visual."):
-            for ours, part in qwen_vision_tensors(plain.removeprefix("visual."), tensor):
-                add(projector, ours, part, part.ndim == 1)
+            plain = plain.removeprefix("visual.")
+            tensors = qwen3_vision_tensors(plain, tensor, deepstack) if deepstack else qwen_vision_tensors(plain, tensor)
+            for ours, part in tensors:
+                add(projector, ours, part, part.ndim == 1 or "position" in ours)
         elif plain == "lm_head.weight":
             add(decoder, "output.weight", tensor, False)
         else:
             add_decoder_tensor(add, decoder, None, plain, tensor)
     finish(decoder)
     finish(projector)
+
+
+MERGERS = {
+    "qwen2_vl": "qwen2vl_merger", "qwen2_5_vl": "qwen2.5vl_merger", "qwen3_vl": "qwen3vl_merger",
+}  # fmt: skip
+
+
+def qwen3_vision_tensors(name, tensor, deepstack):
+    """Queries, keys and values stay one matrix; what is added later is named by its layer."""
+    if name == "patch_embed.proj.weight":
+        yield "v.patch_embd.weight", tensor[:, :, 0]
+        yield "v.patch_embd.weight.1", tensor[:, :, 1]
+        return
+    for index, layer in enumerate(deepstack):
+        name = name.replace(f"deepstack_merger_list.{index}.linear_", f"deepstack.{layer}.")
+        name = name.replace(f"deepstack_merger_list.{index}.", f"deepstack.{layer}.")
+    for theirs, ours in [
+        ("patch_embed.proj", "patch_embd"), ("pos_embed", "position_embd"), ("merger.norm", "post_ln"),
+        ("merger.linear_fc1", "mm.0"), ("merger.linear_fc2", "mm.2"), ("blocks", "blk"),
+        ("attn.qkv", "attn_qkv"), ("attn.proj", "attn_out"), ("norm1", "ln1"), ("norm2", "ln2"),
+        ("mlp.linear_fc1", "ffn_up"), ("mlp.linear_fc2", "ffn_down"),
+    ]:
+        name = name.replace(theirs, ours)
+    yield name if name.startswith("mm.") else "v." + name, tensor
 
 
 def qwen_vision_tensors(name, tensor):
@@ -610,6 +648,7 @@ def main():
     smol_pair("smol-shuffle-4")
     qwen_pair("qwen2-flat", None)
     qwen_pair("qwen25-windows", 2)
+    qwen_pair("qwen3-deepstack", None)
 
 
 if __name__ == "__main__":

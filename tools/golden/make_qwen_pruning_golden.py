@@ -5,7 +5,7 @@
 
 As make_saliency_golden.py, in the same form, for images at their own shape, whose rows stand at three positions (M-RoPE):
 Tests/Golden/saliency/qwen.json and qwen.bin. A row that stays keeps its positions, and the text behind an image those
-that the whole image leaves it.
+that the whole image leaves it. What Qwen3-VL adds behind its first layers goes to the token that a row is.
 """
 
 import json
@@ -17,8 +17,10 @@ from make_saliency_golden import Decoder, Golden, norm_in_any_precision, tail
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.models.qwen2_vl import modeling_qwen2_vl
+from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 modeling_qwen2_vl.Qwen2VLRMSNorm.forward = norm_in_any_precision
+modeling_qwen3_vl.Qwen3VLTextRMSNorm.forward = norm_in_any_precision
 
 
 class QwenDecoder(Decoder):
@@ -29,6 +31,9 @@ class QwenDecoder(Decoder):
         with torch.no_grad():
             packed = model.model.model.get_image_features(**inputs, return_dict=True)
             features = torch.cat(list(packed.pooler_output)).double()
+            levels = getattr(packed, "deepstack_features", None) or []
+            # (layer, image, token)
+            self.added = [[image.double() for image in level] for level in levels]
         counts = [int(grid.prod()) // 4 for grid in grids]
         self.lm.double()
         model.model.lm_head.double()
@@ -70,12 +75,21 @@ class QwenDecoder(Decoder):
         )
         return (output[0] if isinstance(output, tuple) else output)[0]
 
+    def add_behind(self, index):
+        if index < len(self.added):
+            self.hidden = self.hidden.clone()
+            for image, rows in enumerate(self.images):
+                self.hidden[rows] += self.added[index][image][self.origins[image]]
+
     def queries_and_keys(self, layer, hidden):
         attention = layer.self_attn
         dim = attention.head_dim
         x = layer.input_layernorm(hidden)
-        q = attention.q_proj(x).view(len(x), -1, dim).transpose(0, 1)
-        k = attention.k_proj(x).view(len(x), -1, dim).transpose(0, 1)
+        q = attention.q_proj(x).view(len(x), -1, dim)
+        k = attention.k_proj(x).view(len(x), -1, dim)
+        if hasattr(attention, "q_norm"):
+            q, k = attention.q_norm(q), attention.k_norm(k)
+        q, k = q.transpose(0, 1), k.transpose(0, 1)
         cos, sin = (part[0].to(x.dtype) for part in self.rotary(x[None]))
         return modeling_llama.apply_rotary_pos_emb(q[None], k[None], cos[None], sin[None])
 
@@ -94,7 +108,7 @@ class QwenGolden(Golden):
 
 def main():
     golden = QwenGolden()
-    for name in ["qwen2-flat", "qwen25-windows"]:
+    for name in ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"]:
         place = f"Tests/Golden/checkpoints/{name}"
         model = Model(FOLDER / name)
         if name == "qwen25-windows":
@@ -116,6 +130,8 @@ def main():
         golden.add(name, place, wide + one, ids, "0:30,1:14")
         for method in ["fastv", "dart", "divprune"]:
             golden.add(name, place, one, prompt(6), "1:10", method=method)
+        if name == "qwen3-deepstack":
+            golden.add(name, place, one, prompt(5), "1:14,2:5", proxy_block="current")
         for case in golden.cases:
             case["patch_score"] = "received"
     golden.write(ROOT / "Tests/Golden/saliency")

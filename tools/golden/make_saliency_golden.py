@@ -100,6 +100,9 @@ class Decoder:
         )
         return (output[0] if isinstance(output, tuple) else output)[0]
 
+    def add_behind(self, index):
+        """What the model adds to its rows behind that layer: nothing."""
+
     def text_start(self):
         """The first row of text behind the last image."""
         return self.images[-1][-1] + 1
@@ -346,6 +349,7 @@ class Golden:
             before = (layer, decoder.hidden)
             with torch.no_grad():
                 decoder.hidden = decoder.run(layer, decoder.hidden)
+                decoder.add_behind(index)
         case["rows"] = rows
         with torch.no_grad():
             logits = model.model.lm_head(decoder.lm.norm(decoder.hidden[-1]))
