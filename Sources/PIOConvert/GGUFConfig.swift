@@ -48,7 +48,8 @@ extension GGUFFile {
     let name = try text("general.architecture") ?? "missing"
     guard let known = GGUFArchitecture(rawValue: name) else {
       throw failure(
-        "general.architecture", "'\(name.shortened)' is not supported (llama, qwen2vl, qwen3vl are)")
+        "general.architecture", "'\(name.shortened)' is not supported (llama, qwen2vl, qwen3vl are)"
+      )
     }
     return known
   }

@@ -230,34 +230,34 @@ private let qwen3VL: String = {
   return #"""
     {%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0].role == 'system' %}
     """# + system
-    + #"""
-    {{- '\n\n' }}{%- endif %}
-    {{- "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>" }}
-    {%- for tool in tools %}{{- "\n" }}{{- tool | tojson }}{%- endfor %}
-    {{- "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
-    {%- else %}{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' }}
-    """# + system
-    + #"""
-    {{- '<|im_end|>\n' }}{%- endif %}{%- endif %}{%- for message in messages %}
-    {%- if message.role == "user" %}{{- '<|im_start|>' + message.role + '\n' }}
-    """# + parts
-    + #"""
-    {{- '<|im_end|>\n' }}{%- elif message.role == "assistant" %}
-    {{- '<|im_start|>' + message.role + '\n' }}
-    """# + answer
-    + #"""
-    {%- if message.tool_calls %}{%- for tool_call in message.tool_calls %}
-    {%- if (loop.first and message.content) or (not loop.first) %}{{- '\n' }}{%- endif %}
-    {{- '<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}
-    {{- '}\n</tool_call>' }}{%- endfor %}{%- endif %}
-    {{- '<|im_end|>\n' }}{%- elif message.role == "tool" %}
-    {%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|im_start|>user' }}
-    {%- endif %}{{- '\n<tool_response>\n' }}
-    """# + parts
-    + #"""
-    {{- '\n</tool_response>' }}
-    {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}{{- '<|im_end|>\n' }}
-    {%- endif %}{%- endif %}{%- endfor %}
-    {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
-    """#
+      + #"""
+      {{- '\n\n' }}{%- endif %}
+      {{- "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>" }}
+      {%- for tool in tools %}{{- "\n" }}{{- tool | tojson }}{%- endfor %}
+      {{- "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n" }}
+      {%- else %}{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' }}
+      """# + system
+        + #"""
+        {{- '<|im_end|>\n' }}{%- endif %}{%- endif %}{%- for message in messages %}
+        {%- if message.role == "user" %}{{- '<|im_start|>' + message.role + '\n' }}
+        """# + parts
+        + #"""
+        {{- '<|im_end|>\n' }}{%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role + '\n' }}
+        """# + answer
+        + #"""
+        {%- if message.tool_calls %}{%- for tool_call in message.tool_calls %}
+        {%- if (loop.first and message.content) or (not loop.first) %}{{- '\n' }}{%- endif %}
+        {{- '<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}
+        {{- '}\n</tool_call>' }}{%- endfor %}{%- endif %}
+        {{- '<|im_end|>\n' }}{%- elif message.role == "tool" %}
+        {%- if loop.first or (messages[loop.index0 - 1].role != "tool") %}{{- '<|im_start|>user' }}
+        {%- endif %}{{- '\n<tool_response>\n' }}
+        """# + parts
+        + #"""
+        {{- '\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}{{- '<|im_end|>\n' }}
+        {%- endif %}{%- endif %}{%- endfor %}
+        {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
+        """#
 }()

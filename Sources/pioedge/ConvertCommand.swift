@@ -13,8 +13,8 @@ struct ConvertCommand: ParsableCommand {
     abstract: "Pack a checkpoint into one .piom file.",
     discussion: """
       SOURCE is a folder with config.json, *.safetensors and tokenizer.json, as save_pretrained \
-      writes it: LLaVA-1.5, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, or a Llama or \
-      Mistral decoder alone. Or it is a GGUF file of architecture llama or qwen2vl, with --mmproj \
+      writes it: LLaVA-1.5, LLaVA-NeXT, SmolVLM, Idefics3, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, or a Llama or \
+      Mistral decoder alone. Or it is a GGUF file of architecture llama, qwen2vl or qwen3vl, with --mmproj \
       the vision encoder of one of these beside it. The target appears whole or not at all.
 
       Examples:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizer
-from shapes import SHAPES, Qwen, Smol, tensors
+from shapes import SHAPES, Qwen, Qwen3, Smol, tensors
 
 SLAB = 1 << 22  # weights drawn at a time
 TYPES = {"f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
@@ -67,6 +67,8 @@ def configuration(shape, dtype):
     vision = shape.vision
     if isinstance(vision, Smol):
         return smol_configuration(shape, text, dtype)
+    if isinstance(vision, Qwen3):
+        return qwen3_configuration(shape, text, dtype)
     if isinstance(vision, Qwen):
         return qwen_configuration(shape, text, dtype)
     tiles = {"image_grid_pinpoints": vision.resolutions} if vision.tiled else {}
@@ -146,11 +148,54 @@ def qwen_configuration(shape, text, dtype):
     }
 
 
+def qwen3_configuration(shape, text, dtype):
+    """Nested, as published."""
+    vision, half = shape.vision, shape.head_dim // 2
+    text |= {"model_type": "qwen3_vl_text", "rms_norm_eps": 1e-06}
+    lines = half * 5 // 16
+    text["rope_scaling"] = {
+        "mrope_interleaved": True, "mrope_section": [half - 2 * lines, lines, lines], "rope_type": "default",
+    }  # fmt: skip
+    return {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "torch_dtype": dtype,
+        "image_token_id": tokenizer.IMAGE,
+        "tie_word_embeddings": shape.tied,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "qwen3_vl",
+            "depth": vision.layers,
+            "hidden_size": vision.dim,
+            "intermediate_size": vision.hidden,
+            "num_heads": vision.heads,
+            "patch_size": vision.patch,
+            "spatial_merge_size": vision.merge,
+            "temporal_patch_size": 2,
+            "out_hidden_size": shape.dim,
+            "num_position_embeddings": vision.positions**2,
+            "deepstack_visual_indexes": list(vision.deepstack),
+            "hidden_act": "gelu_pytorch_tanh",
+        },
+    }
+
+
+def qwen3_preprocessor(vision):
+    """Counts of pixels, whatever the names say."""
+    cell = (vision.patch * vision.merge) ** 2
+    return qwen_preprocessor(vision) | {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "size": {"shortest_edge": 64 * cell, "longest_edge": 16_384 * cell},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+
+
 def qwen_preprocessor(vision):
+    cell = (vision.patch * vision.merge) ** 2
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "min_pixels": 3136,
-        "max_pixels": 16_384 * (vision.patch * vision.merge) ** 2,
+        "size": {"shortest_edge": 3136, "longest_edge": 16_384 * cell},
         "patch_size": vision.patch,
         "temporal_patch_size": 2,
         "merge_size": vision.merge,
@@ -181,6 +226,8 @@ def smol_preprocessor(vision):
 def preprocessor(vision):
     if isinstance(vision, Smol):
         return smol_preprocessor(vision)
+    if isinstance(vision, Qwen3):
+        return qwen3_preprocessor(vision)
     if isinstance(vision, Qwen):
         return qwen_preprocessor(vision)
     side, next_ = vision.image, "Next" if vision.tiled else ""

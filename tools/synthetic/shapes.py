@@ -62,6 +62,14 @@ class Qwen:
 
 
 @dataclass(frozen=True)
+class Qwen3(Qwen):
+    """The vision tower of Qwen3-VL: learned places, and connectors behind some layers."""
+
+    positions: int = 48
+    deepstack: tuple = ()
+
+
+@dataclass(frozen=True)
 class Shape:
     """A Llama decoder, with a vision tower or alone."""
 
@@ -73,7 +81,7 @@ class Shape:
     vocabulary: int = 32_000
     positions: int = 4096
     tied: bool = False
-    vision: Vision | Smol | Qwen | None = None
+    vision: Vision | Smol | Qwen | Qwen3 | None = None
     theta: float = 10_000
 
     @property
@@ -114,11 +122,18 @@ SHAPES = {
     "qwen2.5-vl-3b": Shape(
         36, 2048, 11008, 16, 2, vocabulary=151_936, positions=128_000, tied=True,
         vision=Qwen(32, 1280, 3420, 16, windows=True), theta=1_000_000),
+    "qwen3-vl-2b": Shape(
+        28, 2048, 6144, 16, 8, vocabulary=151_936, positions=262_144, tied=True,
+        vision=Qwen3(24, 1024, 4096, 16, windows=False, patch=16, deepstack=(5, 11, 17)),
+        theta=5_000_000),
     # For tests of the tools themselves.
     "tiny": Shape(3, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14)),
     "tiny-smol": Shape(3, 64, 160, 4, 2, 512, 1024, vision=Smol(3, 48, 96, 2, 46, 5, 3, 138)),
     "tiny-qwen": Shape(
         3, 64, 160, 2, 1, 512, 4096, tied=True, vision=Qwen(3, 48, 96, 3, windows=True, patch=6)),
+    "tiny-qwen3": Shape(
+        3, 64, 160, 2, 1, 512, 4096, tied=True,
+        vision=Qwen3(3, 48, 96, 3, windows=False, patch=6, positions=7, deepstack=(0, 1))),
     "tiny-next": Shape(4, 64, 160, 4, 2, 512, 512, vision=Vision(3, 48, 96, 3, 56, 14, tiled=True)),
 }
 
@@ -131,6 +146,9 @@ def tensors(shape):
     """
     if isinstance(shape.vision, Smol):
         yield from smol(shape)
+        return
+    if isinstance(shape.vision, Qwen3):
+        yield from qwen3(shape)
         return
     if isinstance(shape.vision, Qwen):
         yield from qwen(shape)
@@ -186,6 +204,39 @@ def qwen(shape):
     yield from norm("visual.merger.ln_q")
     yield from linear("visual.merger.mlp.0", merged, merged, bias=True)
     yield from linear("visual.merger.mlp.2", shape.dim, merged, bias=True)
+
+
+def qwen3(shape):
+    """As the published Qwen3-VL files name them."""
+    vision, text, tower = shape.vision, "model.language_model.", "model.visual."
+    yield f"{text}embed_tokens.weight", (shape.vocabulary, shape.dim), 0.02
+    for layer in range(shape.layers):
+        prefix = f"{text}layers.{layer}."
+        yield from decoder_layer(prefix, shape)
+        for part in ["q_norm", "k_norm"]:
+            yield f"{prefix}self_attn.{part}.weight", (shape.head_dim,), "norm"
+    yield f"{text}norm.weight", (shape.dim,), "norm"
+    if not shape.tied:
+        yield "lm_head.weight", (shape.vocabulary, shape.dim), 3 / shape.dim**0.5
+    patch = (vision.dim, 3, 2, vision.patch, vision.patch)
+    yield f"{tower}patch_embed.proj.weight", patch, 1 / (6 * vision.patch**2) ** 0.5
+    yield f"{tower}patch_embed.proj.bias", (vision.dim,), 0.02
+    yield f"{tower}pos_embed.weight", (vision.positions**2, vision.dim), 0.02
+    for layer in range(vision.layers):
+        name = f"{tower}blocks.{layer}."
+        yield from layer_norm(f"{name}norm1", vision.dim)
+        yield from linear(f"{name}attn.qkv", 3 * vision.dim, vision.dim, bias=True)
+        yield from linear(f"{name}attn.proj", vision.dim, vision.dim, bias=True)
+        yield from layer_norm(f"{name}norm2", vision.dim)
+        yield from linear(f"{name}mlp.linear_fc1", vision.hidden, vision.dim, bias=True)
+        yield from linear(f"{name}mlp.linear_fc2", vision.dim, vision.hidden, bias=True)
+    merged = vision.merge**2 * vision.dim
+    mergers = [("merger", vision.dim)]
+    mergers += [(f"deepstack_merger_list.{index}", merged) for index in range(len(vision.deepstack))]
+    for name, normed in mergers:
+        yield from layer_norm(f"{tower}{name}.norm", normed)
+        yield from linear(f"{tower}{name}.linear_fc1", merged, merged, bias=True)
+        yield from linear(f"{tower}{name}.linear_fc2", shape.dim, merged, bias=True)
 
 
 def smol(shape):

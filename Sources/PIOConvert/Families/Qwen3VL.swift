@@ -94,7 +94,8 @@ extension ConfigObject {
       guard case .integer(let layer) = element, layer >= first, layer < qwen.tower.layerCount else {
         throw failure(
           key,
-          "has \(element.quoted), which is none of the layers \(first) to \(qwen.tower.layerCount - 1)")
+          "has \(element.quoted), which is none of the layers \(first) to \(qwen.tower.layerCount - 1)"
+        )
       }
       qwen.deepstackLayers.append(layer)
     }

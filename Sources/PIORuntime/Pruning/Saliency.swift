@@ -338,7 +338,8 @@ struct Saliency {
     // Back through the output and the MLP once more, and through the values by heads.
     let back = config.dim * queryDim + 3 * config.dim * config.hiddenDim + queryDim * config.dim
     let perRow =
-      (config.queryKeyNorm ? 2 : 1) * config.dim * keyDim + config.headCount * proxies * config.dim + 2 * proxies * queryDim
+      (config.queryKeyNorm ? 2 : 1) * config.dim * keyDim + config.headCount * proxies * config.dim
+      + 2 * proxies * queryDim
     return forward + proxies * (block + back + 2 * config.vocabSize * config.dim)
       + visualRows * perRow
   }

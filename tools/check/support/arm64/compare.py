@@ -20,7 +20,7 @@ PROPERTIES = {
     "max": ",pauth-impdef=on,sve-default-vector-length=16",
 }
 # A checkpoint of each further family, in Tests/Golden/checkpoints.
-FAMILIES = ["next-mistral-window", "smol-shuffle-4", "smol-shuffle-3", "qwen2-flat", "qwen25-windows"]
+FAMILIES = ["next-mistral-window", "smol-shuffle-4", "smol-shuffle-3", "qwen2-flat", "qwen25-windows", "qwen3-deepstack"]
 PLANS = [
     [],
     ["--stream", "on"],
