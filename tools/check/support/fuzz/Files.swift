@@ -13,6 +13,11 @@ final class Files: Sendable {
     folder = getenv("FUZZ_FILES").map { String(cString: $0) } ?? "."
   }
 
+  /// The first file alone, with bytes of 0.
+  func fill(whole input: UnsafeBufferPointer<UInt8>) {
+    write(input, to: folder + "/" + names[0])
+  }
+
   func fill(_ input: UnsafeBufferPointer<UInt8>) {
     var rest = input[...]
     for (index, name) in names.enumerated() {
