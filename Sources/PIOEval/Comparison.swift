@@ -202,12 +202,10 @@ private func identityText(_ pruning: Pruning, _ stages: [Schedule.Stage]) -> Str
 }
 
 extension PruneMethod {
-  var usesSaliency: Bool { self == .pio || self == .visionzipPIO }
-
   /// As many tokens as a peak allows, from the start, and cut on by those that cut twice.
   func stages(peak: Int, layerCount: Int) -> [Schedule.Stage] {
     let first = Schedule.Stage(afterLayer: 0, keep: peak)
-    guard self == .visionzipPIO, layerCount >= 2 else { return [first] }
+    guard cutsTwice, layerCount >= 2 else { return [first] }
     return [first, Schedule.Stage(afterLayer: layerCount / 2, keep: max(1, peak / 3))]
   }
 }

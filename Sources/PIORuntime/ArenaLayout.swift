@@ -73,7 +73,7 @@ public struct ArenaLayout: Equatable, Sendable {
     sharedEnd = layout.end
 
     // From here on what is not needed at the same time lies in the same bytes.
-    vision = VisionRegions(&layout, config.vision, limits: limits, chunkRows: chunkRows)
+    vision = VisionRegions(&layout, config, limits: limits, chunkRows: chunkRows)
     imageEnd = vision?.imageEnd ?? sharedEnd
     visionEnd = vision?.end ?? sharedEnd
     layout.rewind(to: sharedEnd)

@@ -20,6 +20,7 @@ struct Deepstack {
   struct Part {
     fileprivate let deepstack: Deepstack
     let tokens: Range<Int>
+    var layerCount: Int { deepstack.layerCount }
 
     /// `(tokens, dim)`.
     subscript(layer: Int) -> Rows { deepstack.rows(layer).rows(tokens) }

@@ -118,7 +118,9 @@ public struct Plan: Equatable, Sendable {
         throw .positionsStay
       }
       guard let vision = config.vision, pruning.method.zips else { continue }
-      guard vision.canReduce else { throw .encoderKeepsAll(method: pruning.method.rawValue) }
+      guard vision.canReduce(by: pruning.method) else {
+        throw .encoderKeepsAll(method: pruning.method.rawValue)
+      }
       guard vision.towerHasClassToken || pruning.patchScore != .cls else { throw .noClassToken }
     }
   }

@@ -108,11 +108,13 @@ extension Runtime {
       request: ZipRequest(
         count: share, score: vision.patchScore(pruning),
         keepsClassToken: vision.hasClassToken || vision.patchScore(pruning) == .cls,
-        sortsByPlace: pruning.positions == .original),
+        sortsByPlace: pruning.positions == .original,
+        rule: pruning.method.zipsByWindows ? .windows : .visionzip),
       image: visual.imageCount,
       origins: UnsafeMutableBufferPointer(rebasing: visual.origins[room]),
       records: model.decoder.pruner.records)
-    let count = try encoder.encode(image, into: hidden.rows(room), reduction, cancellation)
+    let count = try encoder.encode(
+      image, into: hidden.rows(room), model.decoder.deepstack.part(visual), reduction, cancellation)
     visual.append(reduced: row..<(row + count))
     try embedText(of: image.layout, at: row, visual)
     return count

@@ -72,7 +72,7 @@ struct PruningDetails: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "visionzip: rank patches by the attention of the class token (cls) or of all rows (received) (default: cls where the vision encoder has a class token).",
+      "visionzip, windowzip: rank patches by the attention of the class token (cls) or of all rows (received) (default: cls where the vision encoder has a class token).",
       valueName: "kind", visibility: .hidden))
   var patchScore: PatchScore?
 

@@ -52,6 +52,23 @@ struct LaterImageTests {
     }
   }
 
+  /// Every way to prune leaves all of an image where the budget is all of it.
+  @Test(arguments: qwenCheckpoints, PruneMethod.allCases)
+  func aBudgetOfTheWholeImageChangesNoBit(_ name: String, method: PruneMethod) throws {
+    let (golden, _) = try Golden.load(name)
+    let test = try #require(golden.cases.first { $0.imagePaths.count == 1 })
+    var whole = try session(golden)
+    var pruned = try session(golden) {
+      $0.pruning.method = method
+      $0.pruning.budget = .average(10_000)
+    }
+    let tokens = try whole.rawTokens(test.prompt, isFirst: true)
+    let expected = try run(&whole, tokens, images: test.imagePaths, count: 4)
+    let found = try run(&pruned, tokens, images: test.imagePaths, count: 4)
+    #expect(found.logits == expected.logits)
+    #expect(found.generation.tokens == expected.generation.tokens)
+  }
+
   @Test(arguments: ["demo"] + smolCheckpoints + qwenCheckpoints)
   func anImageMayBeWrittenInTwoWays(_ name: String) throws {
     let (golden, _) = try Golden.load(name)

@@ -64,7 +64,10 @@ struct PruningTests {
     #expect(session.cachedRows == test.rows.map { $0 + run })
   }
 
-  @Test(arguments: PruneMethod.allCases)
+  /// All but those for images at their own shape.
+  static let methods = PruneMethod.allCases.filter { !$0.zipsByWindows }
+
+  @Test(arguments: methods)
   func aBudgetOfAllTokensChangesNoBit(_ method: PruneMethod) throws {
     let test = Self.cases[0]
     var pruned = try session(test) {
@@ -79,7 +82,17 @@ struct PruningTests {
     #expect(pruned.plan.arena.kvByteCount == whole.plan.arena.kvByteCount)
   }
 
-  @Test(arguments: PruneMethod.allCases)
+  @Test(arguments: [PruneMethod.windowzip, .windowzipPIO])
+  func aMethodForImagesAtTheirOwnShapeIsRefused(_ method: PruneMethod) throws {
+    #expect(throws: RuntimeError.encoderKeepsAll(method: method.rawValue)) {
+      _ = try session(Self.cases[0]) {
+        $0.pruning.method = method
+        $0.pruning.budget = .average(10)
+      }
+    }
+  }
+
+  @Test(arguments: methods)
   func aPromptWithoutAnImageIsNotTouched(_ method: PruneMethod) throws {
     let test = Self.cases[0]
     var pruned = try session(test) { $0.pruning.method = method }

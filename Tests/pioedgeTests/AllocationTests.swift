@@ -101,6 +101,8 @@ struct AllocationTests {
     [
       [], ["--stream", "on"], ["--schedule", "1:10", "--threads", "3"],
       ["--visual-tokens", "9", "--kv", "int8"], ["--image-tokens", "20"],
+      ["--prune", "visionzip", "--visual-tokens", "9"],
+      ["--prune", "windowzip+pio", "--visual-tokens", "9", "--threads", "2"],
     ])
   func imagesAtTheirOwnShapeAllocateNothing(_ name: String, _ options: [String]) throws {
     try countImages(name, ["square", "tall"], options)

@@ -47,7 +47,10 @@ struct OwnShapeCommandTests {
     let name = "qwen25-windows"
     try withModel(name) { model in
       for (options, words) in [
-        (["--prune", "visionzip", "--visual-tokens", "9"], "does not work with this model's"),
+        (
+          ["--prune", "visionzip", "--patch-score", "cls", "--visual-tokens", "9"],
+          "works only with vision encoders that have a class token"
+        ),
         (["--positions", "compact", "--visual-tokens", "9"], "use original"),
         (["--fit", "pad"], "--fit works only"),
       ] {

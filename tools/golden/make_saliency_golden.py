@@ -273,7 +273,7 @@ class Golden:
             owed = (keep * seen + total // 2) // total
             share, given = owed - given, owed
             hidden = decoder.hidden[rows]
-            if case["method"] in ("pio", "visionzip+pio"):
+            if case["method"].endswith("pio"):
                 picked = distinct(scores[rows], hidden, share, case["threshold"])
             elif case["method"] == "fastv":
                 picked = highest(scores[rows], share)
@@ -310,9 +310,10 @@ class Golden:
         model = Model(ROOT / checkpoint)
         stages = [tuple(map(int, stage.split(":"))) for stage in schedule.split(",")]
         zips = None
-        if case["method"].startswith("visionzip"):
+        if "zip" in case["method"]:
             zips = {"count": stages.pop(0)[1], "score": case["patch_score"]}
             zips["by_place"] = case["positions"] == "original"
+            zips["windows"] = case["method"].startswith("windowzip")
         decoder = self.decoder(model, [ROOT / image for image in images], ids, zips)
         for image, one in enumerate(decoder.zips):
             tokens = sorted(one["tokens"])
@@ -321,7 +322,7 @@ class Golden:
                 {
                     "after_layer": None,
                     "image": image,
-                    "candidates": list(range(decoder.tokens)),
+                    "candidates": list(range(one.get("tokens_before", decoder.tokens))),
                     "kept": [t for t in tokens if t >= 0],
                     "class_token": -1 in tokens,
                     "merged": one["merged"],
@@ -333,7 +334,7 @@ class Golden:
             for keep in [keep for after, keep in stages if after == index]:
                 probed = layers[max(0, index - 1)] if case["proxy_block"] == "current" else layer
                 scores = None
-                if case["method"] in ("pio", "visionzip+pio"):
+                if case["method"].endswith("pio"):
                     scores = decoder.saliency(probed, case["proxy_rows"])
                 elif case["method"] == "fastv":
                     source = (layer, decoder.hidden) if index == 0 else before

@@ -164,6 +164,15 @@ struct PruneRecords {
     }
   }
 
+  /// What became of the image begun last, which was reduced as one.
+  func note(_ zip: GridZip, tokenCount: Int) {
+    let offset = Int(records[Int(count.pointee) - 1].offset)
+    for token in 0..<tokenCount {
+      scores[offset + token] = zip.scores[token]
+      targets[offset + token] = zip.targets[token]
+    }
+  }
+
   /// What is left of the image begun last.
   func endEncoding(origins: Slice<UnsafeMutableBufferPointer<Int32>>, milliseconds: Double) {
     let index = Int(count.pointee) - 1

@@ -61,7 +61,7 @@ struct Pruner {
   /// Whether the stage needs the angles of its rows in the probed block.
   var readsRotations: Bool { usesSaliency || pruning.method == .fastv }
 
-  private var usesSaliency: Bool { pruning.method == .pio || pruning.method == .visionzipPIO }
+  private var usesSaliency: Bool { pruning.method.usesSaliency }
 
   /// Whether the block in front of a stage shall leave its last row's queries.
   var readsLastQuery: Bool { pruning.method == .fastv }
@@ -133,7 +133,7 @@ struct Pruner {
   /// Whether the method has a number for each row.
   private func ranks(_ input: StageInput) -> Bool {
     let method = method(input)
-    return method == .pio || method == .visionzipPIO || method == .fastv
+    return method.usesSaliency || method == .fastv
   }
 
   /// What chooses at a stage.
@@ -145,12 +145,12 @@ struct Pruner {
   /// Scores of all images' rows. Returns the multiply-adds it took.
   private func rank(_ visual: VisualRows, _ input: StageInput) throws(RuntimeError) -> Int {
     switch method(input) {
-    case .pio, .visionzipPIO:
+    case .pio, .visionzipPIO, .windowzipPIO:
       return try saliency!.compute(input.probe, visual, into: selection.scores.baseAddress!)
     case .fastv:
       return saliency!.rankByAttention(
         input, lastQuery: lastQuery, visual, into: selection.scores)
-    case .none, .uniform, .random, .dart, .divprune, .visionzip: return 0
+    case .none, .uniform, .random, .dart, .divprune, .visionzip, .windowzip: return 0
     }
   }
 
@@ -175,12 +175,12 @@ struct Pruner {
     let hidden = input.probe.hidden
     var macs = 0
     switch method(input) {
-    case .none, .visionzip: preconditionFailure("a stage without a method")
+    case .none, .visionzip, .windowzip: preconditionFailure("a stage without a method")
     case .uniform: spread(share)
     case .random:
       let seed = UInt64(input.afterLayer) << 32 | UInt64(share.image)
       draw(share, seed: seed)
-    case .pio, .visionzipPIO:
+    case .pio, .visionzipPIO, .windowzipPIO:
       selection.begin(span)
       let isEntry = input.afterLayer == 0 && pruning.entry == .cells
       let covering = isEntry ? share.count : Int(pruning.coverage * Float(share.count))

@@ -18,19 +18,33 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   case visionzip
   /// The same with half as many tokens more, which `pio` cuts to a third behind half of the layers.
   case visionzipPIO = "visionzip+pio"
+  /// What the image encoder's attention picks, half of it by windows, the rest merged: for images at their own shape.
+  /// Source: PIO-FVLM, arXiv:2602.04657, as published for Qwen2.5-VL.
+  case windowzip
+  /// The same with half as many tokens more, which `pio` cuts to a third behind half of the layers.
+  case windowzipPIO = "windowzip+pio"
   /// Those that are farthest from each other. Source: Alvar et al. 2025 (DivPrune), arXiv:2503.02175.
   case divprune
 
-  /// Whether a stage multiplies with the head: its blocks are then in memory beside a layer.
-  var readsHead: Bool { self == .pio || self == .visionzipPIO }
-
-  /// Whether a stage computes with a block's weights or keys.
-  var readsBlock: Bool {
-    self == .pio || self == .visionzipPIO || self == .fastv || self == .dart
+  /// Whether a stage ranks by the saliency of a loss.
+  package var usesSaliency: Bool {
+    self == .pio || self == .visionzipPIO || self == .windowzipPIO
   }
 
+  /// Whether a stage multiplies with the head: its blocks are then in memory beside a layer.
+  var readsHead: Bool { usesSaliency }
+
+  /// Whether a stage computes with a block's weights or keys.
+  var readsBlock: Bool { usesSaliency || self == .fastv || self == .dart }
+
   /// Whether the encoder hands over fewer rows than there are tokens.
-  package var zips: Bool { self == .visionzip || self == .visionzipPIO }
+  package var zips: Bool { self == .visionzip || zipsByWindows || self == .visionzipPIO }
+
+  /// Whether it chooses half of them by windows.
+  var zipsByWindows: Bool { self == .windowzip || self == .windowzipPIO }
+
+  /// Whether `pio` cuts what the encoder hands over.
+  package var cutsTwice: Bool { self == .visionzipPIO || self == .windowzipPIO }
 
   /// The one layer behind which the method cuts, where it was published; nil: several stages. Those that ask nothing of
   /// the image keep most answers when they cut before the first.
@@ -38,7 +52,7 @@ public enum PruneMethod: String, Sendable, CaseIterable {
     switch self {
     case .fastv, .dart: 2
     case .divprune, .uniform, .random: 0
-    case .none, .pio, .visionzip, .visionzipPIO: nil
+    case .none, .pio, .visionzip, .visionzipPIO, .windowzip, .windowzipPIO: nil
     }
   }
 }
@@ -164,9 +178,9 @@ public struct Pruning: Equatable, Sendable {
   ) throws(ScheduleError) -> (entryCount: Int, schedule: Schedule) {
     guard average >= 1 else { throw .budgetTooSmall(budget: average, smallest: 1) }
     if average >= tokenCount { return (tokenCount, .none) }
-    if method == .visionzip { return (average, .none) }
+    if method.zips && !method.cutsTwice { return (average, .none) }
     let entryCount = 3 * average / 2
-    if method == .visionzipPIO, average >= 2, layerCount >= 2, entryCount < tokenCount {
+    if method.cutsTwice, average >= 2, layerCount >= 2, entryCount < tokenCount {
       let stage = Schedule.Stage(afterLayer: layerCount / 2, keep: average / 2)
       return (entryCount, try Schedule([stage], layerCount: layerCount))
     }
@@ -187,7 +201,7 @@ public struct Pruning: Equatable, Sendable {
     guard let first = schedule.stages.first, first.afterLayer == 0 else {
       throw .encoderStageMissing(method: method.rawValue)
     }
-    guard method == .visionzipPIO || schedule.stages.count == 1 else {
+    guard method.cutsTwice || schedule.stages.count == 1 else {
       throw .encoderStageOnly(method: method.rawValue)
     }
     return (min(first.keep, tokenCount), schedule.withoutFirst)

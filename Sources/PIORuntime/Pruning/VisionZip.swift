@@ -19,7 +19,7 @@ struct VisionZip {
   private let tile: Rows
   private let metric: Rows
   let scores: UnsafeMutablePointer<Float>
-  /// For each token: itself where it was handed over, else the target that stands for it.
+  /// For each token: itself where it was handed over, else the target that stands for it; marks while that is decided.
   let targets: UnsafeMutablePointer<Int32>
   let order: UnsafeMutablePointer<Int32>
 
@@ -69,8 +69,7 @@ struct VisionZip {
     let count = makeOrder(request)
     operations.pool.run(
       count, Merging(zip: self, features: features, out: out))
-    // What was handed over stands for itself.
-    for token in 0..<tokenCount where targets[token] < 0 { targets[token] = Int32(token) }
+    TokenMarks(marks: targets, count: tokenCount).settle()
     return out.rows(0..<count)
   }
 
@@ -78,12 +77,13 @@ struct VisionZip {
   private func mark(_ request: ZipRequest, _ place: TilePlace) {
     let classTokens = request.keepsClassToken ? 1 : 0
     for token in 0..<tokenCount {
-      targets[token] = place.token(of: token) != nil ? Self.rest : Self.padding
+      targets[token] = place.token(of: token) != nil ? TokenMarks.rest : TokenMarks.padding
     }
     let available = place.patchCount
     let dominant = min(available, request.dominantCount - classTokens)
-    rankHighest(dominant)
-    pickTargets(min(request.count - classTokens - dominant, available - dominant))
+    let marks = TokenMarks(marks: targets, count: tokenCount)
+    marks.markHighest(dominant, by: scores, as: TokenMarks.dominant)
+    marks.pickTargets(min(request.count - classTokens - dominant, available - dominant))
     assign()
   }
 
@@ -95,7 +95,7 @@ struct VisionZip {
       count = 1
     }
     let first = count
-    for mark in [Self.dominant, Self.target] {
+    for mark in [TokenMarks.dominant, TokenMarks.target] {
       for token in 0..<tokenCount where targets[token] == mark {
         order[count] = Int32(token)
         count += 1
@@ -105,49 +105,20 @@ struct VisionZip {
     return count
   }
 
-  // While it is decided, `targets` holds marks below zero.
-  fileprivate static let rest: Int32 = -1
-  private static let dominant: Int32 = -2
-  private static let target: Int32 = -3
-  private static let padding: Int32 = -4
-
-  private func rankHighest(_ count: Int) {
-    for _ in 0..<count {
-      var best = -1
-      for token in 0..<tokenCount where targets[token] == Self.rest {
-        if best < 0 || scores[token] > scores[best] { best = token }
-      }
-      targets[best] = Self.dominant
-    }
-  }
-
-  private func pickTargets(_ count: Int) {
-    guard count > 0 else { return }
-    var rest = 0
-    for token in 0..<tokenCount where targets[token] == Self.rest { rest += 1 }
-    let step = max(1, rest / count)
-    var (seen, picked) = (0, 0)
-    for token in 0..<tokenCount where targets[token] == Self.rest {
-      if seen % step == 0 && picked < count {
-        targets[token] = Self.target
-        picked += 1
-      }
-      seen += 1
-    }
-  }
-
   /// Each of the rest goes to the target most like it. The order is not made yet: it takes the choices, so that no
   /// thread writes what another one reads.
   private func assign() {
     operations.pool.run(tokenCount, Assigning(zip: self))
-    for token in 0..<tokenCount where targets[token] == Self.rest { targets[token] = order[token] }
+    for token in 0..<tokenCount where targets[token] == TokenMarks.rest {
+      targets[token] = order[token]
+    }
   }
 
   /// The target most like a token of the rest; `rest` where there is none.
   fileprivate func nearestTarget(_ token: Int) -> Int32 {
     var best: Int?
     var most: Float = 0
-    for other in 0..<tokenCount where targets[other] == Self.target {
+    for other in 0..<tokenCount where targets[other] == TokenMarks.target {
       var cosine: Float = 0
       operations.kernels.gemm_f32(
         &cosine, 1, metric[token], metric.dim, metric[other], metric.dim, 1, 1, metric.dim, nil, 0)
@@ -156,7 +127,7 @@ struct VisionZip {
         most = cosine
       }
     }
-    return best.map { Int32($0) } ?? Self.rest
+    return best.map { Int32($0) } ?? TokenMarks.rest
   }
 
   private func sort(_ range: Range<Int>) {
@@ -175,7 +146,7 @@ struct VisionZip {
     let first = shape.hasClassToken ? 1 : 0
     let row = out[index]
     row.update(from: features[Int(chosen) + first], count: out.dim)
-    guard chosen >= 0, targets[Int(chosen)] == Self.target else { return }
+    guard chosen >= 0, targets[Int(chosen)] == TokenMarks.target else { return }
     var count = 0
     for token in 0..<tokenCount where targets[token] == chosen { count += 1 }
     guard count > 0 else { return }
@@ -253,7 +224,7 @@ private struct Assigning: ParallelBody {
   let zip: VisionZip
 
   func run(task token: Int, thread: Int) {
-    if zip.targets[token] == VisionZip.rest { zip.order[token] = zip.nearestTarget(token) }
+    if zip.targets[token] == TokenMarks.rest { zip.order[token] = zip.nearestTarget(token) }
   }
 }
 

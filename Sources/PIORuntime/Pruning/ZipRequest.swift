@@ -8,6 +8,13 @@ public enum PatchScore: String, Sendable, CaseIterable {
   case received
 }
 
+/// How an encoder's reduction chooses and merges.
+enum ZipRule: Equatable, Sendable {
+  case visionzip
+  /// Half by windows, the rest merged into all that are kept.
+  case windows
+}
+
 /// How many rows the encoder hands over of one image, and which.
 struct ZipRequest {
   /// Rows to hand over, fewer than the image has tokens.
@@ -17,6 +24,7 @@ struct ZipRequest {
   let keepsClassToken: Bool
   /// Rows by their place in the image; else the dominant ones before the contextual ones, as published.
   let sortsByPlace: Bool
+  var rule = ZipRule.visionzip
 
   /// 27 of 32 rows are tokens as they are (the class token is one of them), the others stand for the rest.
   var dominantCount: Int { max(1, (count * 27 + 16) / 32) }

@@ -61,6 +61,7 @@ extension QwenEncoder where Layer == Qwen25VLLayer {
       merger: merger, regions, normalization: config.pixels.preprocessing(side: 1), parts,
       arena: arena, attendsToAll: { full.contains($0) })
     self.init(
-      config.tower, config.pixels, window: config.window, tower: tower, regions, arena: arena)
+      config.tower, config.pixels, window: config.window, tower: tower,
+      observed: ObservedLayers(of: config.fullLayers), regions, parts, arena: arena)
   }
 }

@@ -20,6 +20,8 @@ extension QwenEncoder where Layer == QwenGELULayer {
       merger: merger, places: LearnedPlaces(config, parts), deepstack: deepstack, regions,
       normalization: config.pixels.preprocessing(side: 1), parts, arena: arena,
       attendsToAll: { _ in true })
-    self.init(config.tower, config.pixels, window: 0, tower: tower, regions, arena: arena)
+    self.init(
+      config.tower, config.pixels, window: 0, tower: tower,
+      observed: ObservedLayers(ofAll: config.tower.layerCount), regions, parts, arena: arena)
   }
 }

@@ -7,6 +7,7 @@ struct QwenEncoder<Layer: QwenLayer> {
   /// The image as one square, for drawings alone.
   let preparation: ImagePreparation
   private let tower: QwenTower<Layer>
+  private let zip: GridZip?
   private let config: QwenTowerConfig
   private let range: PixelRange
   private let window: Int
@@ -15,8 +16,14 @@ struct QwenEncoder<Layer: QwenLayer> {
 
   init(
     _ config: QwenTowerConfig, _ range: PixelRange, window: Int, tower: QwenTower<Layer>,
-    _ regions: QwenRegions, arena: borrowing Arena
+    observed: ObservedLayers?, _ regions: QwenRegions, _ parts: VisionParts,
+    arena: borrowing Arena
   ) {
+    if let observed, let regions = regions.zip {
+      zip = GridZip(observed, operations: parts.operations, regions: regions, arena: arena)
+    } else {
+      zip = nil
+    }
     (self.config, self.range, self.window, self.tower) = (config, range, window, tower)
     imageScratch = UnsafeMutableRawBufferPointer(arena.buffer(regions.image))
     pixels = arena.buffer(regions.pixels)
@@ -36,10 +43,33 @@ struct QwenEncoder<Layer: QwenLayer> {
     _ image: LoadedImage, into out: Rows, _ deepstack: Deepstack.Part,
     _ cancellation: Cancellation?
   ) throws(RuntimeError) {
+    _ = try tower.encode(grid(of: image), into: out, deepstack, cancellation)
+  }
+
+  /// The same, handing over the rows that the reduction asks for, in the image's order.
+  func encode(
+    _ image: LoadedImage, into out: Rows, _ deepstack: Deepstack.Part, _ reduction: Reduction,
+    _ cancellation: Cancellation?
+  ) throws(RuntimeError) -> Int {
+    guard var zip else { preconditionFailure("the plan has no room to reduce features") }
+    zip.rule = reduction.request.rule
+    let (grid, records) = (grid(of: image), reduction.records)
+    records.beginEncoding(image: reduction.image, tokenCount: grid.count)
+    let rows = out.rows(0..<grid.count)
+    var milliseconds = try tower.encode(
+      grid, into: rows, deepstack, observing: zip, cancellation)
+    let start = ProcessStatus.monotonicMilliseconds
+    let count = zip.reduce(rows, deepstack, reduction.request, grid)
+    milliseconds += ProcessStatus.monotonicMilliseconds - start
+    for index in 0..<count { reduction.origins[index] = zip.order[index] }
+    records.note(zip, tokenCount: grid.count)
+    records.endEncoding(origins: reduction.origins[..<count], milliseconds: milliseconds)
+    return count
+  }
+
+  private func grid(of image: LoadedImage) -> CellGrid {
     let grid = image.layout.overviewGrid.grid
-    try tower.encode(
-      CellGrid(lines: grid.lines, columns: grid.lineLength, window: window), into: out, deepstack,
-      cancellation)
+    return CellGrid(lines: grid.lines, columns: grid.lineLength, window: window)
   }
 }
 

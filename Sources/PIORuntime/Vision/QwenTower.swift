@@ -82,12 +82,13 @@ struct QwenTower<Layer: QwenLayer> {
   }
 
   /// Encodes the image whose pixels `pixels` holds into `out`, a row for each token in the image's order, and what its
-  /// layers say of the same tokens into `added`.
+  /// layers say of the same tokens into `added`. `zip` looks at two layers; returns the milliseconds that took.
   ///
   /// Allocates nothing. Throws where weights cannot be read, or when the work is cancelled.
   func encode(
-    _ grid: CellGrid, into out: Rows, _ added: Deepstack.Part, _ cancellation: Cancellation?
-  ) throws(RuntimeError) {
+    _ grid: CellGrid, into out: Rows, _ added: Deepstack.Part, observing zip: GridZip? = nil,
+    _ cancellation: Cancellation?
+  ) throws(RuntimeError) -> Double {
     precondition(out.count == grid.count, "encode: row count")
     let count = grid.count * config.merge * config.merge
     precondition(count <= hidden.count, "encode: patches")
@@ -97,10 +98,16 @@ struct QwenTower<Layer: QwenLayer> {
       base: UnsafeMutableRawPointer(keyValue), kind: .f32, headCount: config.headCount,
       headDim: config.headDim, capacity: count)
     var unit = 1
+    var milliseconds = 0.0
     for (index, layer) in layers.enumerated() {
       try cancellation.check()
       try stream.acquire(unit)
       forEachChunk(count, chunkRows) { rows in project(layer, x, rows, cache) }
+      if let zip {
+        let start = ProcessStatus.monotonicMilliseconds
+        zip.observe(layer: index, query.rows(0..<count), cache, grid)
+        milliseconds += ProcessStatus.monotonicMilliseconds - start
+      }
       attend(grid, cache, count, toAll: attendsToAll(index))
       forEachChunk(count, chunkRows) { rows in finish(layer, x.rows(rows), rows) }
       stream.release(unit)
@@ -115,6 +122,7 @@ struct QwenTower<Layer: QwenLayer> {
     try stream.acquire(unit)
     merger.project(x, grid, chunkRows: chunkRows, scratch: inner, normed: query, into: out)
     stream.release(unit)
+    return milliseconds
   }
 
   /// Patches, in the order of their blocks, and the angles of their places.
@@ -314,14 +322,16 @@ struct QwenRegions: Equatable, Sendable {
   let cosines: Region<Float>
   let sines: Region<Float>
   let image: Region<UInt8>
+  /// Nil where no way to prune that is planned drops tokens here.
+  let zip: GridZipRegions?
   let patchCount: Int
   let chunkRows: Int
   let imageEnd: Int
   let end: Int
 
   init(
-    _ layout: inout Layout, _ tower: QwenTowerConfig, _ range: PixelRange, limits: Limits,
-    chunkRows: Int
+    _ layout: inout Layout, _ tower: QwenTowerConfig, _ range: PixelRange, textDim: Int,
+    limits: Limits, chunkRows: Int
   ) {
     let tokens = range.mostTokens(tower)
     let rows = tokens * tower.merge * tower.merge
@@ -348,6 +358,10 @@ struct QwenRegions: Equatable, Sendable {
     gate = layout.reserve(chunk * tower.hiddenDim)
     cosines = layout.reserve(rows * tower.headDim / 2)
     sines = layout.reserve(rows * tower.headDim / 2)
+    zip =
+      limits.prunings.contains { $0.prunes && $0.method.zips }
+      ? GridZipRegions(
+        &layout, tower, tokens: tokens, textDim: textDim, threadCount: limits.threadCount) : nil
     end = layout.end
   }
 }

@@ -64,14 +64,19 @@ enum VisionEncoder {
   /// The same, dropping tokens on the way. `out` has room for every row that an image can come to. Returns how many
   /// rows there are; `reduction` has their origins.
   func encode(
-    _ image: LoadedImage, into out: Rows, _ reduction: Reduction, _ cancellation: Cancellation?
+    _ image: LoadedImage, into out: Rows, _ deepstack: Deepstack.Part, _ reduction: Reduction,
+    _ cancellation: Cancellation?
   ) throws(RuntimeError) -> Int {
     switch self {
     case .llava(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .llavaNext(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
     case .smolVLM(let encoder): try encoder.encode(image, into: out, reduction, cancellation)
-    case .qwen2VL, .qwen25VL, .qwen3VL:
-      preconditionFailure("a plan with a method that this encoder lacks")
+    case .qwen2VL(let encoder):
+      try encoder.encode(image, into: out, deepstack, reduction, cancellation)
+    case .qwen25VL(let encoder):
+      try encoder.encode(image, into: out, deepstack, reduction, cancellation)
+    case .qwen3VL(let encoder):
+      try encoder.encode(image, into: out, deepstack, reduction, cancellation)
     }
   }
 
@@ -119,8 +124,9 @@ enum VisionRegions: Equatable, Sendable {
   case qwen(QwenRegions)
 
   /// Nil where no image comes.
-  init?(_ layout: inout Layout, _ vision: VisionConfig?, limits: Limits, chunkRows: Int) {
-    guard let vision, limits.imageCount > 0 else { return nil }
+  init?(_ layout: inout Layout, _ model: ModelConfig, limits: Limits, chunkRows: Int) {
+    guard let vision = model.vision, limits.imageCount > 0 else { return nil }
+    let textDim = model.text.dim
     switch vision {
     case .llava(let config):
       self = .llava(LLaVARegions(&layout, config, limits: limits, chunkRows: chunkRows))
@@ -130,13 +136,19 @@ enum VisionRegions: Equatable, Sendable {
       self = .smolVLM(SmolVLMRegions(&layout, config, limits: limits, chunkRows: chunkRows))
     case .qwen2VL(let config):
       self = .qwen(
-        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
+        QwenRegions(
+          &layout, config.tower, config.pixels, textDim: textDim, limits: limits,
+          chunkRows: chunkRows))
     case .qwen25VL(let config):
       self = .qwen(
-        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
+        QwenRegions(
+          &layout, config.tower, config.pixels, textDim: textDim, limits: limits,
+          chunkRows: chunkRows))
     case .qwen3VL(let config):
       self = .qwen(
-        QwenRegions(&layout, config.tower, config.pixels, limits: limits, chunkRows: chunkRows))
+        QwenRegions(
+          &layout, config.tower, config.pixels, textDim: textDim, limits: limits,
+          chunkRows: chunkRows))
     }
   }
 
@@ -235,11 +247,12 @@ extension VisionConfig {
     }
   }
 
-  /// Whether the encoder can drop tokens itself.
-  var canReduce: Bool {
+  /// Whether the encoder can drop tokens itself in this way.
+  func canReduce(by method: PruneMethod) -> Bool {
     switch self {
-    case .llava, .llavaNext, .smolVLM: true
-    case .qwen2VL, .qwen25VL, .qwen3VL: false
+    case .llava, .llavaNext, .smolVLM: !method.zipsByWindows
+    case .qwen2VL, .qwen3VL: true
+    case .qwen25VL(let qwen): !qwen.fullLayers.isEmpty
     }
   }
 
