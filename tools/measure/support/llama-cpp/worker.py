@@ -1,9 +1,11 @@
 """llama.cpp at work: one process that keeps a model, told on stdin what to time, a JSON line each.
 
     {"op": "load", "model": …, "mmproj": …, "threads": 2, "kv": "f16", "context": 1024}
-    {"op": "prefill", "tokens": 512} · {"op": "decode", "tokens": 64} · {"op": "encode"}
-    {"op": "first_token", "text": 64, "image": FILE} · {"op": "memory"}
+    {"op": "prefill", "tokens": 512} · {"op": "decode", "tokens": 64} · {"op": "encode", "image": FILE}
+    {"op": "rows", "image": FILE} · {"op": "first_token", "text": 64, "image": FILE} · {"op": "memory"}
     {"op": "check", "before": […], "image": FILE, "after": […], "out": FILE}
+
+`load` may have "spelled": {token: […]}, for tokens around an image that stand for others.
 
 Every answer is one line too; times are in milliseconds.
 """
@@ -33,7 +35,7 @@ class Worker:
             llama.llama_log_set(self.silence, ctypes.c_void_p(0))
             mtmd.mtmd_log_set(self.silence, ctypes.c_void_p(0))
             mtmd.mtmd_helper_log_set(self.silence, ctypes.c_void_p(0))
-        self.vision = None
+        self.vision = self.chunks = None
 
     def load(self, request):
         start = time.perf_counter()
@@ -50,6 +52,7 @@ class Worker:
         options.type_k = options.type_v = kinds[request["kv"]]
         self.context = llama.llama_init_from_model(self.model, options)
         self.batch_size = request["batch"]
+        self.spelled = {int(token): ids for token, ids in request.get("spelled", {}).items()}
         self.vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.model))
         if request.get("mmproj"):
             options = mtmd.mtmd_context_params_default()
@@ -109,65 +112,91 @@ class Worker:
             token = int(np.argmax(np.ctypeslib.as_array(pointer, (self.vocabulary,))))
         return {"ms": 1e3 * (time.perf_counter() - start)}
 
-    def image_chunk(self, path):
+    def pieces(self, path):
+        """An image as the peer cuts it: text as a list of tokens, a tile as its chunk."""
         wrapper = mtmd.mtmd_helper_bitmap_init_from_file(self.vision, path.encode(), False)
         bitmap = getattr(wrapper, "bitmap", wrapper)
-        chunks = mtmd.mtmd_input_chunks_init()
+        if self.chunks:
+            mtmd.mtmd_input_chunks_free(self.chunks)
+        self.chunks = mtmd.mtmd_input_chunks_init()
         marker = mtmd.mtmd_default_marker()
         text = mtmd.mtmd_input_text(marker, len(marker), False, True)
         bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
-        if mtmd.mtmd_tokenize(self.vision, chunks, ctypes.byref(text), bitmaps, 1) != 0:
+        if mtmd.mtmd_tokenize(self.vision, self.chunks, ctypes.byref(text), bitmaps, 1) != 0:
             raise RuntimeError("mtmd_tokenize failed")
-        for i in range(mtmd.mtmd_input_chunks_size(chunks)):
-            chunk = mtmd.mtmd_input_chunks_get(chunks, i)
-            if mtmd.mtmd_input_chunk_get_tokens_image(chunk):
-                return chunk
-        raise RuntimeError("no image in the chunks")
+        mtmd.mtmd_bitmap_free(bitmap)
+        pieces = []
+        for i in range(mtmd.mtmd_input_chunks_size(self.chunks)):
+            chunk = mtmd.mtmd_input_chunks_get(self.chunks, i)
+            pieces.append(chunk if mtmd.mtmd_input_chunk_get_tokens_image(chunk) else self.text_of(chunk))
+        return pieces
 
-    def encode_chunk(self, chunk):
-        if mtmd.mtmd_encode_chunk(self.vision, chunk) != 0:
+    def text_of(self, chunk):
+        count = ctypes.c_size_t(0)
+        ids = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+        return [id for token in ids[: count.value] for id in self.spelled.get(token, [token])]
+
+    def tiles(self, path):
+        return [piece for piece in self.pieces(path) if not isinstance(piece, list)]
+
+    def rows(self, request):
+        """What of the decoder's rows an image takes, and the text that the peer puts around it."""
+        pieces = self.pieces(request["image"])
+        tiles = [piece for piece in pieces if not isinstance(piece, list)]
+        tokens = sum(mtmd.mtmd_input_chunk_get_n_tokens(tile) for tile in tiles)
+        text = sum(len(piece) for piece in pieces if isinstance(piece, list))
+        return {"tiles": len(tiles), "visual_tokens": tokens, "text": text}
+
+    def encode_tile(self, tile):
+        if mtmd.mtmd_encode_chunk(self.vision, tile) != 0:
             raise RuntimeError("mtmd_encode_chunk failed")
 
     def encode(self, request):
-        chunk = self.image_chunk(request["image"])
+        tiles = self.tiles(request["image"])
         start = time.perf_counter()
-        self.encode_chunk(chunk)
+        for tile in tiles:
+            self.encode_tile(tile)
         return {"ms": 1e3 * (time.perf_counter() - start)}
 
-    def show(self, chunk, position):
-        """The image's rows behind `position`; returns the next one."""
-        self.encode_chunk(chunk)
+    def show(self, tile, position):
+        """A tile's rows behind `position`; returns the next one."""
+        self.encode_tile(tile)
         features = mtmd.mtmd_get_output_embd(self.vision)
         end = llama.llama_pos(0)
         if mtmd.mtmd_helper_decode_image_chunk(
-            self.vision, self.context, chunk, features, position, 0, self.batch_size,
+            self.vision, self.context, tile, features, position, 0, self.batch_size,
             ctypes.byref(end), ctypes.cast(None, mtmd.mtmd_helper_post_decode_callback), None,
         ) != 0:  # fmt: skip
             raise RuntimeError("mtmd_helper_decode_image_chunk failed")
         return end.value
+
+    def run_pieces(self, pieces):
+        """As mtmd_helper_eval_chunks does: each tile by itself, and the text between two at once."""
+        position, text = 0, []
+        for piece in [*pieces, None]:
+            if isinstance(piece, list):
+                text = text + piece
+                continue
+            if text:
+                self.run(text, position)
+                position, text = position + len(text), []
+            if piece is not None:
+                position = self.show(piece, position)
 
     def first_token(self, request):
         ids = self.tokens(request["text"])
         half = len(ids) // 2
         self.clear()
         start = time.perf_counter()
-        chunk = self.image_chunk(request["image"])
-        self.run(ids[:half], 0)
-        self.run(ids[half:], self.show(chunk, half))
+        self.run_pieces([ids[:half], *self.pieces(request["image"]), ids[half:]])
         int(np.argmax(self.logits()))
         return {"ms": 1e3 * (time.perf_counter() - start)}
 
     def check(self, request):
         """Logits behind `before`, an image or none, and `after`."""
+        image = self.pieces(request["image"]) if request.get("image") else []
         self.clear()
-        position = 0
-        if request["before"]:
-            self.run(request["before"], 0)
-            position = len(request["before"])
-        if request.get("image"):
-            position = self.show(self.image_chunk(request["image"]), position)
-        if request["after"]:
-            self.run(request["after"], position)
+        self.run_pieces([request["before"], *image, request["after"]])
         self.logits().astype("<f4").tofile(request["out"])
         return {}
 
