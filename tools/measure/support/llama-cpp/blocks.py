@@ -49,7 +49,7 @@ def block_bytes(tensor):
 
 
 def add(writer, name, tensors, order=None, kind=None):
-    """One tensor, or several below each other, with rows in `order`. `kind`: F16, or None for the codes as they are."""
+    """One tensor, or several below each other, with rows in `order`; `kind`: F16, or None for the codes."""
     tensors = tensors if isinstance(tensors, list) else [tensors]
     if kind is None and all(has_blocks(tensor) for tensor in tensors):
         parts = [block_bytes(tensor) for tensor in tensors]

@@ -124,7 +124,7 @@ class Pair:
         command += ["-r", "1", "--json", "--context", str(CONTEXT)]
         return json.loads(output_of(*command, *options))
 
-    def check(self):
+    def check(self, threads):
         """Compares the logits, and returns what is to be said under the table."""
         lines = []
         for name, columns, count in kept_as_f16(self.model) if self.towers else []:
@@ -141,7 +141,7 @@ class Pair:
             if shown and not family(self.metadata):
                 # A square: for CLIP we cut off what the peer fills up.
                 shown = Picture(self.model, IMAGES / "scene-0002-336x336.png", None)
-            peers = {kind: lambda kind=kind: self.peer(1, kind) for kind in self.towers or [None]}
+            peers = {kind: lambda kind=kind: self.peer(threads, kind) for kind in self.towers or [None]}
             found = compare_logits(self.pioedge, self.paths["piom"], peers, shown, self.metadata)
             lines += [f"{self.weights}: {line}" for line in found]
         return lines
@@ -249,7 +249,7 @@ def main():
 
 
 def measure(arguments, pair, table):
-    table.notes += pair.check()
+    table.notes += pair.check(max(arguments.threads))
     if arguments.check:
         return
     for threads in arguments.threads if "speed" not in arguments.skip else []:

@@ -36,7 +36,7 @@ class Picture:
         self.rows = {}
 
     def fit(self, folder):
-        """To sizes that nobody has to round: the peer pads where pioedge and the checkpoint's authors stretch."""
+        """To sizes that nobody has to round: the peer pads where pioedge and the reference stretch."""
         m, image = self.metadata, PIL.Image.open(self.path).convert("RGB")
         side = m["vision.patch_size"] * m["vision.merge"]
         columns, lines = (round(edge / side) for edge in image.size)
