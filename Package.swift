@@ -70,7 +70,7 @@ let package = Package(
     .testTarget(name: "PIOEvalTests", dependencies: ["PIOEval", "PIORuntime"]),
     // Preloaded by a test: counts what a run of the tool asks of the heap.
     .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
-    .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat"]),
+    .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat", "PIOVision"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

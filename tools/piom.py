@@ -311,7 +311,8 @@ class Model:
         family = 1 if "image.longest_edge" in self.metadata else 0
         if "vision.merge" in self.metadata:
             family = 4 if "vision.window" in self.metadata else 2
-            family = 8 if "vision.positions_per_side" in self.metadata else family
+            if "vision.positions_per_side" in self.metadata and family == 2:
+                family = 8
         need(features == family, f"features are {features}, not those of the model")
         self.tensors = self._read_directory(tensors, bytes(self._map[names_start : names_start + names]))
         self.by_name = {tensor.name: tensor for tensor in self.tensors}

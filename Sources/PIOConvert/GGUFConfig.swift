@@ -4,7 +4,7 @@ import PIOFormat
 
 /// The decoder's numbers, from the metadata of a GGUF file of architecture `llama`, `qwen2vl` or `qwen3vl`.
 ///
-/// Defaults are those of llama.cpp. What would change the result and does not run here is refused
+/// Defaults are those of llama.cpp, but for the base of Qwen's rotation, which is the published models'. What would change the result and does not run here is refused
 /// by the name of its key.
 extension GGUFFile {
   func textConfig() throws(ConvertError) -> TextConfig {

@@ -1,3 +1,4 @@
+import PIOFormat
 import PIORuntime
 
 /// What is asked: ways to prune, at budgets and schedules.
@@ -207,5 +208,14 @@ extension PruneMethod {
     let first = Schedule.Stage(afterLayer: 0, keep: peak)
     guard cutsTwice, layerCount >= 2 else { return [first] }
     return [first, Schedule.Stage(afterLayer: layerCount / 2, keep: max(1, peak / 3))]
+  }
+}
+
+extension Comparison {
+  /// Most rows of encoded images that an evaluation keeps: three images, whole, and as each setting has them that drops
+  /// tokens in the encoder; with what is added behind the decoder's first layers.
+  package func keptRows(_ vision: VisionConfig) -> Int {
+    let encodings = Set(settings.filter { $0.pruning.method.zips }.map(\.identity)).count
+    return 3 * (1 + encodings) * (1 + vision.deepstackCount) * vision.maxRowCount
   }
 }

@@ -1,4 +1,5 @@
 import PIOBase
+import PIOFormat
 import PIORuntime
 
 /// A way to prune as `--prune` names it: a method, and what differs from its defaults.
@@ -36,12 +37,15 @@ public struct Variant: Equatable, Sendable {
     self.pruning = pruning
   }
 
-  /// Several with commas between; `all`: every method.
-  public static func list(_ text: String, seed: UInt64) throws(EvalError) -> [Variant] {
+  /// Several with commas between; `all`: every method that the model has.
+  public static func list(
+    _ text: String, seed: UInt64, of model: ModelConfig? = nil
+  ) throws(EvalError) -> [Variant] {
     var found: [Variant] = []
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
       for name in part == "all" ? allNames : [String(part)] {
         let variant = try Variant(parsing: name, seed: seed)
+        if part == "all", let model, !model.allows(variant.pruning) { continue }
         if !found.contains(where: { $0.name == name }) { found.append(variant) }
       }
     }

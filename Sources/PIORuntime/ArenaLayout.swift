@@ -130,10 +130,11 @@ public struct ArenaLayout: Equatable, Sendable {
     return rows.map { limits.contextRows + limits.imageCount * $0 + spare }
   }
 
-  /// Most stages of one prompt.
+  /// Most stages of one prompt. Several images may exceed a budget that none of them exceeds alone.
   static func stageCount(_ config: ModelConfig, _ limits: Limits) throws(RuntimeError) -> Int {
     var most = 0
     for pruning in limits.prunings {
+      if limits.imageCount > 1 { most = max(most, pruning.mostStages + 1) }
       for shape in config.vision?.layouts ?? [] {
         // One in the encoder.
         most = max(

@@ -24,6 +24,28 @@ struct Deepstack {
 
     /// `(tokens, dim)`.
     subscript(layer: Int) -> Rows { deepstack.rows(layer).rows(tokens) }
+
+    /// A copy of the rows of the tokens that `origins` names; none are named: of all.
+    func rows(_ layer: Int, of origins: [Int32]) -> [Float] {
+      let rows = self[layer]
+      guard !origins.isEmpty else { return Array(rows.buffer) }
+      return origins.flatMap { origin in
+        origin < 0
+          ? [] : Array(UnsafeBufferPointer(start: rows[Int(origin)], count: rows.dim))
+      }
+    }
+
+    /// Puts such a copy back.
+    func fill(_ layer: Int, of origins: [Int32], from values: ArraySlice<Float>) {
+      let rows = self[layer]
+      let tokens = origins.isEmpty ? Array(0..<Int32(rows.count)) : origins.filter { $0 >= 0 }
+      precondition(values.count == tokens.count * rows.dim, "an encoded image")
+      values.withUnsafeBufferPointer { values in
+        for (index, token) in tokens.enumerated() {
+          rows[Int(token)].update(from: values.baseAddress! + index * rows.dim, count: rows.dim)
+        }
+      }
+    }
   }
 
   /// Of the image that comes next behind those in `visual`.

@@ -113,16 +113,18 @@ public struct Plan: Equatable, Sendable {
   private static func checkPruning(
     _ config: ModelConfig, _ limits: Limits
   ) throws(RuntimeError) {
-    for pruning in limits.prunings where pruning.prunes {
-      if !config.text.ropeSections.isEmpty, pruning.positions == .compact {
-        throw .positionsStay
-      }
-      guard let vision = config.vision, pruning.method.zips else { continue }
-      guard vision.canReduce(by: pruning.method) else {
-        throw .encoderKeepsAll(method: pruning.method.rawValue)
-      }
-      guard vision.towerHasClassToken || pruning.patchScore != .cls else { throw .noClassToken }
+    for pruning in limits.prunings where pruning.prunes { try check(pruning, config) }
+  }
+
+  fileprivate static func check(
+    _ pruning: Pruning, _ config: ModelConfig
+  ) throws(RuntimeError) {
+    if !config.text.ropeSections.isEmpty, pruning.positions == .compact { throw .positionsStay }
+    guard let vision = config.vision, pruning.method.zips else { return }
+    guard vision.canReduce(by: pruning.method) else {
+      throw .encoderKeepsAll(method: pruning.method.rawValue)
     }
+    guard vision.towerHasClassToken || pruning.patchScore != .cls else { throw .noClassToken }
   }
 
   private init(
@@ -135,5 +137,13 @@ public struct Plan: Equatable, Sendable {
     phases = chosen.phases
     codecByteCount = chosen.codecBytes
     residency = chosen.residency
+  }
+}
+
+extension ModelConfig {
+  /// Whether the model has this way to prune, whatever the budget.
+  public func allows(_ pruning: Pruning) -> Bool {
+    do throws(RuntimeError) { try Plan.check(pruning, self) } catch { return false }
+    return true
   }
 }

@@ -40,7 +40,7 @@ package struct EncodedImage: Sendable {
   let layout: VisualLayout
   /// Where the encoder has dropped tokens: which of the image's tokens are left.
   let origins: [Int32]
-  /// `(layers, rowCount, dim)`: what is added behind the decoder's first layers.
+  /// `(layers, tokens that are left, dim)`: what is added behind the decoder's first layers.
   package let deepstack: [Float]
 }
 

@@ -171,24 +171,22 @@ extension Runtime {
     defer { model.endEncoding() }
     try load(file)
     let part = model.decoder.deepstack.part(visual)
+    let deepstackCount = part.layerCount
     let count = try place(loaded, at: 0, &visual, share: share, pruning, nil)
     let hidden = model.decoder.hidden
+    let origins = visual.isReduced ? Array(visual.origins[..<count]) : []
     return EncodedImage(
       values: Array(UnsafeBufferPointer(start: hidden.base, count: count * hidden.dim)),
       rowCount: count, layout: loaded.layout,
-      origins: visual.isReduced ? Array(visual.origins[..<count]) : [],
-      deepstack: (0..<model.decoder.deepstack.layerCount).flatMap { Array(part[$0].buffer) })
+      origins: origins, deepstack: (0..<deepstackCount).flatMap { part.rows($0, of: origins) })
   }
 
   private func placeDeepstack(of image: EncodedImage, _ visual: VisualRows) {
-    let (deepstack, dim) = (model.decoder.deepstack, model.decoder.hidden.dim)
-    let part = deepstack.part(visual)
-    image.deepstack.withUnsafeBufferPointer { values in
-      for layer in 0..<deepstack.layerCount {
-        let first = layer * part.tokens.count * dim
-        part[layer].base.update(
-          from: values.baseAddress! + first, count: part.tokens.count * dim)
-      }
+    let part = model.decoder.deepstack.part(visual)
+    let count = part.layerCount > 0 ? image.deepstack.count / part.layerCount : 0
+    for layer in 0..<part.layerCount {
+      part.fill(
+        layer, of: image.origins, from: image.deepstack[(layer * count)..<((layer + 1) * count)])
     }
   }
 

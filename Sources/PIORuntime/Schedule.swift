@@ -95,6 +95,9 @@ public struct Schedule: Equatable, Sendable {
     }
   }
 
+  /// Of a budget: one before the first layer, and three.
+  static let mostStages = 4
+
   /// From here on the published proportions hold; they were found on 32 layers.
   static let deepLayerCount = 16
 

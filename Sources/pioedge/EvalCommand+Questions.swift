@@ -12,7 +12,7 @@ extension EvalCommand {
     try room.checkCap()
     let file = try room.open(model)
     guard let vision = file.config.vision else { throw RuntimeError.modelTakesNoImages }
-    let comparison = try comparison(file.config.text, vision, imageCount: questions.images.count)
+    let comparison = try comparison(file.config, vision, imageCount: questions.images.count)
     var limits = room.limits(for: file.config, imageCount: 1, isConversation: true)
     limits.pruning = comparison.settings[0].pruning
     limits.alternatives = comparison.settings.dropFirst().map(\.pruning)
@@ -21,8 +21,8 @@ extension EvalCommand {
       identity: identity(file, limits))
     if let report { try makeFolder(report) }
     let log = try AnswerLog(path: report.map { "\($0)/answers.jsonl" })
-    // Three encoded images are kept beside what is planned: the process is measured with their memory in it.
-    let features = [Float](repeating: 0, count: 3 * vision.maxRowCount * file.config.text.dim)
+    // Encoded images are kept beside what is planned: the process is measured with their memory in it.
+    let features = [Float](repeating: 0, count: comparison.keptRows(vision) * file.config.text.dim)
     let runtime = try Runtime(
       file, limits: limits, fit: fit?.preprocessing, isa: kernelsFromEnvironment(), host: host)
     let slot = try runtime.begin()
@@ -44,13 +44,13 @@ extension EvalCommand {
   }
 
   private func comparison(
-    _ text: TextConfig, _ vision: VisionConfig, imageCount: Int
+    _ model: ModelConfig, _ vision: VisionConfig, imageCount: Int
   ) throws -> Comparison {
     let shape = Comparison.Shape(
-      tokens: vision.maxVisualTokenCount, layers: text.layerCount,
+      tokens: vision.maxVisualTokenCount, layers: model.text.layerCount,
       countsVary: vision.hasSizesOfSeveralCounts)
     let comparison = Comparison(
-      try variants(), budgets: try budgets(layerCount: shape.layers), shape: shape,
+      try variants(of: model), budgets: try budgets(layerCount: shape.layers), shape: shape,
       controls: !controls ? [] : imageCount > 1 ? [.grey, .wrong] : [.grey])
     guard !comparison.isEmpty else { throw EvalError.nothingToCompare }
     return comparison

@@ -139,9 +139,9 @@ struct EvalCommand: ParsableCommand {
     _ = try variants()
   }
 
-  func variants() throws -> [Variant] {
+  func variants(of model: ModelConfig? = nil) throws -> [Variant] {
     do {
-      return try Variant.list(prune, seed: seed)
+      return try Variant.list(prune, seed: seed, of: model)
     } catch {
       throw ValidationError("\(error)")
     }

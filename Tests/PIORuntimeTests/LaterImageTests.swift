@@ -69,6 +69,30 @@ struct LaterImageTests {
     #expect(found.generation.tokens == expected.generation.tokens)
   }
 
+  /// A budget that one image alone does not reach is one that two together may exceed.
+  @Test(arguments: ["demo", "smol-shuffle-4"] + qwenCheckpoints, ["pio", "zip+pio", "divprune"])
+  func imagesTogetherAreCutWhereOneIsNot(_ name: String, method: String) throws {
+    let (golden, _) = try Golden.load(name)
+    let zips = name.hasPrefix("qwen") ? PruneMethod.windowzipPIO : .visionzipPIO
+    let session = try session(golden)
+    // As many images as the plan has room for, each of fewer tokens.
+    let path = try #require(golden.cases.first { $0.imagePaths.count == 1 }).imagePaths[0]
+    let tokens = try session.visualLayout(path).tokenCount
+    let budget = session.config.vision!.maxVisualTokenCount + 1
+    var pruned = try self.session(golden) {
+      $0.imageCount = budget / tokens + 2
+      $0.pruning.method = PruneMethod(rawValue: method) ?? zips
+      $0.pruning.budget = .average(budget)
+    }
+    let count = pruned.plan.limits.imageCount
+    let image = pruned.config.specialTokens.image
+    let text = try pruned.rawTokens("What is it?", isFirst: true)
+    let found = try run(
+      &pruned, [Int32](repeating: image, count: count) + text,
+      images: [String](repeating: path, count: count), count: 2)
+    #expect(found.logits.allSatisfy(\.isFinite) && !pruned.pruningStages.isEmpty)
+  }
+
   @Test(arguments: ["demo"] + smolCheckpoints + qwenCheckpoints)
   func anImageMayBeWrittenInTwoWays(_ name: String) throws {
     let (golden, _) = try Golden.load(name)

@@ -31,7 +31,9 @@ struct AllocationTests {
   }
 
   private func count(_ arguments: [String]) throws -> Counts {
-    try counts(of: Tool.run(arguments, environment: ["LD_PRELOAD": Self.library]))
+    let result = Tool.run(arguments, environment: ["LD_PRELOAD": Self.library])
+    try #require(result.status == 0, "\(result.error)")
+    return try counts(of: result)
   }
 
   @Test(arguments: [
@@ -130,7 +132,7 @@ struct AllocationTests {
     let limits = small + options
     let needs = ["plan", Tool.demo, "--images", "2", "--json"] + limits
     let smallest = try #require(Tool.run(needs).json["smallest_cap_bytes"] as? Int)
-    let cap = ["--memory-cap", "\(smallest + 1_500_000)"]
+    let cap = ["--memory-cap", "\(smallest + 2_000_000)"]
     let plan = Tool.run(needs + cap).json
     // Some layers stay, the others stream.
     #expect(plan["resident_weight_bytes"] as? Int ?? 0 > 0, "\(plan)")

@@ -11,6 +11,10 @@ struct Qwen3VLProjectorFile: SummedVisionSource {
     var qwen = Qwen3VLConfig()
     (qwen.tower, qwen.pixels) = (reader.tower, reader.pixels)
     qwen.positionsPerSide = try file.positionsPerSide()
+    for (key, needed) in [("clip.use_gelu", true), ("clip.use_silu", false)]
+    where try file.bool(key, default: false) != needed {
+      throw file.failure(key, "is not \(needed), as Qwen3-VL has it")
+    }
     // One flag a layer.
     let key = "clip.vision.is_deepstack_layers"
     let flags = try file.numbers(key, atMost: qwen.tower.layerCount) ?? []
@@ -34,6 +38,7 @@ struct Qwen3VLProjectorFile: SummedVisionSource {
   }
 
   func shape(of spec: TensorSpec) -> [Int]? {
+    if spec.name == "vision.position_embedding" { return [spec.shape.rows, spec.shape.columns] }
     guard QwenNames.indexInQKV(spec) != nil else { return reader.shape(of: spec) }
     let dim = reader.tower.dim
     return spec.role == .small ? [3 * dim] : [3 * dim, dim]

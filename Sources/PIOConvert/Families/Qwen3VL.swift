@@ -48,10 +48,20 @@ struct Qwen3VLCheckpoint: CheckpointVision {
 }
 
 extension ConfigObject {
+  /// The configuration class's own numbers.
+  private static var qwen3Text: [String: JSONValue] {
+    [
+      "rope_theta": .integer(500_000), "vocab_size": .integer(151_936),
+      "intermediate_size": .integer(22_016), "head_dim": .integer(128),
+      "max_position_embeddings": .integer(128_000), "rms_norm_eps": .number(1e-6),
+      "mrope_section": .array([.integer(24), .integer(20), .integer(20)]),
+    ]
+  }
+
   /// A Qwen3 decoder: a norm of each head's queries and keys, no biases but where they are asked for, and positions whose
   /// frequencies take turns.
   fileprivate func qwen3TextConfig() throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
-    var (text, frequencies) = try qwenTextConfig(theta: 500_000)
+    var (text, frequencies) = try qwenTextConfig(usual: Self.qwen3Text)
     let inner = try object("text_config") ?? self
     let hasBiases = try inner.bool("attention_bias", default: false)
     (text.queryKeyValueBias, text.attentionOutputBias) = (hasBiases, hasBiases)

@@ -52,6 +52,8 @@ enum QwenNames {
     if spec.name == "vision.patch_embedding.weight" {
       return [tower.dim, 3, frames, tower.patchSize, tower.patchSize]
     }
+    // Also where it has one row, which elsewhere is a vector.
+    if spec.name == "vision.position_embedding" { return [spec.shape.rows, spec.shape.columns] }
     guard indexInQKV(spec) != nil else { return nil }
     return spec.role == .small ? [3 * tower.dim] : [3 * tower.dim, tower.dim]
   }
@@ -95,9 +97,11 @@ extension ConfigObject {
     try count("temporal_patch_size", default: 2, in: 1...16)
   }
 
-  /// A Qwen2 decoder, whose keys stand in `text_config` or, in published files, at the top; `theta`: where none is given.
+  /// A Qwen2 decoder, whose keys stand in `text_config` or, in published files, at the top.
+  ///
+  /// `usual`: what a key is that nobody gives, beside what Llama has.
   func qwenTextConfig(
-    theta: Int = 1_000_000
+    usual: [String: JSONValue] = ["rope_theta": .integer(1_000_000)]
   ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) {
     let inner = try object("text_config") ?? self
     try inner.refuseQuantized()
@@ -109,17 +113,17 @@ extension ConfigObject {
     var found = try inner.object(key)
     if found == nil { found = try object(key) }
     guard let rope = found else { throw inner.failure(key, "is missing") }
-    var members = inner.members
+    var members = usual.merging(inner.members) { $1 }
     // None slides; the rule of the frequencies is the plain one.
     for gone in ["sliding_window", "layer_types", "max_window_layers", "rope_scaling"] {
       members[gone] = nil
     }
     members["rope_parameters"] = .object(
-      try rope.withoutSections(theta: inner["rope_theta"] ?? .integer(theta)))
+      try rope.withoutSections(theta: inner["rope_theta"] ?? usual["rope_theta"]!))
     let plain = ConfigObject(file: file, path: inner.path, members: members)
     var (text, frequencies) = try plain.textConfig(.llama)
     text.queryKeyValueBias = true
-    text.ropeSections = try rope.sections(headDim: text.headDim)
+    text.ropeSections = try rope.sections(headDim: text.headDim, usual: usual["mrope_section"])
     text.tiedHead = try bool("tie_word_embeddings", default: text.tiedHead)
     return (text, frequencies)
   }
@@ -143,9 +147,9 @@ extension ConfigObject {
     ]
   }
 
-  private func sections(headDim: Int) throws(ConvertError) -> [Int] {
+  private func sections(headDim: Int, usual: JSONValue?) throws(ConvertError) -> [Int] {
     let key = "mrope_section"
-    guard case .array(let list)? = self[key], list.count == 3 else {
+    guard case .array(let list)? = self[key] ?? usual, list.count == 3 else {
       throw failure(key, "is not three whole numbers")
     }
     var sections: [Int] = []

@@ -90,7 +90,7 @@ struct GridZip {
     for token in 0..<grid.count { targets[token] = TokenMarks.rest }
     switch rule {
     case .visionzip:
-      let dominant = min(grid.count, request.dominantCount)
+      let dominant = min(grid.count, request.count, request.dominantCount)
       marks.markHighest(dominant, by: scores, as: TokenMarks.dominant)
       marks.pickTargets(min(request.count, grid.count) - dominant)
     case .windows: markByWindows(marks, request.count, grid)

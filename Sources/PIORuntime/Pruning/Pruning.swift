@@ -41,7 +41,7 @@ public enum PruneMethod: String, Sendable, CaseIterable {
   package var zips: Bool { self == .visionzip || zipsByWindows || self == .visionzipPIO }
 
   /// Whether it chooses half of them by windows.
-  var zipsByWindows: Bool { self == .windowzip || self == .windowzipPIO }
+  package var zipsByWindows: Bool { self == .windowzip || self == .windowzipPIO }
 
   /// Whether `pio` cuts what the encoder hands over.
   package var cutsTwice: Bool { self == .visionzipPIO || self == .windowzipPIO }
@@ -147,6 +147,14 @@ public struct Pruning: Equatable, Sendable {
   }
 
   public var prunes: Bool { method != .none && budget != .all }
+
+  /// Most stages of the decoder, whatever a prompt holds.
+  var mostStages: Int {
+    guard prunes else { return 0 }
+    if case .stages(let stages) = budget { return stages.count }
+    if method.zips { return method.cutsTwice ? 1 : 0 }
+    return method.publishedLayer == nil ? Schedule.mostStages : 1
+  }
 
   /// The stages of the decoder for a prompt with `tokenCount` visual tokens.
   public func schedule(tokenCount: Int, layerCount: Int) throws(ScheduleError) -> Schedule {

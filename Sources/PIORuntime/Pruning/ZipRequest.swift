@@ -17,7 +17,7 @@ enum ZipRule: Equatable, Sendable {
 
 /// How many rows the encoder hands over of one image, and which.
 struct ZipRequest {
-  /// Rows to hand over, fewer than the image has tokens.
+  /// Rows to hand over: of one image of several it may be none, or all of its tokens.
   let count: Int
   let score: PatchScore
   /// The class token is handed over, ahead of the patches.
