@@ -51,6 +51,7 @@ struct Session: ~Copyable {
   }
 
   /// What is added to an image's tokens, level by level.
+  @inline(never)
   mutating func deepstack(_ path: String) throws -> [ArraySlice<Float>] {
     let values = try runtime.encode(.file(path), plan.limits.pruning).deepstack
     let levels = config.vision?.deepstackCount ?? 0
