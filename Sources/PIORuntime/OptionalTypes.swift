@@ -11,6 +11,6 @@ struct OptionalTypes {
     UnsafePointer<Float>?.self, UnsafeMutableRawPointer?.self, UnsafeRawPointer?.self,
     Product?.self, VisualRoute?.self, LayerCache?.self, Saliency?.self, VisionZip?.self,
     Probe?.self, VisionEncoder?.self, VisionConfig?.self, Pruning?.self, Sampling?.self,
-    Int32?.self,
+    Int32?.self, HeadNorm?.self, GridZip?.self, LearnedPlaces?.self,
   ]
 }

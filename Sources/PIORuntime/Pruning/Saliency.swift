@@ -63,7 +63,6 @@ struct Saliency {
   private let slopes: Rows
   private let normed: Rows
   private let key: Rows
-  private let plainKey: Rows
   private let projected: Rows
   private let heads: Rows
   private let rows: Rows
@@ -87,9 +86,8 @@ struct Saliency {
     weights = Rows(base: arena.pointer(regions.weights), count: pairs, dim: plan.promptRows)
     slopes = Rows(base: arena.pointer(regions.slopes), count: pairs, dim: plan.chunkRows)
     normed = Rows(base: arena.pointer(regions.normed), count: plan.chunkRows, dim: config.dim)
-    key = Rows(base: arena.pointer(regions.key), count: plan.chunkRows, dim: keyDim)
-    plainKey = Rows(
-      base: arena.pointer(regions.plainKey), count: regions.plainKey.count / keyDim, dim: keyDim)
+    key = Rows(
+      base: arena.pointer(regions.key), count: regions.key.count / keyDim, dim: keyDim)
     projected = Rows(base: arena.pointer(regions.projected), count: pairs, dim: config.dim)
     heads = Rows(base: arena.pointer(regions.heads), count: 3 * pairs, dim: config.headDim)
     rows = Rows(base: arena.pointer(regions.rows), count: 5 * maxProxyRows, dim: config.dim)
@@ -274,7 +272,7 @@ struct Saliency {
     _ dk: Rows, _ norm: HeadNorm, _ probe: Probe, _ chunk: Range<Int>, _ work: SaliencyWork,
     scratch: Rows
   ) {
-    let keys = plainKey.rows(0..<chunk.count)
+    let keys = key.rows(chunkRows..<(chunkRows + chunk.count))
     project(
       probe.hidden.rows(chunk), probe.weights.attentionNorm, probe.weights.key, scratch, keys)
     work.run(.headNormBack(dk, keys, norm))

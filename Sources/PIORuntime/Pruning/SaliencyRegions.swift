@@ -13,10 +13,9 @@ struct SaliencyRegions: Equatable, Sendable {
   let slopes: Region<Float>
   /// `(chunkRows, dim)`: a chunk behind the norm, later its derivative.
   let normed: Region<Float>
-  /// `(chunkRows, keyDim)`: a chunk's keys, later their derivative.
+  /// `(chunkRows, keyDim)`: a chunk's keys, later their derivative; where keys have a norm of their own as many rows more,
+  /// for what is in front of it.
   let key: Region<Float>
-  /// `(chunkRows, keyDim)`: a chunk's keys in front of their norm; empty where they have none.
-  let plainKey: Region<Float>
   /// `(H · P, dim)`: derivatives by the attended values, projected back through the value weights.
   let projected: Region<Float>
   /// `(H · P, headDim)` each: queries, attended values and the derivatives by these, head by head.
@@ -49,8 +48,7 @@ struct SaliencyRegions: Equatable, Sendable {
     weights = layout.reserve(pairs * promptRows)
     slopes = layout.reserve(pairs * chunkRows)
     normed = layout.reserve(chunkRows * text.dim)
-    key = layout.reserve(chunkRows * keyDim)
-    plainKey = layout.reserve(text.queryKeyNorm ? chunkRows * keyDim : 0)
+    key = layout.reserve((text.queryKeyNorm ? 2 : 1) * chunkRows * keyDim)
     projected = layout.reserve(pairs * text.dim)
     heads = layout.reserve(3 * pairs * text.headDim)
     rows = layout.reserve(5 * proxies * text.dim)
