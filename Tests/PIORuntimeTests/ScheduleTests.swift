@@ -1,5 +1,6 @@
-import PIORuntime
 import Testing
+
+@testable import PIORuntime
 
 struct ScheduleTests {
   @Test func givesThePublishedCountsForThirtyTwoLayers() throws {
@@ -70,6 +71,27 @@ struct ScheduleTests {
   ])
   func refusesWhatIsNoSchedule(_ text: String, _ error: ScheduleError) {
     #expect(throws: error) { try Schedule(parsing: text, layerCount: 8) }
+  }
+
+  /// What the plan has room for where several images may exceed a budget together.
+  @Test(arguments: PruneMethod.allCases)
+  func noPromptHasMoreStagesThanItsMethod(_ method: PruneMethod) throws {
+    var most = 0
+    for layerCount in [1, 2, 3, 8, 15, 16, 24, 36] {
+      for budget in [1, 2, 3, 40, 64, 65, 70, 80, 99, 100] {
+        var pruning = Pruning()
+        pruning.method = method
+        pruning.budget = .average(budget)
+        // Some methods have no schedule for every budget.
+        guard let route = try? pruning.route(tokenCount: 100, layerCount: layerCount) else {
+          continue
+        }
+        #expect(
+          route.schedule.stages.count <= pruning.mostStages, "\(layerCount) layers, \(budget)")
+        most = max(most, route.schedule.stages.count)
+      }
+    }
+    #expect(most > 0 || [.none, .visionzip, .windowzip].contains(method))
   }
 
   @Test func countsWhatEachLayerSees() throws {

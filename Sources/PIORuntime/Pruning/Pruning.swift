@@ -152,7 +152,8 @@ public struct Pruning: Equatable, Sendable {
   var mostStages: Int {
     guard prunes else { return 0 }
     if case .stages(let stages) = budget { return stages.count }
-    if method.zips { return method.cutsTwice ? 1 : 0 }
+    if method.zips && !method.cutsTwice { return 0 }
+    // Those that cut twice hand over all, and leave the rest to `pio`, where the budget is most of the tokens.
     return method.publishedLayer == nil ? Schedule.mostStages : 1
   }
 
