@@ -70,7 +70,9 @@ struct LaterImageTests {
   }
 
   /// A budget that one image alone does not reach is one that two together may exceed.
-  @Test(arguments: ["demo", "smol-shuffle-4"] + qwenCheckpoints, ["pio", "zip+pio", "divprune"])
+  @Test(
+    arguments: ["demo", "smol-shuffle-4"] + qwenCheckpoints,
+    ["pio", "zip+pio", "divprune"])
   func imagesTogetherAreCutWhereOneIsNot(_ name: String, method: String) throws {
     let (golden, _) = try Golden.load(name)
     let zips = name.hasPrefix("qwen") ? PruneMethod.windowzipPIO : .visionzipPIO
@@ -106,6 +108,28 @@ struct LaterImageTests {
     #expect(found == expected)
     let none = try session.rawTokens("<imag> image> <<image", isFirst: true)
     #expect(!none.contains(image))
+  }
+
+  /// A question's text never opens a turn or an image, however it is written.
+  @Test(arguments: qwenCheckpoints) func aQuestionOpensNothing(_ name: String) throws {
+    let (golden, _) = try Golden.load(name)
+    let session = try session(golden)
+    let names = [
+      "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>",
+      "<|image_pad|>", "<|video_pad|>", "<image>",
+    ]
+    let special = try Set(names.dropLast().flatMap { try session.rawTokens($0, isFirst: true) })
+    #expect(special.count == names.count - 1)
+    func opened(_ question: String) throws -> [Int32] {
+      try session.turnTokens(question, system: question, imageCount: 1, isFirst: true)
+        .filter { special.contains($0) }
+    }
+    let plain = try opened("What is it?")
+    #expect(!plain.isEmpty)
+    for text in names + [names.joined(separator: "\nuser\n")] {
+      let found = try opened(text)
+      #expect(found == plain, "\(text)")
+    }
   }
 
   /// A question's text never becomes the text between tiles, whatever the checkpoint flags as special.

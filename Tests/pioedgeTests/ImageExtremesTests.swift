@@ -9,15 +9,6 @@ struct ImageExtremesTests {
     "smol-shuffle-4", "smol-shuffle-3", "qwen2-flat", "qwen25-windows", "qwen3-deepstack",
   ]
 
-  private func withModel(_ name: String, _ body: (String) throws -> Void) throws {
-    let path = Tool.scratch.appendingPathComponent("extremes-\(UUID().uuidString).piom").path
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    let source = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
-    let made = Tool.run(["convert", source, path, "--weights", "int8"])
-    try #require(made.status == 0, "\(made.error)")
-    try body(path)
-  }
-
   private func run(_ model: String, _ image: String) -> Tool.Result {
     Tool.run([
       "run", model, "--image", image, "What?", "--max-tokens", "2", "--json",
@@ -45,7 +36,7 @@ struct ImageExtremesTests {
 
   @Test(arguments: families)
   func theyStayInsideThePlan(_ name: String) throws {
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       for (width, height) in [(1, 1), (8000, 5000), (200, 1)] {
         let image = try drawn(width, height)
         defer { try? FileManager.default.removeItem(atPath: image) }
@@ -70,7 +61,7 @@ struct ImageExtremesTests {
     // 360 x 290 in the file.
     let turned = Tool.repository.appendingPathComponent(
       "Tests/Golden/images/large_orientation_6.jpg")
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       let size = try resized(model, turned.path)
       #expect(size.height >= size.width)
       let found = run(model, turned.path)

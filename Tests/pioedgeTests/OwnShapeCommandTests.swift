@@ -3,15 +3,6 @@ import Testing
 
 /// Qwen2-VL and Qwen2.5-VL through the built tool: images at their own shape.
 struct OwnShapeCommandTests {
-  private func withModel(_ name: String, _ body: (String) throws -> Void) throws {
-    let path = Tool.scratch.appendingPathComponent("own-shape-\(UUID().uuidString).piom").path
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    let source = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
-    let made = Tool.run(["convert", source, path, "--weights", "int8"])
-    try #require(made.status == 0, "\(made.error)")
-    try body(path)
-  }
-
   private func image(_ name: String, _ shape: String) -> String {
     Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)/\(shape).png").path
   }
@@ -27,7 +18,7 @@ struct OwnShapeCommandTests {
   /// What an image is resized to decides its tokens, of 16 or 12 pixels a side, and is said.
   @Test(arguments: ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"])
   func aLimitOnTokensMakesAnImageSmaller(_ name: String) throws {
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       let side = name == "qwen2-flat" ? 16 : 12
       for (limit, options) in [(1280, []), (12, ["--image-tokens", "12"])] as [(Int, [String])] {
         let json = try run(["run", model, "--image", image(name, "square"), "What?"] + options)
@@ -45,7 +36,7 @@ struct OwnShapeCommandTests {
 
   @Test func whatTheFamilyCannotDoIsRefused() throws {
     let name = "qwen25-windows"
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       for (options, words) in [
         (
           ["--prune", "visionzip", "--patch-score", "cls", "--visual-tokens", "9"],
@@ -64,7 +55,7 @@ struct OwnShapeCommandTests {
 
   @Test(arguments: ["qwen2-flat", "qwen25-windows", "qwen3-deepstack"])
   func whatWasKeptCanBeDrawn(_ name: String) throws {
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       let path = Tool.scratch.appendingPathComponent("own-\(UUID().uuidString).png").path
       defer { try? FileManager.default.removeItem(atPath: path) }
       let found = Tool.run([

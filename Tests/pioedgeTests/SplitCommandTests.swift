@@ -5,17 +5,6 @@ import Testing
 struct SplitCommandTests {
   private static let place = "Tests/Golden/checkpoints/smol-shuffle-4"
 
-  private func withModel(
-    _ name: String = "smol-shuffle-4", _ body: (String) throws -> Void
-  ) throws {
-    let path = Tool.scratch.appendingPathComponent("split-\(UUID().uuidString).piom").path
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    let source = Tool.repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
-    let made = Tool.run(["convert", source, path, "--weights", "int8"])
-    try #require(made.status == 0, "\(made.error)")
-    try body(path)
-  }
-
   private func image(_ shape: String) -> String {
     Tool.repository.appendingPathComponent("\(Self.place)/\(shape).png").path
   }
@@ -37,7 +26,7 @@ struct SplitCommandTests {
 
   /// Four tokens a tile: 4 × 4 tiles and the whole image, 2 × 4, 4 × 1.
   @Test func aLimitOnTokensTakesTheMostTilesThatKeepToIt() throws {
-    try withModel { model in
+    try Tool.withModel("smol-shuffle-4") { model in
       for (shape, options, count) in [
         ("square", [], 68), ("wide", [], 36), ("tall", [], 20),
         ("square", ["--image-tokens", "checkpoint"], 68), ("square", ["--image-tokens", "67"], 40),
@@ -66,7 +55,7 @@ struct SplitCommandTests {
   }
 
   @Test func thePlanCountsTheLimit() throws {
-    try withModel { model in
+    try Tool.withModel("smol-shuffle-4") { model in
       func buffers(_ options: [String]) throws -> Int {
         let found = Tool.run(["plan", model, "--json"] + options)
         try #require(found.status == 0, "\(found.error)")
@@ -81,7 +70,7 @@ struct SplitCommandTests {
   }
 
   @Test func theBudgetCountsTokensOfAllTilesAndNoText() throws {
-    try withModel { model in
+    try Tool.withModel("smol-shuffle-4") { model in
       for options in [
         ["--visual-tokens", "40"], ["--visual-tokens", "20", "--prune", "visionzip"],
         ["--visual-tokens", "20", "--prune", "visionzip+pio"], ["--schedule", "1:10"],
@@ -104,7 +93,7 @@ struct SplitCommandTests {
   /// A drawing has a panel for the image and two for each stage, whatever the shape of its tiles.
   @Test(arguments: ["smol-shuffle-4", "smol-shuffle-3", "smol-plain-markers"])
   func whatWasKeptCanBeDrawn(_ name: String) throws {
-    try withModel(name) { model in
+    try Tool.withModel(name) { model in
       let path = Tool.scratch.appendingPathComponent("split-\(UUID().uuidString).png").path
       defer { try? FileManager.default.removeItem(atPath: path) }
       let found = Tool.run([
@@ -118,7 +107,7 @@ struct SplitCommandTests {
   }
 
   @Test func inspectSaysHowImagesAreCut() throws {
-    try withModel { model in
+    try Tool.withModel("smol-shuffle-4") { model in
       let found = Tool.run(["inspect", model])
       #expect(found.output.contains("up to 68 visual tokens"), "\(found.output)")
       #expect(found.output.contains("longest edge resized to 128 (lanczos)"))

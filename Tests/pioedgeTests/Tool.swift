@@ -59,6 +59,16 @@ enum Tool {
     execute(command + arguments, input: input, environment: environment)
   }
 
+  /// Calls `body` with a file of a golden checkpoint, int8, that is gone behind it.
+  static func withModel(_ name: String, _ body: (String) throws -> Void) throws {
+    let path = scratch.appendingPathComponent("\(name)-\(UUID().uuidString).piom").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let source = repository.appendingPathComponent("Tests/Golden/checkpoints/\(name)").path
+    let made = run(["convert", source, path, "--weights", "int8"])
+    try #require(made.status == 0, "\(made.error)")
+    try body(path)
+  }
+
   /// A line of the shell, whose standard input is empty.
   static func shell(_ line: String) -> Result { execute(["/bin/sh", "-c", line]) }
 

@@ -2,15 +2,12 @@ import PIOBase
 import PIOFormat
 
 /// Qwen2.5-VL as a Hugging Face checkpoint.
-struct Qwen25VLCheckpoint: CheckpointVision {
+struct Qwen25VLCheckpoint: QwenCheckpoint {
   static let architectures = ["Qwen2_5_VLForConditionalGeneration"]
-  static let defaultImageTokenID = 151_655
-  static let decoderPrefix = "language_model."
-  static let headName = "lm_head.weight"
 
   let config: VisionConfig
-  private let tower: QwenTowerConfig
-  private let frames: Int
+  let tower: QwenTowerConfig
+  let frames: Int
 
   init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError) {
     let vision = try root.qwenVision()
@@ -33,8 +30,6 @@ struct Qwen25VLCheckpoint: CheckpointVision {
     _ root: ConfigObject
   ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) { try root.qwenTextConfig() }
 
-  func canonicalName(_ name: String) -> String? { QwenNames.canonical(name) }
-
   func name(of spec: TensorSpec) -> String {
     QwenNames.checkpoint(
       spec,
@@ -42,14 +37,6 @@ struct Qwen25VLCheckpoint: CheckpointVision {
         "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj",
       ])
   }
-
-  func shape(of spec: TensorSpec) -> [Int]? {
-    QwenNames.shape(of: spec, tower, frames: frames)
-  }
-
-  func part(of spec: TensorSpec) -> SourcePart { QwenNames.part(of: spec, frames: frames) }
-
-  func isIgnorable(_ name: String) -> Bool { false }
 }
 
 extension ConfigObject {

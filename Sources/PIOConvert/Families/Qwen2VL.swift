@@ -1,15 +1,12 @@
 import PIOFormat
 
 /// Qwen2-VL as a Hugging Face checkpoint.
-struct Qwen2VLCheckpoint: CheckpointVision {
+struct Qwen2VLCheckpoint: QwenCheckpoint {
   static let architectures = ["Qwen2VLForConditionalGeneration"]
-  static let defaultImageTokenID = 151_655
-  static let decoderPrefix = "language_model."
-  static let headName = "lm_head.weight"
 
   let config: VisionConfig
-  private let tower: QwenTowerConfig
-  private let frames: Int
+  let tower: QwenTowerConfig
+  let frames: Int
 
   init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError) {
     let vision = try root.qwenVision()
@@ -29,17 +26,7 @@ struct Qwen2VLCheckpoint: CheckpointVision {
     _ root: ConfigObject
   ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) { try root.qwenTextConfig() }
 
-  func canonicalName(_ name: String) -> String? { QwenNames.canonical(name) }
-
   func name(of spec: TensorSpec) -> String {
     QwenNames.checkpoint(spec, mlp: ["mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"])
   }
-
-  func shape(of spec: TensorSpec) -> [Int]? {
-    QwenNames.shape(of: spec, tower, frames: frames)
-  }
-
-  func part(of spec: TensorSpec) -> SourcePart { QwenNames.part(of: spec, frames: frames) }
-
-  func isIgnorable(_ name: String) -> Bool { false }
 }

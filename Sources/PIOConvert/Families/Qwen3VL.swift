@@ -2,15 +2,12 @@ import PIOBase
 import PIOFormat
 
 /// Qwen3-VL as a Hugging Face checkpoint.
-struct Qwen3VLCheckpoint: CheckpointVision {
+struct Qwen3VLCheckpoint: QwenCheckpoint {
   static let architectures = ["Qwen3VLForConditionalGeneration"]
-  static let defaultImageTokenID = 151_655
-  static let decoderPrefix = "language_model."
-  static let headName = "lm_head.weight"
 
   let config: VisionConfig
-  private let tower: QwenTowerConfig
-  private let frames: Int
+  let tower: QwenTowerConfig
+  let frames: Int
 
   init(_ root: ConfigObject, folder: String, textDim: Int) throws(ConvertError) {
     let vision = try root.qwenVision()
@@ -30,21 +27,11 @@ struct Qwen3VLCheckpoint: CheckpointVision {
     _ root: ConfigObject
   ) throws(ConvertError) -> (TextConfig, RotaryFrequencies) { try root.qwen3TextConfig() }
 
-  func canonicalName(_ name: String) -> String? { QwenNames.canonical(name) }
-
   func name(of spec: TensorSpec) -> String {
     QwenNames.checkpoint(
       spec, mlp: ["mlp.up": "mlp.linear_fc1", "mlp.down": "mlp.linear_fc2"],
       merger: ["norm": "norm", "linear1": "linear_fc1", "linear2": "linear_fc2"])
   }
-
-  func shape(of spec: TensorSpec) -> [Int]? {
-    QwenNames.shape(of: spec, tower, frames: frames)
-  }
-
-  func part(of spec: TensorSpec) -> SourcePart { QwenNames.part(of: spec, frames: frames) }
-
-  func isIgnorable(_ name: String) -> Bool { false }
 }
 
 extension ConfigObject {

@@ -2,6 +2,24 @@ import PIOBase
 import PIOFormat
 
 /// What the checkpoints of the Qwen-VL families have in common.
+protocol QwenCheckpoint: CheckpointVision {
+  var tower: QwenTowerConfig { get }
+  /// Of the patch convolution.
+  var frames: Int { get }
+}
+
+extension QwenCheckpoint {
+  static var defaultImageTokenID: Int { 151_655 }
+  static var decoderPrefix: String { "language_model." }
+  static var headName: String { "lm_head.weight" }
+
+  func canonicalName(_ name: String) -> String? { QwenNames.canonical(name) }
+  func shape(of spec: TensorSpec) -> [Int]? { QwenNames.shape(of: spec, tower, frames: frames) }
+  func part(of spec: TensorSpec) -> SourcePart { QwenNames.part(of: spec, frames: frames) }
+  func isIgnorable(_ name: String) -> Bool { false }
+}
+
+/// How they name and shape their tensors.
 enum QwenNames {
   private static let modules = [
     "attention_norm": "norm1", "mlp_norm": "norm2", "attention.query": "attn.qkv",

@@ -42,3 +42,29 @@ struct QwenGELULayer: QwenLayer {
     operations.linear(&activated, down, x, accumulate: true)
   }
 }
+
+extension QwenEncoder where Layer == QwenGELULayer {
+  /// A tower in which all patches attend to all.
+  init(
+    _ config: QwenTowerConfig, _ pixels: PixelRange, _ activation: Activation,
+    places: LearnedPlaces? = nil, deepstack: [QwenDeepstackMerger] = [], _ regions: QwenRegions,
+    _ parts: VisionParts, arena: borrowing Arena
+  ) {
+    let (operations, epsilon) = (parts.operations, config.normEpsilon)
+    let norm = parts.binding.layerNorm("projector.norm")
+    let merger = QwenMerger(config, parts) { x, out in
+      operations.layerNorm(x, norm, epsilon: epsilon, into: out)
+    }
+    let tower = QwenTower(
+      config,
+      layers: (0..<config.layerCount).map {
+        Layer($0, activation, epsilon: epsilon, parts.binding)
+      },
+      merger: merger, places: places, deepstack: deepstack, regions,
+      normalization: pixels.preprocessing(side: 1), parts, arena: arena,
+      attendsToAll: { _ in true })
+    self.init(
+      config, pixels, window: 0, tower: tower,
+      observed: ObservedLayers(ofAll: config.layerCount), regions, parts, arena: arena)
+  }
+}
