@@ -67,7 +67,8 @@ let package = Package(
     .testTarget(
       name: "PIOConvertTests",
       dependencies: ["PIOBase", "PIOConvert", "PIOFormat", "PIOThreads", "CPIOKernels"]),
-    .testTarget(name: "PIOEvalTests", dependencies: ["PIOEval", "PIORuntime"]),
+    .testTarget(
+      name: "PIOEvalTests", dependencies: ["PIOBase", "PIOEval", "PIOFormat", "PIORuntime"]),
     // Preloaded by a test: counts what a run of the tool asks of the heap.
     .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
     .testTarget(name: "pioedgeTests", dependencies: ["PIOFormat", "PIOVision"]),

@@ -212,10 +212,16 @@ extension PruneMethod {
 }
 
 extension Comparison {
-  /// Most rows of encoded images that an evaluation keeps: three images, whole, and as each setting has them that drops
-  /// tokens in the encoder; with what is added behind the decoder's first layers.
+  /// Most rows of encoded images that an evaluation keeps: one image, and each control's, whole, and that image once more
+  /// as each setting has it that drops tokens in the encoder; with what is added behind the decoder's first layers.
   package func keptRows(_ vision: VisionConfig) -> Int {
-    let encodings = Set(settings.filter { $0.pruning.method.zips }.map(\.identity)).count
-    return 3 * (1 + encodings) * (1 + vision.deepstackCount) * vision.maxRowCount
+    let tokens = vision.maxVisualTokenCount
+    var zipped: [String: Int] = [:]
+    for setting in settings where setting.pruning.method.zips {
+      let route = try? setting.pruning.route(tokenCount: tokens, layerCount: setting.rows.count)
+      zipped[setting.identity] = (route?.entryCount ?? tokens) + vision.maxRowCount - tokens
+    }
+    let rows = (1 + controls.count) * vision.maxRowCount + zipped.values.reduce(0, +)
+    return (1 + vision.deepstackCount) * rows
   }
 }

@@ -172,7 +172,12 @@ private struct Asker {
     if let known = encoded.first(where: { $0.name == name && $0.encoding == encoding }) {
       return known.image
     }
-    encoded.removeAll { $0.name != own && $0.name != other && !$0.name.isEmpty }
+    // Another image stays for as long as a control shows it, and whole.
+    let showsOther = evaluation.comparison.settings.contains { $0.image == .wrong }
+    encoded.removeAll {
+      $0.name != own && !$0.name.isEmpty
+        && !(showsOther && $0.name == other && $0.encoding.isEmpty)
+    }
     let image: EncodedImage
     if setting.image == .grey {
       image = try greyEncoding(runtime, setting.pruning)

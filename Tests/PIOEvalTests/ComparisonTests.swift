@@ -1,4 +1,6 @@
+import PIOBase
 import PIOEval
+import PIOFormat
 import PIORuntime
 import Testing
 
@@ -23,6 +25,42 @@ struct ComparisonTests {
           #expect(cell.problem?.contains("smallest is 145") == true)
         }
       }
+    }
+  }
+
+  /// What is kept of an image is kept with what is added behind the decoder's first layers, here two.
+  @Test func countsTheRowsOfEncodedImages() throws {
+    var qwen = Qwen3VLConfig()
+    (qwen.tower.patchSize, qwen.tower.layerCount, qwen.deepstackLayers) = (6, 4, [0, 2])
+    (qwen.pixels.least, qwen.pixels.most) = (144, 576 * 144)
+    let vision = VisionConfig.qwen3VL(qwen)
+    let whole = vision.maxRowCount
+    let shape = Comparison.Shape(tokens: vision.maxVisualTokenCount, layers: 8)
+    for (methods, controls, rows) in [
+      ("pio", [], whole), ("pio", [.grey, .wrong], 3 * whole),
+      ("windowzip", [], whole + 64), ("pio,windowzip,visionzip", [.grey], 2 * whole + 128),
+      ("windowzip+pio,divprune", [], whole + 96),
+    ] as [(String, [Comparison.Setting.Image], Int)] {
+      let comparison = Comparison(
+        try Variant.list(methods, seed: 0), budgets: [.average(64)], shape: shape,
+        controls: controls)
+      #expect(comparison.keptRows(vision) == 3 * rows, "\(methods), \(controls)")
+    }
+  }
+
+  /// Methods that a model lacks are none of all.
+  @Test func allMethodsAreThoseOfTheModel() throws {
+    var text = TextConfig()
+    text.ropeSections = [1, 1, 1]
+    for (vision, without) in [
+      (VisionConfig.qwen2VL(Qwen2VLConfig()), ["published"]),
+      (.smolVLM(SmolVLMConfig()), ["windowzip", "windowzip+pio"]),
+    ] {
+      var model = ModelConfig(
+        text: text, vision: vision, prompt: PromptTemplate(), specialTokens: SpecialTokens())
+      if case .smolVLM = vision { model.text.ropeSections = [] }
+      let names = try Variant.list("all", seed: 0, of: model).map(\.name)
+      #expect(names == Variant.allNames.filter { !without.contains($0) })
     }
   }
 
