@@ -43,15 +43,15 @@ struct MemoryCapTests {
     let free = Self.run(Self.limits + ["--stream", "off"])
     let full = try peak(free)
     var exceeded = 0
-    for quarter in [0, 1, 2, 4] {
-      let cap = smallest + size * quarter / 4
+    for eighth in [0, 1, 2, 8] {
+      let cap = smallest + size * eighth / 8
       let capped = Self.run(Self.limits + ["--memory-cap", "\(cap)"])
       #expect(try peak(capped) <= cap, "cap \(cap)")
       #expect(capped.json["tokens"] as? [Int] == free.json["tokens"] as? [Int])
       if cap < full { exceeded += 1 }
     }
-    // Mapped plainly the same run takes more than these caps: they were not idle.
-    #expect(exceeded >= 3, "\(full) bytes from \(smallest)")
+    // Mapped plainly the same run takes more than the smallest caps: they were not idle.
+    #expect(exceeded >= 2, "\(full) bytes from \(smallest)")
   }
 
   @Test func theSmallestCapWorksAtTheLimits() throws {
