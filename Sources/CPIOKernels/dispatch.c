@@ -132,6 +132,12 @@ const struct pio_kernels *pio_kernels_scalar(void) {
   return &scalar;
 }
 
+size_t pio_attention_all_scratch(size_t head_dim) {
+  const size_t floats = pio_attention_scratch(head_dim),
+               whole = PIO_ATTENTION_ALL_SCRATCH(head_dim);
+  return floats > whole ? floats : whole;
+}
+
 size_t pio_attention_scratch(size_t head_dim) {
   return PIO_ATTENTION_SCRATCH(head_dim);
 }

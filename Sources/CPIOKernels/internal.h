@@ -14,6 +14,10 @@
 // Floats that an attention call may write: `pio_attention_scratch`, where a constant is needed.
 #define PIO_ATTENTION_SCRATCH(head_dim) (128 * ((head_dim) + 16) + 2048)
 
+// The same of `pio_attention_all` in whole numbers.
+#define PIO_ATTENTION_ALL_SCRATCH(head_dim) \
+  (PIO_ALL_ROWS * (3 * (head_dim) / 2 + 3) + 64 * ((head_dim) + 32) + 64)
+
 enum { PIO_ROWS = 16, PIO_SUB = 32 };  // rows of a block, columns of a sub-block
 
 static inline size_t pio_groups(size_t cols, uint32_t group) {

@@ -45,6 +45,12 @@ extern pio_gemm_transposed pio_gemm_transposed_int8_scalar, pio_gemm_transposed_
 #define pio_gemm_transposed_int8_avx512vnni_wide pio_gemm_transposed_int8_avx512vnni
 #define pio_gemm_transposed_int8_i8mm pio_gemm_transposed_int8_dotprod
 
+extern pio_attention_all pio_attention_all_scalar, pio_attention_all_avx2,
+    pio_attention_all_avxvnni, pio_attention_all_avx512vnni, pio_attention_all_neon;
+#define pio_attention_all_avx512vnni_wide pio_attention_all_avx512vnni
+#define pio_attention_all_dotprod pio_attention_all_neon
+#define pio_attention_all_i8mm pio_attention_all_neon
+
 extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avxvnni, pio_gemm_avx512vnni,
     pio_gemm_avx512vnni_wide, pio_gemm_neon, pio_gemm_dotprod, pio_gemm_i8mm;
 
@@ -56,14 +62,14 @@ extern pio_gemm pio_gemm_scalar, pio_gemm_avx2, pio_gemm_avxvnni, pio_gemm_avx51
   }
 
 // A table: the integer product of one instruction set with the float operations of another.
-#define PIO_TABLE(name, gemm_isa, isa_)                                                       \
-  {                                                                                           \
-    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_, \
-        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,     \
-        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_attention_part_##isa_, \
-        pio_attention_probabilities_##isa_, pio_argmax_##isa_, pio_at_least_##isa_,           \
-        pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_,                    \
-        PIO_GRADIENTS(gemm_isa, isa_)                                                         \
+#define PIO_TABLE(name, gemm_isa, isa_)                                                         \
+  {                                                                                             \
+    name, pio_quantize_##isa_, pio_gemm_##gemm_isa, pio_gemm_f32_##isa_, pio_rms_norm_##isa_,   \
+        pio_layer_norm_##isa_, pio_rope_##isa_, pio_silu_mul_##isa_, pio_activate_##isa_,       \
+        pio_add_##isa_, pio_kv_store_##isa_, pio_attention_##isa_, pio_attention_part_##isa_,   \
+        pio_attention_all_##gemm_isa, pio_attention_probabilities_##isa_, pio_argmax_##isa_,    \
+        pio_at_least_##isa_, pio_exp_run_##isa_, pio_f16_to_f32_##isa_, pio_bf16_to_f32_##isa_, \
+        PIO_GRADIENTS(gemm_isa, isa_)                                                           \
   }
 
 #endif

@@ -79,8 +79,11 @@ struct OperationRegions: Equatable, Sendable {
   ) {
     let text = config.text
     linear = LinearRegions(&layout, tensors, limits: limits, chunkRows: chunkRows)
-    let headDim = max(text.headDim, config.vision?.headDim ?? 0)
-    attention = layout.reserve(pio_attention_scratch(headDim) * limits.threadCount)
+    let encoderDim = config.vision?.headDim ?? 0
+    let floats = max(
+      pio_attention_scratch(max(text.headDim, encoderDim)),
+      encoderDim > 0 && encoderDim <= Int(PIO_ALL_DIM) ? pio_attention_all_scratch(encoderDim) : 0)
+    attention = layout.reserve(floats * limits.threadCount)
     // Where a window slides, a thread takes a row at a time.
     let parts = max(
       (promptRows + keysPerPart - 1) / keysPerPart,

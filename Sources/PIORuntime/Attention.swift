@@ -8,6 +8,19 @@ enum Visibility {
   case all(count: Int)
 }
 
+/// How an encoder's products of queries, keys and values are computed.
+enum EncoderAttention {
+  case float
+  /// Whole numbers of 11 to 15 bits, where the processor is faster at them; the bound is `pio_attention_all`'s.
+  case whole
+
+  /// Beside weights that are multiplied in 8 bits, attention need not be finer than `whole`.
+  init(beside weight: Linear, _ operations: Operations, headDim: Int) {
+    let fits = headDim % 2 == 0 && headDim <= Int(PIO_ALL_DIM)
+    self = fits && operations.multipliesIntegers(weight) ? .whole : .float
+  }
+}
+
 /// Keys of a decoded row's past that are one task, whatever the thread count: so it changes no bit of the result.
 let keysPerPart = 512
 
@@ -44,6 +57,20 @@ extension Operations {
       operations: self, query: rest, cache: cache, before: before + fullCount)
     precondition(pool.threadCount * work.stride <= attentionParts.count, "attend: parts")
     pool.run(rest.count * cache.headCount, work)
+  }
+
+  /// `attend` in an encoder, where every row sees the first `count` of the cache, whose kind is f32.
+  func attendToAll(
+    _ query: Rows, _ cache: LayerCache, count: Int, _ arithmetic: EncoderAttention
+  ) {
+    guard arithmetic == .whole else { return attendToFirst(query, cache, .all(count: count)) }
+    precondition(cache.kind == .f32, "attendToAll: kind")
+    precondition(
+      pio_attention_all_scratch(cache.headDim) <= attentionFloats, "attendToAll: scratch")
+    let tiles = (query.count + AttendingToAll.rowsPerTask - 1) / AttendingToAll.rowsPerTask
+    pool.run(
+      tiles * cache.headCount,
+      AttendingToAll(operations: self, query: query, cache: cache, count: count))
   }
 
   /// Every row sees the cache's first one.
@@ -158,6 +185,27 @@ private struct Attending: ParallelBody {
     operations.kernels.attention(
       q, query.dim, q, query.dim, &view, min(rowsPerTask, query.count - first), heads, visible,
       step, 1 / Float(cache.headDim).squareRoot(),
+      operations.attentionScratch + thread * operations.attentionFloats)
+  }
+}
+
+/// Tiles of an encoder's query rows, one head at a time.
+private struct AttendingToAll: ParallelBody {
+  static let rowsPerTask = Int(PIO_ALL_ROWS)
+
+  let operations: Operations
+  let query: Rows
+  let cache: LayerCache
+  let count: Int
+
+  func run(task: Int, thread: Int) {
+    let (tile, head) = task.quotientAndRemainder(dividingBy: cache.headCount)
+    let first = tile * Self.rowsPerTask
+    let q = query[first] + head * cache.headDim
+    var view = cache.head(head)
+    operations.kernels.attention_all(
+      q, query.dim, q, query.dim, &view, min(Self.rowsPerTask, query.count - first), count,
+      1 / Float(cache.headDim).squareRoot(),
       operations.attentionScratch + thread * operations.attentionFloats)
   }
 }

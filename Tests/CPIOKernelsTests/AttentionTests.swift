@@ -148,6 +148,90 @@ func attentionIsWithinItsBound(kind: pio_float) {
   }
 }
 
+/// Every row sees every key: in whole numbers of 16 bits where that is faster.
+@Test(arguments: [2, 20, 64, 72, 80, 128])
+func attentionToAllIsWithinItsBound(headDim dim: Int) {
+  var random = Random(dim)
+  for (rows, count) in [(1, 1), (3, 64), (40, 77), (129, 33), (17, 200), (300, 2)] {
+    let stride = dim + 3
+    var cache = Cache(kind: PIO_F32, headDim: dim, capacity: count + 2)
+    for position in 0..<cache.capacity {
+      let secret = position >= count
+      // Values of one key are much larger than those of its neighbours.
+      let most: Float = position % 5 == 3 ? 30 : 1
+      cache.store(
+        tables[0], position,
+        secret ? Array(repeating: .nan, count: dim) : random.floats(dim, -2...2),
+        secret ? Array(repeating: .nan, count: dim) : random.floats(dim, -most...most))
+    }
+    let q = random.floats(rows * stride, -3...3), scale = 1 / Float(dim).squareRoot()
+    let shape = Shape(headDim: dim, rows: rows, heads: 1, firstVisible: count, step: 0)
+    let exact = reference(cache, shape, q: q, qStride: stride, scale: scale)
+    let (largestKey, largestValue, largestQuery) = (2.0, 30.0, 3.0)
+    let step = Double(scale) * Double(dim) * largestQuery * largestKey / 4096
+    let bound = largestValue * (exp(2 * step) - 1 + 0x1p-10 + Double(count) * 0x1p-15)
+    for table in tables {
+      // In place, as the encoder calls it; what lies between the rows stays.
+      var out = q
+      var scratch = [Float](repeating: .nan, count: pio_attention_all_scratch(dim))
+      cache.with { kv in
+        out.withUnsafeMutableBufferPointer { x in
+          table.pointee.attention_all(
+            x.baseAddress!, stride, x.baseAddress!, stride, kv, rows, count, scale, &scratch)
+        }
+      }
+      var largest = 0.0
+      for row in 0..<rows {
+        for i in 0..<dim {
+          largest = max(largest, abs(Double(out[row * stride + i]) - exact[row][i]))
+        }
+        #expect(
+          Array(out[row * stride + dim..<(row + 1) * stride])
+            == Array(q[row * stride + dim..<(row + 1) * stride]))
+      }
+      #expect(
+        largest <= bound, "\(name(table)) \(rows) x \(count) x \(dim): \(largest) of \(bound)")
+      // Rounding is of both signs: far below the bound.
+      #expect(largest <= 0.02, "\(name(table)) \(rows) x \(count) x \(dim): \(largest)")
+    }
+  }
+}
+
+@Test func attentionToAllTakesWhatIsNotFinite() {
+  var random = Random(4)
+  let (dim, count, rows) = (16, 70, 5)
+  for table in tables {
+    for place in ["query", "key", "value", "nothing", "huge", "zeros"] {
+      var cache = Cache(kind: PIO_F32, headDim: dim, capacity: count)
+      for j in 0..<count {
+        var key = random.floats(dim), value = random.floats(dim)
+        if place == "key" && j == 69 { key[3] = .nan }
+        if place == "value" && j == 2 { value[1] = .nan }
+        if place == "huge" { key = key.map { $0 * 1e5 } }
+        if place == "zeros" {
+          (key, value) = ([Float](repeating: 0, count: dim), value.map { _ in 0 })
+        }
+        cache.store(tables[0], j, key, value)
+      }
+      var q = random.floats(rows * dim)
+      if place == "query" { q[dim + 3] = .nan }
+      var out = q
+      var scratch = [Float](repeating: 0, count: pio_attention_all_scratch(dim))
+      cache.with { table.pointee.attention_all(&out, dim, q, dim, $0, rows, count, 1, &scratch) }
+      for row in 0..<rows {
+        let mine = out[row * dim..<(row + 1) * dim]
+        switch place {
+        case "query": #expect(mine.allSatisfy(\.isNaN) == (row == 1), "\(name(table))")
+        case "key": #expect(mine.contains { $0.isNaN }, "\(name(table))")
+        case "value": #expect(mine.contains { $0.isNaN }, "\(name(table))")
+        case "zeros": #expect(mine.allSatisfy { $0 == 0 }, "\(name(table))")
+        default: #expect(mine.allSatisfy { abs($0) <= 1.001 }, "\(name(table)) \(place)")
+        }
+      }
+    }
+  }
+}
+
 /// Scores of hundreds: without the running maximum exp overflows.
 @Test func attentionSurvivesHugeScores() {
   let dim = 16

@@ -219,39 +219,39 @@ private struct DemoPlan: CustomTestStringConvertible, Sendable {
 
 private let demoPlans = [
   DemoPlan(
-    testDescription: "as it comes", phases: [16_795_264, 9_398_272, 14_081_024],
-    smallestCap: 16_687_744
+    testDescription: "as it comes", phases: [16_848_000, 9_451_008, 14_133_760],
+    smallestCap: 16_740_480
   ) { _ in },
   DemoPlan(
-    testDescription: "a chat", phases: [27_899_584, 20_502_592, 15_158_336],
-    smallestCap: 24_318_656
+    testDescription: "a chat", phases: [27_952_320, 20_555_328, 15_211_072],
+    smallestCap: 24_371_392
   ) {
     $0.isConversation = true
     $0.contextRows = 100
     $0.imageCount = 3
   },
   DemoPlan(
-    testDescription: "streamed", phases: [16_909_952, 6_760_448, 11_508_736],
-    smallestCap: 16_802_432
+    testDescription: "streamed", phases: [16_989_056, 6_839_552, 11_587_840],
+    smallestCap: 16_881_536
   ) {
     $0.stream = .on
     $0.threadCount = 3
   },
   DemoPlan(
-    testDescription: "in f32", phases: [27_851_776, 12_748_800, 27_851_776],
-    smallestCap: 26_991_616
+    testDescription: "in f32", phases: [27_904_512, 12_801_536, 27_904_512],
+    smallestCap: 27_044_352
   ) {
     $0.stream = .off
     $0.compute = .f32
     $0.kv = .f32
   },
   DemoPlan(
-    testDescription: "pruned", phases: [16_816_128, 9_419_136, 12_131_072],
-    smallestCap: 16_708_608
+    testDescription: "pruned", phases: [16_868_864, 9_471_872, 12_183_808],
+    smallestCap: 16_761_344
   ) { $0.pruning.budget = .average(16) },
   DemoPlan(
-    testDescription: "pruned in the encoder", phases: [15_843_360, 8_645_088, 7_009_696],
-    smallestCap: 15_735_840
+    testDescription: "pruned in the encoder", phases: [15_896_096, 8_697_824, 7_062_432],
+    smallestCap: 15_788_576
   ) {
     $0.pruning.budget = .average(8)
     $0.pruning.method = .visionzip
@@ -260,7 +260,7 @@ private let demoPlans = [
   },
   DemoPlan(
     testDescription: "below the smallest cap", chunkRows: 16,
-    phases: [14_955_328, 4_203_712, 6_269_120], smallestCap: 14_955_328
+    phases: [15_008_064, 4_256_448, 5_928_640], smallestCap: 15_008_064
   ) {
     $0.memoryCap = testProcess.baseBytes + (25600 << 10) - (19 << 20)
     $0.contextRows = 80

@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 #define PIO_ISA avx2
-enum { WIDTH = 8, VECTORS = 3, TILE = 4 };
+enum { WIDTH = 8, VECTORS = 2, TILE = 6 };
 
 typedef __m256 vf;
 typedef __m256i vi;

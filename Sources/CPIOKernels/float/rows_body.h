@@ -2,18 +2,7 @@
 #ifndef PIO_ROWS_BODY_H
 #define PIO_ROWS_BODY_H
 
-INLINE vf v_exp(vf x) {
-  vf bounded = v_min(v_set(PIO_EXP_HIGH), v_max(v_set(PIO_EXP_LOW), x));
-  vf n = v_round(v_mul(bounded, v_set(PIO_LOG2_E)));
-  vf r = v_fma(n, v_set(-PIO_LN2_LOW), v_fma(n, v_set(-PIO_LN2_HIGH), bounded));
-  vf q = v_fma(v_set(PIO_EXP_Q4), r, v_set(PIO_EXP_Q3));
-  q = v_fma(q, r, v_set(PIO_EXP_Q2));
-  q = v_fma(q, r, v_set(PIO_EXP_Q1));
-  q = v_fma(q, r, v_set(PIO_EXP_Q0));
-  vf y = v_times_power(v_add(v_fma(v_mul(r, r), q, r), v_set(1)), n);
-  y = v_if_less(x, v_set(PIO_EXP_LOW), v_set(0), y);
-  return v_if_less(v_set(PIO_EXP_HIGH), x, v_set(INFINITY), y);
-}
+#include "exp_body.h"
 
 INLINE vf v_erf(vf x) {
   vf a = v_abs(x), s = v_mul(x, x);

@@ -155,6 +155,21 @@ typedef void pio_attention_part(float *part, const float *q, const struct pio_kv
 void pio_attention_merge(float *out, const float *parts, size_t part_stride, size_t count,
                          size_t heads, size_t head_dim);
 
+// Attention of `rows` query rows of one head, every one of which sees every key, in an encoder:
+//   out[t] = softmax(scale * q[t] . K[j], j < count) V
+// kv: f32, head_dim even and at most PIO_ALL_DIM. q, out: (rows, head_dim); out may be q, with the
+// same strides. Queries, keys, values and probabilities are rounded to whole numbers of 13, 13, 11
+// and 15 bits where that is faster (x86), else it is `pio_attention` in f32. scratch:
+// `pio_attention_all_scratch(head_dim)` floats. A NaN or infinity in a key or value may reach every
+// row, one in a query its own. Absolute error below
+//   max|V| * (exp(2 D) - 1 + 2^-10 + count * 2^-15), D = scale * head_dim * max|q| max|K| * 2^-12.
+// Whole numbers in attention: Zhang et al. 2024 (arXiv:2410.02367), with 8 bits.
+enum { PIO_ALL_DIM = 128, PIO_ALL_ROWS = 128 };  // rows in multiples of this are fastest
+typedef void pio_attention_all(float *out, size_t out_stride, const float *q, size_t q_stride,
+                               const struct pio_kv *kv, size_t rows, size_t count, float scale,
+                               float *scratch);
+size_t pio_attention_all_scratch(size_t head_dim);
+
 // The probabilities of `heads` query heads of one row, neighbours that share one KV head: out[h][j]
 // = softmax(scale * q[h] . K[j], j < visible)[j], what pruning by attention received asks for.
 // q: (heads, head_dim); out: (heads, visible), stride out_stride. Values are not read; 1 <= visible
@@ -193,6 +208,7 @@ struct pio_kernels {
   pio_kv_store *kv_store;
   pio_attention *attention;
   pio_attention_part *attention_part;
+  pio_attention_all *attention_all;
   pio_attention_probabilities *attention_probabilities;
   pio_argmax *argmax;
   pio_at_least *at_least;

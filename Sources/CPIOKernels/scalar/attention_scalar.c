@@ -103,3 +103,9 @@ void pio_attention_probabilities_scalar(float *out, size_t out_stride, const flo
     for (size_t j = 0; j < visible; j++) scores[j] /= total;
   }
 }
+
+void pio_attention_all_scalar(float *out, size_t out_stride, const float *q, size_t q_stride,
+                              const struct pio_kv *kv, size_t rows, size_t count, float scale,
+                              float *scratch) {
+  pio_attention_scalar(out, out_stride, q, q_stride, kv, rows, 1, count, 0, scale, scratch);
+}

@@ -1,6 +1,26 @@
-// The words of transposed_int8_body.h that every AVX2 has.
+// The words of transposed_int8_body.h and attention_all_body.h that every AVX2 has.
 #ifndef PIO_YMM_BYTES_H
 #define PIO_YMM_BYTES_H
+
+INLINE vi vi_or(vi a, vi b) {
+  return _mm256_or_si256(a, b);
+}
+INLINE vi vi_set(int32_t x) {
+  return _mm256_set1_epi32(x);
+}
+INLINE vi vi_words(const int32_t *p) {
+  return _mm256_loadu_si256((const __m256i *)p);
+}
+INLINE vf v_words(const int32_t *p) {
+  return _mm256_castsi256_ps(vi_words(p));
+}
+INLINE void vi_store(int32_t *p, vi x) {
+  _mm256_storeu_si256((__m256i *)p, x);
+}
+INLINE void v_store_i16(int16_t *p, vi x) {
+  const __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
+  _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(low, high));
+}
 
 INLINE vi vi_max(vi a, vi b) {
   return _mm256_max_epi32(a, b);

@@ -108,7 +108,9 @@ struct QwenTower<Layer: QwenLayer> {
         zip.observe(layer: index, query.rows(0..<count), cache, grid)
         milliseconds += ProcessStatus.monotonicMilliseconds - start
       }
-      attend(grid, cache, count, toAll: attendsToAll(index))
+      let arithmetic = EncoderAttention(
+        beside: layer.query, operations, headDim: config.headDim)
+      attend(grid, cache, count, toAll: attendsToAll(index), arithmetic)
       forEachChunk(count, chunkRows) { rows in finish(layer, x.rows(rows), rows) }
       stream.release(unit)
       unit += 1
@@ -194,16 +196,19 @@ struct QwenTower<Layer: QwenLayer> {
     operations.store(key, value, in: cache, at: rows.lowerBound)
   }
 
-  private func attend(_ grid: CellGrid, _ cache: LayerCache, _ count: Int, toAll: Bool) {
+  private func attend(
+    _ grid: CellGrid, _ cache: LayerCache, _ count: Int, toAll: Bool,
+    _ arithmetic: EncoderAttention
+  ) {
     guard !toAll else {
-      return operations.attend(query.rows(0..<count), cache, .all(count: count))
+      return operations.attendToAll(query.rows(0..<count), cache, count: count, arithmetic)
     }
     let perCell = config.merge * config.merge
     grid.forEachWindow { cells in
       let rows = (cells.lowerBound * perCell)..<(cells.upperBound * perCell)
       var window = cache
       window.shift(by: rows.lowerBound)
-      operations.attend(query.rows(rows), window, .all(count: rows.count))
+      operations.attendToAll(query.rows(rows), window, count: rows.count, arithmetic)
     }
   }
 

@@ -87,7 +87,9 @@ struct VisionTransformer {
   }
 
   private func attend(_ weights: VisionLayerWeights) {
-    operations.attend(query, cache, .all(count: hidden.count))
+    operations.attendToAll(
+      query, cache, count: hidden.count,
+      EncoderAttention(beside: weights.query, operations, headDim: cache.headDim))
     forEachChunk(hidden.count, chunkRows) { rows in
       let x = hidden.rows(rows)
       var attended = LinearInput(query.rows(rows))

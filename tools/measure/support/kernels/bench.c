@@ -257,6 +257,19 @@ static void run_attention(const void *context, unsigned thread, unsigned threads
   }
 }
 
+static void run_attention_all(const void *context, unsigned thread, unsigned threads) {
+  const struct attention *a = context;
+  size_t dim = a->kv[0].head_dim, stride = a->heads * dim, tile = PIO_ALL_ROWS;
+  float *scratch = a->scratch + thread * pio_attention_all_scratch(dim);
+  size_t tiles = (a->rows + tile - 1) / tile;
+  for (size_t task = thread; task < tiles * a->heads; task += threads) {
+    size_t first = task / a->heads * tile, head = task % a->heads, at = first * stride + head * dim;
+    size_t rows = a->rows - first < tile ? a->rows - first : tile;
+    k->attention_all(a->out + at, stride, a->q + at, stride, &a->kv[head], rows, a->keys, 0.125f,
+                     scratch);
+  }
+}
+
 static void add_attention(const char *what, size_t dim, size_t heads, size_t group, size_t rows,
                           size_t keys, size_t step) {
   const char *names[] = {"f32", "f16", "", "int8"};
@@ -267,7 +280,7 @@ static void add_attention(const char *what, size_t dim, size_t heads, size_t gro
     a->step = step;
     a->q = floats(rows * heads * group * dim);
     a->out = floats(rows * heads * group * dim);
-    a->scratch = floats(MAX_THREADS * pio_attention_scratch(dim));
+    a->scratch = floats(MAX_THREADS * pio_attention_all_scratch(dim));
     for (size_t h = 0; h < heads; h++) {
       a->kv[h] = (struct pio_kv){
           floats(keys * dim), floats(keys * dim), floats(keys), floats(keys), kind, (uint32_t)dim};
@@ -280,6 +293,9 @@ static void add_attention(const char *what, size_t dim, size_t heads, size_t gro
     char name[72];
     snprintf(name, sizeof name, "attention %s, %s", what, names[kind]);
     add_case(name, run_attention, a, 4 * pairs * (double)dim, "GFLOP/s", f32_peak);
+    if (kind != PIO_F32 || group != 1 || step != 0) continue;
+    snprintf(name, sizeof name, "attention %s, to all", what);
+    add_case(name, run_attention_all, a, 4 * pairs * (double)dim, "GFLOP/s", f32_peak);
   }
 }
 
@@ -367,6 +383,8 @@ int main(int argc, char **argv) {
   }
   if (all || strcmp(section, "attention") == 0) {
     add_attention("ViT-L 577 x 577, 16 heads", 64, 16, 1, 577, 577, 0);
+    add_attention("SigLIP 1024 x 1024, 12 heads", 64, 12, 1, 1024, 1024, 0);
+    add_attention("a window of 64, 16 heads of 80", 80, 16, 1, 64, 64, 0);
     add_attention("causal 640, 4 KV heads x 8", 64, 4, 8, 640, 640, 1);
     add_attention("decode 640 keys, 4 KV heads x 8", 64, 4, 8, 1, 640, 1);
     add_attention("decode 4096 keys, 4 KV heads x 8", 64, 4, 8, 1, 4096, 1);
