@@ -65,7 +65,8 @@ static int transposed_fails(const struct pio_kernels *k, const float *x, const s
 
 static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
   float keys[40 * DIM], values[40 * DIM], q[TOKENS * DIM], y[TOKENS * DIM], twin[TOKENS * DIM];
-  float scratch[PIO_ATTENTION_SCRATCH(DIM)];
+  float scratch[PIO_ATTENTION_ALL_SCRATCH(DIM)];
+  _Static_assert(PIO_ATTENTION_ALL_SCRATCH(DIM) >= PIO_ATTENTION_SCRATCH(DIM), "the larger one");
   for (size_t i = 0; i < 40 * DIM; i++) keys[i] = next(state);
   for (size_t i = 0; i < 40 * DIM; i++) values[i] = next(state);
   for (size_t i = 0; i < TOKENS * DIM; i++) q[i] = next(state);
@@ -76,6 +77,11 @@ static int attention_fails(const struct pio_kernels *k, uint32_t *state) {
     for (size_t i = 0; i < rows * DIM; i++) {
       if (!(fabsf(y[i] - twin[i]) <= 1e-5f)) return 1;
     }
+  }
+  k->attention_all(y, DIM, q, DIM, &kv, TOKENS, 39, 0.5f, scratch);
+  pio_kernels_scalar()->attention_all(twin, DIM, q, DIM, &kv, TOKENS, 39, 0.5f, scratch);
+  for (size_t i = 0; i < TOKENS * DIM; i++) {
+    if (!(fabsf(y[i] - twin[i]) <= 0.01f)) return 1;
   }
   return 0;
 }

@@ -303,6 +303,12 @@ func dequantizedRowsAreThePackedOnes(quant: pio_quant, group: Int) {
   }
   #expect(pio_kernels_self_test(&damaged) == 3)
   damaged = tables[0].pointee
+  damaged.attention_all = { out, outStride, q, qStride, kv, rows, count, scale, scratch in
+    pio_kernels_scalar().pointee.attention_all(
+      out, outStride, q, qStride, kv, rows, count - 1, scale, scratch)
+  }
+  #expect(pio_kernels_self_test(&damaged) == 3)
+  damaged = tables[0].pointee
   damaged.gradients.gemm_transposed_int8 = {
     y, stride, w, rowBegin, rowEnd, begin, end, x, xStride, tokens, accumulate in
     pio_kernels_scalar().pointee.gradients.gemm_transposed(

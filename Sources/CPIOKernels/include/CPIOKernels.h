@@ -225,9 +225,9 @@ const struct pio_kernels *pio_kernels_runnable(size_t index);
 // The one of that name (`isa.h`), or NULL where this CPU or this build lacks it.
 const struct pio_kernels *pio_kernels_named(const char *isa);
 
-// Runs a table's quantize, gemm, attention and gemm_transposed_int8 on small inputs, beside the
-// scalar ones; below a millisecond. 0: they gave the same bits, and attention was within its bound;
-// else 1, 2, 3 or 4 for the operation that failed.
+// Runs a table's quantize, gemm, both attentions and gemm_transposed_int8 on small inputs, beside
+// the scalar ones; below a millisecond. 0: they gave the same bits, and attention was within its
+// bound; else 1, 2, 3 or 4 for the operation that failed.
 int pio_kernels_self_test(const struct pio_kernels *kernels);
 
 #endif
