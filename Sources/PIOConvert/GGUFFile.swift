@@ -7,11 +7,11 @@ struct GGUFFile: Sendable {
   let name: String
   let header: GGUFHeader
 
-  /// Reads no more of the file than its front needs.
-  init(path: String) throws(ConvertError) {
+  /// Reads no more of the file than its front needs, and so many bytes at first.
+  init(path: String, firstReading: Int = 1 << 20) throws(ConvertError) {
     file = try SourceFile(path: path)
     name = String(path[(path.lastIndex(of: "/").map(path.index(after:)) ?? path.startIndex)...])
-    var byteCount = min(1 << 20, file.byteCount)
+    var byteCount = min(firstReading, file.byteCount)
     while true {
       do throws(GGUFError) {
         header = try GGUFHeader(try Self.front(file, byteCount), fileByteCount: file.byteCount)

@@ -44,7 +44,9 @@ struct TokenizerFolder {
     guard fstat(descriptor, &status) == 0 else { throw .cannotRead(file: name, errno: errno) }
     guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(file: name) }
     var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    // A byte more than the file has, and its end comes with the first reading.
+    let size = min(max(Int(status.st_size) + 1, 1 << 12), 1 << 16)
+    var chunk = [UInt8](repeating: 0, count: size)
     while true {
       let count = read(descriptor, &chunk, chunk.count)
       if count < 0 && errno == EINTR { continue }

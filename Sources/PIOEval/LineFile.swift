@@ -5,6 +5,7 @@ struct LineFile: ~Copyable {
   private let descriptor: Int32
   private let path: String
   private let maxLineBytes: Int
+  private let readBytes: Int
 
   init(path: String, maxLineBytes: Int) throws(EvalError) {
     // Not blocking: a pipe is refused below, not waited for.
@@ -18,6 +19,8 @@ struct LineFile: ~Copyable {
     self.descriptor = descriptor
     self.path = path
     self.maxLineBytes = maxLineBytes
+    // A byte more than a small file has.
+    readBytes = min(max(Int(status.st_size) + 1, 1 << 10), 1 << 16)
   }
 
   deinit { close(descriptor) }
@@ -55,7 +58,7 @@ struct LineFile: ~Copyable {
   }
 
   private func fill(_ bytes: inout [UInt8]) throws(EvalError) -> Int {
-    let size = 1 << 16
+    let size = readBytes
     let start = bytes.count
     bytes.append(contentsOf: repeatElement(0, count: size))
     var count = 0

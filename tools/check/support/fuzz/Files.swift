@@ -1,42 +1,57 @@
 import Glibc
 
-/// The input as files of a folder in memory: parts between bytes of 0, each the contents of the next name.
+/// The input as files of a folder: parts between bytes of 0, each the contents of the next name.
 ///
-/// A part that is missing is a file that is not there.
+/// A part that is missing is a file that is not there: the names are links to files that stay, for to make and remove
+/// files took more time than to read what they say.
 final class Files: Sendable {
   let folder: String
   private let names: [String]
+  private let descriptors: [CInt]
 
   init(_ names: [String]) {
     self.names = names
     // The script's own, which it removes.
     folder = getenv("FUZZ_FILES").map { String(cString: $0) } ?? "."
+    descriptors = names.indices.map { [folder] index in
+      let descriptor = open("\(folder)/part-\(index)", O_RDWR | O_CREAT, 0o600)
+      precondition(descriptor >= 0)
+      return descriptor
+    }
   }
 
   /// The first file alone, with bytes of 0.
   func fill(whole input: UnsafeBufferPointer<UInt8>) {
-    write(input, to: folder + "/" + names[0])
+    write(input, to: 0)
   }
 
   func fill(_ input: UnsafeBufferPointer<UInt8>) {
-    var rest = input[...]
-    for (index, name) in names.enumerated() {
-      let path = folder + "/" + name
+    var rest = input
+    for index in names.indices {
       guard index == 0 || !rest.isEmpty else {
-        unlink(path)
+        unlink(path(index))
         continue
       }
-      let end = rest.firstIndex(of: 0) ?? rest.endIndex
-      write(UnsafeBufferPointer(rebasing: rest[..<end]), to: path)
-      rest = rest[min(rest.endIndex, end + 1)...]
+      // Not firstIndex: each of its comparisons would be traced.
+      let count =
+        rest.isEmpty
+        ? 0
+        : strnlen(
+          UnsafeRawPointer(rest.baseAddress!).assumingMemoryBound(to: CChar.self), rest.count)
+      write(UnsafeBufferPointer(rebasing: rest[..<count]), to: index)
+      rest = UnsafeBufferPointer(rebasing: rest[min(rest.count, count + 1)...])
     }
   }
 
-  private func write(_ bytes: UnsafeBufferPointer<UInt8>, to path: String) {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+  private func path(_ index: Int) -> String { folder + "/" + names[index] }
+
+  private func write(_ bytes: UnsafeBufferPointer<UInt8>, to index: Int) {
+    let descriptor = descriptors[index]
     precondition(
-      descriptor >= 0 && Glibc.write(descriptor, bytes.baseAddress, bytes.count) == bytes.count)
-    close(descriptor)
+      ftruncate(descriptor, bytes.count) == 0
+        && pwrite(descriptor, bytes.baseAddress, bytes.count, 0) == bytes.count)
+    let made = symlink("part-\(index)", path(index))
+    precondition(made == 0 || errno == EEXIST)
   }
 }
 

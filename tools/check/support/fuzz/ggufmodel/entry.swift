@@ -20,7 +20,8 @@ public func fuzz(_ input: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     else { return 0 }
   }
   do {
-    let file = try GGUFFile(path: path)
+    // The hole is not read: a mebibyte of it took most of the time.
+    let file = try GGUFFile(path: path, firstReading: count)
     do throws(ConvertError) { try readVision(file) } catch { checkLine(error) }
     do throws(ConvertError) { try readDecoder(file) } catch { checkLine(error) }
   } catch {
