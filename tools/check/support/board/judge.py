@@ -6,6 +6,7 @@ Prints a table in Markdown. Exit code 1: something is not as it should be; each 
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ IMAGE = ROOT / "tools/demo/images/scene-0014-640x480.png"
 QUESTION = "Describe the image."
 # As in guest.
 SMALL = "--context 64 --max-tokens 48 --kv int8 --codec-memory 1MiB --max-image-pixels 1000000".split()
-LARGE = ["Say yes.", "--json", "--context", "64", "--max-tokens", "3"]
+# Random weights: a question whose first tokens are not by a hair those of another rounding.
+LARGE = ["Name a colour.", "--json", "--context", "64", "--max-tokens", "2"]
 MIB = 1 << 20
 
 
@@ -45,10 +47,15 @@ class Expected:
         self.pruned = self.run(*ask, "--visual-tokens", "64")["tokens"]
         self.small = self.run(*ask, *SMALL)["tokens"]
         self.large = self.run("run", large, *LARGE)["tokens"]
+        if self.run("run", large, *LARGE, PIOEDGE_ISA="scalar")["tokens"] != self.large:
+            sys.exit("this machine's own kernels choose different tokens: another question is needed")
 
-    def run(self, *words):
+    def run(self, *words, **environment):
         command = [str(word) for word in (self.pioedge, *words)]
-        return json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
+        done = subprocess.run(
+            command, check=True, text=True, stdout=subprocess.PIPE, env=os.environ | environment
+        )
+        return json.loads(done.stdout)
 
 
 class Judge:
@@ -67,16 +74,12 @@ class Judge:
         memory = report["memory"]
         peak, plan = memory["peak_resident_bytes"], memory["planned_peak_bytes"]
         self.hold(start, f"{name}: the peak {peak} is above the plan, {plan}", peak <= plan)
-        timings = report["timings"]
-        self.rows.append([
-            start, name, f"{peak / MIB:.1f}", f"{plan / MIB:.1f}", "", "",
-            f"{timings['first_token_ms'] / 1000:.1f}", f"{timings['decode_tokens_per_second']:.2f}",
-        ])  # fmt: skip
+        self.rows.append([start, name, f"{peak / MIB:.1f}", f"{plan / MIB:.1f}", "", "", ""])
 
     def plain(self, start, found):
         for name, tokens in [
             ("answer", self.expected.full), ("pruned", self.expected.pruned), ("huge-always", self.expected.full),
-            ("huge-madvise", self.expected.full), ("huge-never", self.expected.full),
+            ("huge-madvise", self.expected.full),
         ]:
             if self.ended(start, found, name):
                 self.answer(start, name, found[name]["found"], tokens)
@@ -102,7 +105,7 @@ class Judge:
         if group["report"]:
             self.answer(start, name, group["report"], tokens)
             limit = "" if group["limit"] == "max" else f"{int(group['limit']) / MIB:.1f}"
-            self.rows[-1][4:6] = [limit, f"{group['peak'] / MIB:.1f}"]
+            self.rows[-1][4:] = [limit, f"{group['peak'] / MIB:.1f}", f"{group['swap_peak'] / MIB:.1f}"]
 
     def too_small(self, start, found):
         """Half of what is needed: refused, by one line, and not by the kernel."""
@@ -115,9 +118,11 @@ class Judge:
     def board(self, start, found):
         self.hold(start, f"it did not come to its end; the last is {list(found)[-1:]}", "end" in found)
         self.plain(start, found)
-        for name in ("capped-0", "capped-1", "capped-2", "auto"):
+        for name in ("capped-0", "capped-1", "auto"):
             self.grouped(start, found, name, self.expected.small)
         self.grouped(start, found, "zram", self.expected.full)
+        if found.get("zram", {}).get("code") == 0:
+            self.hold(start, "zram: nothing was swapped", found["zram"]["found"]["swap_peak"] > 0)
         self.too_small(start, found)
         if start.endswith("1G"):
             for name in ("large", "large-auto"):
@@ -152,9 +157,10 @@ def main():
                 f" {machine['memory_bytes'] / MIB:.0f} MiB, {machine['cgroup']}, {machine['systemd']};"
                 f" disk: {machine['disk']}"
             )
+            judge.hold(path.stem, "swap is on from the start", machine["swaps"] == 0)
         judge.board(path.stem, found)
-    print("\n| start | what | peak, MiB | planned | MemoryMax | group's peak | first token, s | tokens/s |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("\n| start | what | peak, MiB | planned | MemoryMax | group's peak | in zram |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for row in judge.rows:
         print("| " + " | ".join(row) + " |")
     if whole and sum(whole) == 0:
