@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import commands
+import numbers_that_are_not as numbers
 import piom
 
 ONCE, FROM_THERE_ON = 1, 0
@@ -26,6 +27,7 @@ WAYS = {
     "open": [(errno.EMFILE, ONCE), (errno.EACCES, ONCE), (errno.ENFILE, FROM_THERE_ON)],
     "stat": [(errno.EIO, ONCE), (errno.ENOMEM, FROM_THERE_ON)],
     "access": [(errno.EACCES, ONCE)],
+    "list": [(errno.EMFILE, ONCE), (errno.EACCES, FROM_THERE_ON)],
     "seek": [(errno.EIO, ONCE)],
     "read": [
         (errno.EIO, ONCE), (errno.EINTR, ONCE), (SHORT, ONCE), (SHORT, FROM_THERE_ON), (errno.EIO, FROM_THERE_ON)
@@ -41,6 +43,7 @@ WAYS = {
     "map": [(errno.ENOMEM, ONCE), (errno.ENODEV, FROM_THERE_ON)],
     "advise": [(errno.EINVAL, ONCE), (errno.EAGAIN, ONCE), (errno.EIO, ONCE), (errno.ENOMEM, FROM_THERE_ON)],
     "lock": [(errno.ENOMEM, ONCE), (errno.EPERM, FROM_THERE_ON)],
+    "hold": [(errno.EINTR, ONCE), (errno.ENOLCK, ONCE), (errno.EWOULDBLOCK, FROM_THERE_ON)],
     "thread": [(errno.EAGAIN, ONCE), (errno.EAGAIN, FROM_THERE_ON)],
     "affinity": [(errno.EINVAL, ONCE), (errno.EPERM, FROM_THERE_ON)],
     "allocate-own": [(errno.ENOMEM, ONCE), (errno.ENOMEM, FROM_THERE_ON)],
@@ -327,6 +330,9 @@ class Parts:
         model = Path(self.named["run"].words[1])
         tensors = piom.Model(model).tensors
         self.each(self.one_number, [(model, self.random.choice(tensors), index) for index in range(times)])
+        self.each(self.one_checkpoint, [(index,) for index in range(max(12, times // 20))])
+        ways = itertools.product(numbers.PICTURES, commands.WAYS_TO_RUN)
+        self.each(self.one_picture, [(model, *way) for way in list(ways)[:: 16 if self.options.quick else 1]])
 
     def one_number(self, folder, model, tensor, index):
         """A file whose weights or scales are damaged: an error of one line, or an answer."""
@@ -339,14 +345,47 @@ class Parts:
             damage(file, tensor, pattern, share, chance)
         words = ["run", copy, "--image", chance.choice(commands.IMAGE_FILES), commands.QUESTION, *commands.FEW]
         words += chance.choice(commands.WAYS_TO_RUN)
+        verdict, repeat = self.answered(folder, words)
+        self.tally.add(f"weights: {label}", verdict, f"number {index}: {share} of {tensor.name}: {repeat}")
+
+    def answered(self, folder, words):
+        """An answer or an error of one line, and how to repeat it."""
         result = self.runner.run(folder, words)
         lines = result.err.splitlines()
         refused = result.code == 1 and len(lines) == 1 and lines[0].startswith("error: ")
         verdict = "answered" if result.code == 0 and not lines else "refused" if refused else ""
         if not verdict:
             verdict = f"! exit code {result.code}: {result.last_words}"
-        repeat = f"--seed {self.options.seed}, number {index}: {share} of {tensor.name}: {' '.join(map(str, words))}"
-        self.tally.add(f"weights: {label}", verdict, repeat)
+        return verdict, f"--seed {self.options.seed}: {' '.join(map(str, words))}"
+
+    def one_checkpoint(self, folder, index):
+        """A checkpoint with numbers that are none is refused; with others it is converted, and the model answers."""
+        chance = random.Random(f"{self.options.seed} checkpoint {index}")
+        label, pattern = chance.choice(list(numbers.HALVES.items()))
+        checkpoint, model = folder / "checkpoint", folder / "from-checkpoint.piom"
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.copytree(commands.tool.DEMO, checkpoint)
+        name = numbers.damage(checkpoint / "model.safetensors", pattern, chance)
+        kind = chance.choice(["int4", "int8", "f32"])
+        convert = ["convert", checkpoint, model, "--weights", kind, "--force"]
+        verdict, repeat = self.answered(folder, convert)
+        if verdict == "answered" and label in numbers.NONE:
+            verdict = "! converted, with numbers that are none"
+        elif verdict == "answered":
+            verdict, repeat = self.answered(
+                folder, ["run", model, "--image", commands.SQUARE, commands.QUESTION, *commands.FEW]
+            )
+        self.tally.add(f"checkpoint: {label}", verdict, f"number {index}, {name}: {repeat}")
+
+    def one_picture(self, folder, model, picture, way):
+        """Whatever a picture shows, the answer is one."""
+        path = folder / "picture.png"
+        path.write_bytes(numbers.PICTURES[picture]())
+        words = ["run", model, "--image", path, commands.QUESTION, *commands.FEW, *way]
+        verdict, repeat = self.answered(folder, words)
+        if verdict == "refused":
+            verdict = "! refused"
+        self.tally.add(f"picture: {picture}", verdict, repeat)
 
     # Killed.
 

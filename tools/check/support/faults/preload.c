@@ -13,6 +13,7 @@
 //
 // An allocation is counted by who asked: pioedge's own code, Swift's libraries, or another one.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -41,6 +43,7 @@ enum call {
   OPEN,
   STAT,
   ACCESS,
+  LIST,
   SEEK,
   READ,
   WRITE,
@@ -52,6 +55,7 @@ enum call {
   MAP,
   ADVISE,
   LOCK,
+  HOLD,
   THREAD,
   AFFINITY,
   ALLOCATE_OWN,
@@ -61,9 +65,10 @@ enum call {
 };
 
 static const char *const names[CALL_COUNT] = {
-    "open",   "stat",     "access",       "seek",           "read",          "write",  "sync",
-    "name",   "unlink",   "truncate",     "space",          "map",           "advise", "lock",
-    "thread", "affinity", "allocate-own", "allocate-swift", "allocate-other"};
+    "open",         "stat",           "access",        "list",   "seek",     "read",
+    "write",        "sync",           "name",          "unlink", "truncate", "space",
+    "map",          "advise",         "lock",          "hold",   "thread",   "affinity",
+    "allocate-own", "allocate-swift", "allocate-other"};
 
 struct table {
   _Atomic uint32_t calls[CALL_COUNT];
@@ -299,6 +304,15 @@ int mkdir(const char *path, mode_t mode) {
 }
 int unlink(const char *path) {
   return fails(UNLINK) ? -1 : REAL(unlink, path);
+}
+int unlinkat(int folder, const char *path, int flags) {
+  return fails(UNLINK) ? -1 : REAL(unlinkat, folder, path, flags);
+}
+DIR *opendir(const char *path) {
+  return fails(LIST) ? NULL : REAL(opendir, path);
+}
+int flock(int fd, int how) {
+  return fails(HOLD) ? -1 : REAL(flock, fd, how);
 }
 int ftruncate(int fd, off_t size) {
   return fails(TRUNCATE) ? -1 : REAL(ftruncate, fd, size);

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # In the order of preload.c.
-CALLS = """open stat access seek read write sync name unlink truncate space map advise lock thread affinity
+CALLS = """open stat access list seek read write sync name unlink truncate space map advise lock hold thread affinity
     allocate-own allocate-swift allocate-other""".split()
 TABLE_BYTES = 4 * (len(CALLS) + 1)
 # What a process needs to start at all, kept where the rest of the environment is replaced.
