@@ -82,7 +82,10 @@ private func check(_ config: VisionConfig, _ size: PixelSize) {
   layout.forEachRow { kind in
     rows += 1
     guard case .token(let token) = kind else { return }
-    precondition(token == tokens && layout.cell(of: token) != nil)
+    precondition(token == tokens)
+    // Some alone, or hundreds of tiles are searched for each of thousands.
+    let isLooked = token & 31 == 0 || token == layout.tokenCount - 1
+    precondition(!isLooked || layout.cell(of: token) != nil)
     tokens += 1
   }
   precondition(rows == layout.rowCount && tokens == layout.tokenCount)
