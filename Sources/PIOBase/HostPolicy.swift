@@ -16,13 +16,17 @@ public struct HostPolicy: Equatable, Sendable {
   public var ignoresFileSizeSignal: Bool
   /// Heap that the image codecs have given back goes back to the system.
   public var trimsHeap: Bool
+  /// Code that was called at the start alone is taken out of the process's memory when a model is opened.
+  public var releasesCode: Bool
 
   /// For an executable of ours.
   public static let command = HostPolicy(
     handlesReadErrors: true, bindsCallingThread: true, setsEnvironment: true,
-    holdsStandardStreams: true, ignoresFileSizeSignal: true, trimsHeap: true)
+    holdsStandardStreams: true, ignoresFileSizeSignal: true, trimsHeap: true,
+    releasesCode: true)
   /// For a guest in a process of somebody else's.
   public static let library = HostPolicy(
     handlesReadErrors: false, bindsCallingThread: false, setsEnvironment: false,
-    holdsStandardStreams: false, ignoresFileSizeSignal: false, trimsHeap: false)
+    holdsStandardStreams: false, ignoresFileSizeSignal: false, trimsHeap: false,
+    releasesCode: false)
 }

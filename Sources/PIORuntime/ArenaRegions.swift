@@ -80,9 +80,10 @@ struct OperationRegions: Equatable, Sendable {
     let text = config.text
     linear = LinearRegions(&layout, tensors, limits: limits, chunkRows: chunkRows)
     let encoderDim = config.vision?.headDim ?? 0
+    let takesWhole = (1...Int(PIO_ALL_DIM)).contains(encoderDim) && limits.compute != .f32
     let floats = max(
       pio_attention_scratch(max(text.headDim, encoderDim)),
-      encoderDim > 0 && encoderDim <= Int(PIO_ALL_DIM) ? pio_attention_all_scratch(encoderDim) : 0)
+      takesWhole ? pio_attention_all_scratch(encoderDim) : 0)
     attention = layout.reserve(floats * limits.threadCount)
     // Where a window slides, a thread takes a row at a time.
     let parts = max(

@@ -77,7 +77,8 @@ final class Model {
     _ sizes: ModelSizes, _ options: RuntimeOptions
   ) throws(RuntimeError) -> Plan {
     let process =
-      options.process ?? ProcessMemory.measured(frontByteCount: sizes.frontByteCount)
+      options.process
+      ?? ProcessMemory.measured(frontByteCount: sizes.frontByteCount, host: options.host)
     let plan = try Plan(sizes, limits: options.limits, process: process)
     if let cap = options.limits.memoryCap, !plan.fits {
       throw .doesNotFit(

@@ -1,4 +1,5 @@
 import Glibc
+import PIOBase
 import PIOFormat
 
 /// What the kernel says of this process.
@@ -34,20 +35,36 @@ public enum ProcessStatus {
   }
 
   /// Takes code that only the start needed out of this process's memory: the files that it maps to be executed, its own
-  /// and its libraries'. What is called again comes back from the page cache. A debugger's breakpoints, which are written
-  /// into code, are lost.
+  /// and its libraries'. What is called again comes back from the page cache.
+  ///
+  /// Mappings of which a page was written, by a linker or a debugger, are left alone: it would be lost. Nothing else may
+  /// map or unmap code meanwhile; `HostPolicy.releasesCode` says where that is known.
   static func releaseCode() {
-    guard let text = contents(of: "/proc/self/maps") else { return }
+    guard let text = contents(of: "/proc/self/smaps") else { return }
+    var code: Range<UInt>?
     for line in text.split(separator: 0x0A) {
-      // "start-end mode offset device inode path"
-      let fields = line.split(separator: 0x20, maxSplits: 5)
-      guard fields.count == 6, fields[1].starts(with: "r-xp".utf8), fields[5].contains(0x2F) else {
-        continue
+      if line.starts(with: "Anonymous:".utf8) {
+        if let code, number(line.drop { $0 < 0x30 || $0 > 0x39 }) == 0 {
+          madvise(
+            UnsafeMutableRawPointer(bitPattern: code.lowerBound), code.count, MADV_DONTNEED)
+        }
+        code = nil
+      } else if let mapped = executableFile(line) {
+        code = mapped
       }
-      let bounds = fields[0].split(separator: 0x2D).map { hexadecimal($0) }
-      madvise(
-        UnsafeMutableRawPointer(bitPattern: bounds[0]), Int(bounds[1] - bounds[0]), MADV_DONTNEED)
     }
+  }
+
+  /// "start-end mode offset device inode path": where a file is mapped to be executed, and not to be written.
+  private static func executableFile(_ line: ArraySlice<UInt8>) -> Range<UInt>? {
+    // What is said of a mapping begins with a capital.
+    guard let first = line.first, !(0x41...0x5A).contains(first) else { return nil }
+    let fields = line.split(separator: 0x20, maxSplits: 5)
+    guard fields.count == 6, fields[1].elementsEqual("r-xp".utf8) else { return nil }
+    guard fields[5].drop(while: { $0 == 0x20 }).first == 0x2F else { return nil }
+    let bounds = fields[0].split(separator: 0x2D).map { hexadecimal($0) }
+    guard bounds.count == 2, bounds[0] < bounds[1] else { return nil }
+    return bounds[0]..<bounds[1]
   }
 
   private static func hexadecimal(_ digits: ArraySlice<UInt8>) -> UInt {
@@ -101,6 +118,8 @@ public struct ProcessMemory: Equatable, Sendable {
   /// An allowance for code and heap that are touched when the model runs, above what is left behind `releaseCode`:
   /// 5.2 MiB. Lines of JSON touch most. A test holds plans against `VmHWM`.
   static let laterBytes = 11 << 20
+  /// The same where code stays.
+  static let laterBytesBesideCode = 3 << 19
 
   public init(baseBytes: Int) { self.baseBytes = baseBytes }
 
@@ -109,9 +128,10 @@ public struct ProcessMemory: Equatable, Sendable {
 
   /// Measured with the model file open and nothing run, and code of the start given back: the usual figure, so that a plan and a run after it agree to
   /// the byte, or where this process is larger, what it will come to.
-  public static func measured(frontByteCount: Int) -> ProcessMemory {
-    ProcessStatus.releaseCode()
-    let expected = ProcessStatus.residentBytes - frontByteCount + laterBytes
+  public static func measured(frontByteCount: Int, host: HostPolicy) -> ProcessMemory {
+    if host.releasesCode { ProcessStatus.releaseCode() }
+    let later = host.releasesCode ? laterBytes : laterBytesBesideCode
+    let expected = ProcessStatus.residentBytes - frontByteCount + later
     let steps = max(0, (expected - usualBytes + stepBytes - 1) / stepBytes)
     return ProcessMemory(baseBytes: usualBytes + steps * stepBytes)
   }

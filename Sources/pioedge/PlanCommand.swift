@@ -81,7 +81,7 @@ struct PlanCommand: ParsableCommand {
     }
     let file = try session.room.open(model)
     let sizes = ModelSizes(file, maxPieceBytes: try loadTokenizer(of: file).maxPieceByteCount)
-    return (sizes, .measured(frontByteCount: sizes.frontByteCount))
+    return (sizes, .measured(frontByteCount: sizes.frontByteCount, host: host))
   }
 }
 

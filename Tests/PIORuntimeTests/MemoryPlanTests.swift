@@ -238,8 +238,8 @@ private let demoPlans = [
     $0.threadCount = 3
   },
   DemoPlan(
-    testDescription: "in f32", phases: [27_904_512, 12_801_536, 27_904_512],
-    smallestCap: 27_044_352
+    testDescription: "in f32", phases: [27_851_776, 12_748_800, 27_851_776],
+    smallestCap: 26_991_616
   ) {
     $0.stream = .off
     $0.compute = .f32

@@ -144,11 +144,12 @@ struct AllocationTests {
     for _ in 0..<4 where result.status != 0 {
       result = Tool.run(
         run + ["--memory-cap", "\(cap)"], environment: ["LD_PRELOAD": Self.library])
+      guard result.status != 0 else { break }
       let words = result.error.split(separator: " ")
-      guard result.status != 0, let place = words.firstIndex(of: "bytes") else { continue }
+      let place = try #require(words.firstIndex(of: "bytes"), "\(result.status): \(result.error)")
       cap = try #require(Int(words[place - 1]), "\(result.error)") + 1_500_000
     }
-    try #require(result.status == 0, "\(result.error)")
+    try #require(result.status == 0 && cap > 1 << 20, "\(result.error)")
     let counts = try counts(of: result)
     #expect(counts.prefill == 0 && counts.decode == 0, "\(options): \(counts)")
     #expect(counts.writes > 5, "\(options)")

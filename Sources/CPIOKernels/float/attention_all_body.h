@@ -161,7 +161,7 @@ INLINE void probabilities_tile(const struct all *a, size_t lane, size_t count,
     vf most = old;
     for (size_t j = 0; j < count; j++) {
       int32_t *at = a->scores + j * LANES + v;
-      const vf s = v_mul(v_mul(v_whole(vi_words(at)), scale), v_set(key_scales[j]));
+      const vf s = v_mul(v_whole(vi_words(at)), v_mul(scale, v_set(key_scales[j])));
       vi_store(at, vi_bits(s));
       most = v_max(most, s);
     }

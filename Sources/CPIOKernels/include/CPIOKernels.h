@@ -160,8 +160,8 @@ void pio_attention_merge(float *out, const float *parts, size_t part_stride, siz
 // kv: f32, head_dim even and at most PIO_ALL_DIM. q, out: (rows, head_dim); out may be q, with the
 // same strides. Queries, keys, values and probabilities are rounded to whole numbers of 13, 13, 11
 // and 15 bits where that is faster (x86), else it is `pio_attention` in f32. scratch:
-// `pio_attention_all_scratch(head_dim)` floats. A NaN or infinity in a key or value may reach every
-// row, one in a query its own. Absolute error below
+// `pio_attention_all_scratch(head_dim)` floats. Rows without a number of 2^-100 count as 0. A NaN
+// or infinity in a key or value may reach every row, one in a query its own. Absolute error below
 //   max|V| * (exp(2 D) - 1 + 2^-10 + count * 2^-15), D = scale * head_dim * max|q| max|K| * 2^-12.
 // Whole numbers in attention: Zhang et al. 2024 (arXiv:2410.02367), with 8 bits.
 enum { PIO_ALL_DIM = 128, PIO_ALL_ROWS = 128 };  // rows in multiples of this are fastest
